@@ -1,0 +1,67 @@
+# `make demo` and `make test` are all a fresh machine needs: each creates its environment first.
+#
+# PYTHON picks the interpreter that .venv is made with, ARGS goes to the command:
+#   make demo ARGS="--images ./crops --classes cat,dog"
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+# Only Label Studio's *own* environment lives here: its pins of Django and numpy must not meet ours.
+LABEL_STUDIO_ENV := .everylabel/label-studio-1.23.2
+CHROMIUM_MISSING := Chromium is missing, the browser tests need it: sudo apt-get install -y chromium
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean chromium label-studio
+
+help:  ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(VENV)/.installed  ## Label Studio and everylabel on real crops, in your browser (ARGS="--help" lists the options)
+	@$(BIN)/everylabel demo $(ARGS)
+
+test: lint label-studio chromium  ## Every check and every test, real Label Studio and real Chromium included
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-test  ## Formatting, lint rules and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## Remove the environments and caches; the demo's projects in .everylabel stay
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .everylabel/label-studio-*
+
+# Installed ahead of pytest, so that no test's time limit counts it. An existing one can be named instead.
+label-studio: $(VENV)/.installed-test
+ifndef EVERYLABEL_TEST_LABEL_STUDIO
+	@$(BIN)/python -m scripts.label_studio_server $(LABEL_STUDIO_ENV)
+endif
+
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	|| { echo "$(CHROMIUM_MISSING)"; test "$$CI" != true; }
+
+# The environment is made anew for another interpreter only after `make clean`: it may hold what you added.
+$(VENV)/.created:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.10 or newer, or name one: make PYTHON=python3.11 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	|| { echo "everylabel needs Python 3.10 or newer, $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.11 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
+	|| { echo "$(PYTHON) cannot create environments: sudo apt-get install -y python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# A stamp is newer than what it was installed from; an interrupted install leaves none and is taken up again.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
+	@echo "Installing everylabel into $(VENV) (a few minutes the first time)"
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/.created
+	@echo "Installing everylabel and its test tools into $(VENV) (a few minutes the first time)"
+	$(PIP_INSTALL) -e '.[test]'
+	@touch $@ $(VENV)/.installed
