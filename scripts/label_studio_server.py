@@ -318,7 +318,7 @@ class LabelStudioServer:
         if answer.status_code != httpx.codes.OK:
             raise ServerError(
                 f"Label Studio on {self.url} does not know the token in {self.data_dir / 'credentials.json'} "
-                f"(HTTP {answer.status_code}). Another program may have taken the port, or the data directory "
+                f"(HTTP {answer.status_code}). Another program may have taken the port, or the directory "
                 "belongs to another installation: start again, or use a new directory."
             )
 
