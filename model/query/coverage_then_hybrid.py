@@ -1,0 +1,43 @@
+"""Coverage while the model cannot be trusted, the hybrid after."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from model.pool import Rows
+from model.query.base import Query, QueryStrategy
+from model.query.coverage import CoverageQueryStrategy
+from model.query.hybrid import HybridQueryStrategy
+
+
+class CoverageThenHybridQueryStrategy(QueryStrategy):
+    """Coverage for the first `cold_start` labels, and at least two a class known; then the hybrid.
+
+    A first batch by uncertainty is a batch at random: there is nothing to be uncertain about yet.
+    """
+
+    name: ClassVar[str] = "coverage-then-hybrid"
+
+    def __init__(self, beta: int = 3, cold_start: int = 10) -> None:
+        self.cold_start = cold_start
+        self._coverage = CoverageQueryStrategy()
+        self._hybrid = HybridQueryStrategy(beta)
+
+    def select(self, query: Query, batch_size: int) -> list[int]:
+        """Choose by the rule whose turn it is."""
+        known = 0 if query.probabilities is None else query.probabilities.shape[1]
+        cold = query.probabilities is None or len(query.labeled) < max(self.cold_start, 2 * known)
+        return (self._coverage if cold else self._hybrid).select(query, batch_size)
+
+    def select_batch(
+        self,
+        model: torch.nn.Module,
+        unlabeled_crops: Rows,
+        batch_size: int = 5,
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+    ) -> list[int]:
+        """Choose by the hybrid: who brings a model is past the cold start."""
+        return self._hybrid.select_batch(model, unlabeled_crops, batch_size, device, seed)

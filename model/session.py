@@ -1,0 +1,324 @@
+"""The active-learning session: one round is train, score, select, pseudo-label, audit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.classifier import Classifier, EmbeddingClassifier
+from model.evaluation import CheckSetEstimate, check_crops_wanted, estimate_accuracy
+from model.label_errors import LabelIssue, detect_label_errors
+from model.pool import MappedRows, Rows
+from model.pseudo_labels import PseudoLabel, PseudoLabeler
+from model.query import DEFAULT, Query, QueryStrategy, create
+from model.torch_classifier import TorchClassifier
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What training sees: human labels by ascending index, then pseudo-labels by falling confidence."""
+
+    indices: tuple[int, ...]
+    labels: tuple[str, ...]
+    weights: NDArray[Any]
+    """(n,) float: 1 for a human label, less for a pseudo-label."""
+    is_pseudo: NDArray[Any]
+    """(n,) bool."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round found, and what it asks a person to do next."""
+
+    number: int
+    n_labels: int
+    classes: tuple[str, ...]
+    """The columns of `probabilities`: the classes that have a label, sorted."""
+    check: tuple[int, ...]
+    """Blind check crops to label next, drawn uniformly, the oldest draw first."""
+    batch: tuple[int, ...]
+    """Crops to label next: by rising confidence; before there is a model, in the strategy's order."""
+    probabilities: NDArray[Any] | None
+    """(n, k) float32 of every pool crop; None before two classes are known."""
+    threshold: float
+    pseudo_labels: tuple[PseudoLabel, ...]
+    """Highest confidence first; never a labelled, excluded or check crop, but possibly one of the batch."""
+    label_issues: tuple[LabelIssue, ...]
+    """Most suspicious first."""
+    check_set: CheckSetEstimate | None
+    seconds: dict[str, float]
+    """Wall time by phase: train, score, select, pseudo_label, audit."""
+
+
+class ActiveLearningSession:
+    """Decides what to label next in a pool, from the labels so far.
+
+    `pool`: (n, ...) rows, embeddings for a frozen encoder or crops for a torch module; read in chunks, so a
+    float16 memory map is fine. `classifier`: what is trained (default: `EmbeddingClassifier`); a torch module
+    is wrapped in a `TorchClassifier`. `pseudo_label_after`: human labels needed before any pseudo-label.
+    `check_share`: blind uniform draws as a share of all labels.
+
+    Invariants: a crop has at most one label; a labelled or excluded crop is never asked for again; a check
+    crop is never in a batch and never pseudo-labelled. The same labels, exclusions, check draws, round number
+    and seed give the same round, in whatever order the labels came, so a session can be rebuilt from a store
+    for every round.
+    """
+
+    def __init__(
+        self,
+        pool: Rows,
+        *,
+        classifier: Classifier | torch.nn.Module | None = None,
+        strategy: QueryStrategy | str = DEFAULT,
+        batch_size: int = 5,
+        pseudo_labeler: PseudoLabeler | None = None,
+        pseudo_label_after: int = 10,
+        check_share: float = 0.1,
+        train_on_pseudo_labels: bool = False,
+        round_number: int = 0,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if not 0 <= check_share < 1:
+            raise ValueError(f"check_share must be in [0, 1), got {check_share}")
+        if classifier is None:
+            classifier = EmbeddingClassifier(seed=seed)
+        elif isinstance(classifier, torch.nn.Module):
+            classifier = TorchClassifier.around(classifier, device=device, seed=seed)
+        self.pool = pool
+        self.strategy = create(strategy) if isinstance(strategy, str) else strategy
+        self.batch_size = batch_size
+        self.pseudo_labeler = pseudo_labeler if pseudo_labeler is not None else PseudoLabeler()
+        self.pseudo_label_after = pseudo_label_after
+        self.check_share = check_share
+        self.train_on_pseudo_labels = train_on_pseudo_labels
+        self.round_number = round_number
+        self.seed = seed
+        # Never fitted: every training starts from it, so a round depends on its labels and not on rounds
+        # before.
+        self._untrained = classifier.fresh().adapt(pool)
+        self._classifier = self._untrained.fresh()
+        self._labels: dict[int, str] = {}
+        self._excluded: set[int] = set()
+        self._check: list[int] = []
+        self._probabilities: NDArray[Any] | None = None
+        self._pseudo: tuple[PseudoLabel, ...] = ()
+        self._stale = True
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier as last trained."""
+        return self._classifier
+
+    @property
+    def check_crops(self) -> tuple[int, ...]:
+        """Every crop ever drawn for the check set, labelled or not, in the order drawn."""
+        return tuple(self._check)
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """The labels so far by crop, ascending."""
+        return {index: self._labels[index] for index in sorted(self._labels)}
+
+    def add_labels(self, indices: Iterable[int], labels: Iterable[str]) -> None:
+        """Set the class names of crops; a second label for a crop replaces its first.
+
+        Raises ValueError when the two differ in length and IndexError for a crop outside the pool; nothing is
+        then set.
+        """
+        crops, names = self._checked(indices), [str(label) for label in labels]
+        if len(crops) != len(names):
+            raise ValueError(f"one label a crop is needed: got {len(crops)} crops and {len(names)} labels")
+        self._labels.update(zip(crops, names, strict=True))
+        self._stale = True
+
+    def remove_labels(self, indices: Iterable[int]) -> None:
+        """Forget labels that were withdrawn; crops without one are passed over."""
+        for index in self._checked(indices):
+            self._labels.pop(index, None)
+        self._stale = True
+
+    def exclude(self, indices: Iterable[int]) -> None:
+        """Never ask for these crops nor pseudo-label them: unreadable, or skipped by the annotator."""
+        self._excluded.update(self._checked(indices))
+
+    def set_check_crops(self, drawn: Iterable[int]) -> None:
+        """Restore the check draws of earlier rounds, in their order."""
+        self._check = list(dict.fromkeys(self._checked(drawn)))
+
+    def get_next_batch(self, batch_size: int | None = None) -> list[int]:
+        """The crops to label next: blind check crops first, then the batch. Asking twice changes nothing."""
+        check, batch = self._select(self.batch_size if batch_size is None else batch_size)
+        return [*check, *batch]
+
+    def get_training_data(self) -> TrainingData:
+        """The labels training uses; pseudo-labels are among them where `train_on_pseudo_labels` is set."""
+        human = sorted(self._labels)
+        # At most one pseudo-label to two human ones, together weighing no more than a quarter of them.
+        pseudo = self._pseudo[: len(human) // 2] if self.train_on_pseudo_labels else ()
+        return TrainingData(
+            indices=(*human, *(guess.index for guess in pseudo)),
+            labels=(*(self._labels[index] for index in human), *(guess.label for guess in pseudo)),
+            weights=np.concatenate([np.ones(len(human)), np.full(len(pseudo), 0.5)]),
+            is_pseudo=np.arange(len(human) + len(pseudo)) >= len(human),
+        )
+
+    def retrain_model(self) -> None:
+        """Train on the labels so far and score the pool; without a label there is nothing to train."""
+        self._train()
+        self._score()
+
+    def run_round(self) -> Round:
+        """Train, score, select, pseudo-label, audit; counts the round."""
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "train"):
+            self._train()
+        with _timed(seconds, "score"):
+            self._score()
+        with _timed(seconds, "select"):
+            check, batch = self._select(self.batch_size)
+        with _timed(seconds, "pseudo_label"):
+            threshold, pseudo = self._pseudo_label()
+        with _timed(seconds, "audit"):
+            issues, check_set = self._audit()
+        self.round_number += 1
+        return Round(
+            number=self.round_number,
+            n_labels=len(self._labels),
+            classes=self._classifier.classes_,
+            check=tuple(check),
+            batch=tuple(batch),
+            probabilities=self._probabilities,
+            threshold=threshold,
+            pseudo_labels=pseudo,
+            label_issues=tuple(issues),
+            check_set=check_set,
+            seconds=seconds,
+        )
+
+    def _checked(self, indices: Iterable[int]) -> list[int]:
+        crops = [int(index) for index in indices]
+        outside = [index for index in crops if not 0 <= index < len(self.pool)]
+        if outside:
+            raise IndexError(
+                f"crops {outside[:5]} are not in the pool, which has crops 0 to {len(self.pool) - 1}"
+            )
+        return crops
+
+    def _train(self) -> None:
+        self._pseudo = ()
+        self._classifier = self._untrained.fresh()
+        self._fit()
+        self._stale = False
+
+    def _fit(self) -> None:
+        data = self.get_training_data()
+        if data.indices:
+            rows = self.pool[np.asarray(data.indices, dtype=np.intp)]
+            self._classifier.fit(rows, data.labels, data.weights)
+
+    def _score(self) -> None:
+        known = len(self._classifier.classes_)
+        self._probabilities = self._classifier.predict_proba(self.pool) if known >= 2 else None
+        if self.train_on_pseudo_labels:
+            self._pseudo = self._pseudo_label()[1]
+            if self._pseudo:
+                self._classifier = self._classifier.fresh()
+                self._fit()
+                self._probabilities = self._classifier.predict_proba(self.pool)
+
+    def _select(self, batch_size: int) -> tuple[list[int], list[int]]:
+        if self._stale:
+            self.retrain_model()
+        self._draw_check_crops(batch_size)
+        candidates = self._unlabeled(without_check=True)
+        labeled = np.asarray(sorted(self._labels), dtype=np.intp)
+        names = {name: code for code, name in enumerate(sorted(set(self._labels.values())))}
+        query = Query(
+            features=MappedRows(self.pool, self._classifier.features),
+            candidates=candidates,
+            labeled=labeled,
+            labels=np.asarray([names[self._labels[index]] for index in labeled.tolist()], dtype=np.intp),
+            probabilities=self._probabilities,
+            seed=self._seed(1),
+        )
+        batch = self.strategy.select(query, batch_size)
+        if self._probabilities is not None:
+            confidence = self._probabilities[batch].max(axis=1)
+            batch = [batch[position] for position in np.argsort(confidence, kind="stable")]
+        return self._pending_check(), batch
+
+    def _draw_check_crops(self, batch_size: int) -> None:
+        """Top the check set up to its share; a draw stays until it is labelled or excluded."""
+        counted = sum(1 for index in self._check if index not in self._excluded)
+        wanted = check_crops_wanted(len(self._labels), batch_size, self.check_share) - counted
+        if wanted > 0:
+            unlabeled = self._unlabeled(without_check=True)
+            drawn = np.random.default_rng([self.seed, len(self._check), 2]).permutation(unlabeled)[:wanted]
+            self._check.extend(int(index) for index in drawn)
+
+    def _pending_check(self) -> list[int]:
+        return [index for index in self._check if index not in self._labels and index not in self._excluded]
+
+    def _unlabeled(self, *, without_check: bool) -> NDArray[Any]:
+        free = np.ones(len(self.pool), dtype=bool)
+        free[list(self._labels)] = False
+        free[list(self._excluded)] = False
+        if without_check:
+            free[self._check] = False
+        return np.flatnonzero(free)
+
+    def _pseudo_label(self) -> tuple[float, tuple[PseudoLabel, ...]]:
+        # A round may follow every single label: the threshold falls once a batch of labels, not once a call.
+        gained = max(0, len(self._labels) - self.pseudo_label_after)
+        self.pseudo_labeler.reset()
+        self.pseudo_labeler.step(gained // self.batch_size)
+        threshold = self.pseudo_labeler.threshold
+        if self._probabilities is None or len(self._labels) < self.pseudo_label_after:
+            return threshold, ()
+        unlabeled = self._unlabeled(without_check=True)
+        guesses = self.pseudo_labeler.select(self._probabilities[unlabeled])
+        classes = self._classifier.classes_
+        return threshold, tuple(
+            PseudoLabel(
+                int(unlabeled[row]), classes[int(guesses.labels[row])], float(guesses.confidences[row])
+            )
+            for row in guesses.most_confident_first()
+        )
+
+    def _audit(self) -> tuple[list[LabelIssue], CheckSetEstimate | None]:
+        """Judge human labels by models trained on human labels: pseudo-labels stay out of it."""
+        if not self._labels:
+            return [], None
+        labeled = sorted(self._labels)
+        labels = [self._labels[index] for index in labeled]
+        rows = self.pool[np.asarray(labeled, dtype=np.intp)]
+        # Fresh copies of the fitted classifier keep the settings it chose: a fold costs one plain fit.
+        found = detect_label_errors(rows, labels, classifier=self._classifier, seed=self.seed)
+        issues = [
+            LabelIssue(labeled[issue.index], issue.given_label, issue.suggested_label, issue.score)
+            for issue in found
+        ]
+        drawn = set(self._check)
+        is_check = np.asarray([index in drawn for index in labeled])
+        return issues, estimate_accuracy(self._classifier, rows, labels, is_check, self.seed)
+
+    def _seed(self, purpose: int) -> int:
+        state = np.random.SeedSequence([self.seed, len(self._labels), purpose]).generate_state(1)
+        return int(state[0])
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[phase] = time.perf_counter() - start
