@@ -9,8 +9,11 @@ from PIL import Image, UnidentifiedImageError
 
 from model.encoders.pixels import to_rgb
 
-# Formats a browser shows an annotator, and TIFF. Not EPS, which Pillow would hand to Ghostscript.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF")
+Image.init()
+# What a browser shows an annotator, and TIFF; AVIF where Pillow has it. Not EPS, which goes to Ghostscript.
+FORMATS = tuple(
+    name for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "MPO") if name in Image.OPEN
+)
 
 
 class ImageError(Exception):

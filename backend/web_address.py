@@ -1,8 +1,8 @@
 """Requests to addresses that task data names: the public internet only, checked where a socket connects.
 
 Label Studio's own rule (`core/utils/io.py`, `validate_ip`): a reserved network address is refused. The name
-is resolved once, and the connection goes to the address that was checked, so a name that answers differently the
-second time (DNS rebinding) gains nothing.
+is resolved once, and the connection goes to the address that was checked, so a name that answers differently
+the second time (DNS rebinding) gains nothing.
 """
 
 from __future__ import annotations
