@@ -11,8 +11,9 @@ import binascii
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from http.cookiejar import DefaultCookiePolicy
-from urllib.parse import parse_qs, unquote, unquote_to_bytes, urlsplit
+from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes, urlsplit
 
 import httpx
 from PIL import Image
@@ -92,7 +93,17 @@ class ImageReader:
         url = url.strip()
         if url[:5].lower() == "data:":
             return self._data_uri(url)
-        return self._download(self._resolve(url, task_id), _shown(url))
+        try:
+            return self._download(self._resolve(url, task_id), _shown(url))
+        except ImageMissingError:
+            upload = _upload_path(url)
+            if upload is None:
+                raise
+            # Where Label Studio keeps its uploads in a cloud store, this route has them instead.
+            with suppress(ImageMissingError):
+                stored = self._on_label_studio(f"/storage-data/uploaded/?filepath={quote(upload)}")
+                return self._download(stored, _shown(url))
+            raise
 
     def _client(self, *, allow_private_addresses: bool) -> httpx.Client:
         client = httpx.Client(
@@ -298,6 +309,12 @@ def _parsed(url: str) -> httpx.URL:
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host.lower(), url.port or {"http": 80, "https": 443}.get(url.scheme)
+
+
+def _upload_path(url: str) -> str | None:
+    """`upload/<project>/<file>` of an uploaded file's address."""
+    path = url.lstrip("/").removeprefix("data/")
+    return path if path.startswith("upload/") and "://" not in url else None
 
 
 def _shown(url: str) -> str:

@@ -1,0 +1,1 @@
+"""The `everylabel` command: one workflow a file."""

@@ -1,0 +1,157 @@
+"""The Flask routes of the ML-backend protocol, exactly as Label Studio 1.23.2 calls them."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from typing import Any
+
+from flask import Flask, Response, jsonify, request
+from prometheus_client import CONTENT_TYPE_LATEST
+from werkzeug.exceptions import HTTPException
+
+from backend import ml_backend
+from backend.label_config import LabelConfigError
+from backend.mirror import EventError
+from backend.ml_backend import ActiveLearningBackend
+from backend.services import Services
+
+log = logging.getLogger(__name__)
+
+OPEN_ROUTES = {"/health"}
+
+
+class BadRequestError(ValueError):
+    """A request that is not what Label Studio sends; the message says what is missing."""
+
+
+def create_app(services: Services) -> Flask:
+    """The web side of a backend; it answers from the store and never trains."""
+    app = Flask("everylabel")
+    app.config["MAX_CONTENT_LENGTH"] = int(services.settings.max_request_megabytes * 1024 * 1024)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+
+    @app.before_request
+    def authenticate() -> Response | None:
+        if not services.settings.has_auth or request.path in OPEN_ROUTES:
+            return None
+        given = request.authorization
+        user = services.settings.basic_auth_user
+        password = services.settings.basic_auth_pass.get_secret_value()
+        if given and given.type == "basic":
+            same_user = hmac.compare_digest((given.username or "").encode(), user.encode())
+            same_password = hmac.compare_digest((given.password or "").encode(), password.encode())
+            if same_user and same_password:
+                return None
+        answer = _refusal(
+            401, "This backend asks for a user name and password. Run `everylabel connect` again."
+        )
+        answer.headers["WWW-Authenticate"] = 'Basic realm="everylabel"'
+        return answer
+
+    @app.get("/health")
+    @app.get("/")
+    def health() -> Any:
+        return jsonify(services.health())
+
+    @app.post("/setup")
+    def setup() -> Any:
+        body = _body()
+        project_id = _project_id(body)
+        config = body.get("schema")
+        if not isinstance(config, str):
+            raise BadRequestError("The request has no labeling config in 'schema'.")
+        backend = ActiveLearningBackend(project_id, config, services)
+        return jsonify({"model_version": backend.model_version})
+
+    @app.post("/predict")
+    def predict() -> Any:
+        body = _body()
+        tasks = body.get("tasks")
+        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+            raise BadRequestError("The request has no list of tasks in 'tasks'.")
+        if not tasks:
+            return jsonify({"results": []})
+        config = body.get("label_config")
+        backend = ActiveLearningBackend(
+            _project_id(body), config if isinstance(config, str) else None, services
+        )
+        params = body.get("params")
+        context = params.get("context") if isinstance(params, dict) else None
+        return jsonify(
+            {"results": backend.predict(tasks, context=context if isinstance(context, dict) else None)}
+        )
+
+    @app.post("/webhook")
+    def webhook() -> Any:
+        body = _body()
+        action = body.get("action")
+        if not isinstance(action, str):
+            raise BadRequestError("The webhook names no 'action'.")
+        project = body.get("project")
+        project_id = project.get("id") if isinstance(project, dict) else project
+        if project_id is None:
+            raise BadRequestError(
+                "The webhook names no project. Switch its payload on: `everylabel connect` does."
+            )
+        backend = ActiveLearningBackend(_number(project_id), services=services)
+        return jsonify(backend.fit(action, body)), 201
+
+    @app.get("/versions")
+    def versions() -> Any:
+        # Label Studio's GET names no project.
+        found = [
+            ActiveLearningBackend(project.id, services=services).model_version
+            for project in services.store.projects()
+        ]
+        return jsonify({"versions": sorted(set(found)), "message": None})
+
+    @app.get("/metrics")
+    def metrics() -> Any:
+        return Response(services.metrics.render(), content_type=CONTENT_TYPE_LATEST)
+
+    @app.errorhandler(BadRequestError)
+    @app.errorhandler(EventError)
+    @app.errorhandler(LabelConfigError)
+    def bad_request(error: ValueError) -> Response:
+        return _refusal(400, str(error))
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        return _refusal(error.code or 500, error.description or "")
+
+    @app.errorhandler(Exception)
+    def failure(error: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        return _refusal(500, "Something failed that should not have; the backend's log says what.")
+
+    return app
+
+
+def _body() -> dict[str, Any]:
+    body = request.get_json(force=True, silent=True)
+    if not isinstance(body, dict):
+        raise BadRequestError("The request's body is not a JSON object.")
+    return body
+
+
+def _project_id(body: dict[str, Any]) -> int:
+    return _number(body.get("project"))
+
+
+def _number(project: object) -> int:
+    try:
+        return ml_backend.project_number(project if isinstance(project, str | int) else None)
+    except ValueError as error:
+        raise BadRequestError(str(error)) from error
+
+
+def _refusal(code: int, why: str) -> Response:
+    answer = jsonify({"error": why})
+    # Label Studio shows a backend's status line to the person who connects it, and drops the body.
+    answer.status = f"{code} {_one_line(why)}"
+    return answer
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.encode("latin-1", "replace").decode("latin-1").split())[:300] or "Error"

@@ -1,0 +1,96 @@
+"""Turns a project's crops into embeddings: fetched, decoded and encoded once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.image_file import ImageError
+from backend.images import ImageReader
+from backend.project_files import EmbeddingFile
+from backend.store import Store, Task
+from model.encoders import Encoder
+
+log = logging.getLogger(__name__)
+
+CHUNK = 64
+"""Crops that are in memory at a time, and lost at most in a crash."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """How a pass over a project's crops went."""
+
+    embedded: int
+    unreadable: int
+
+
+class CropEmbedder:
+    """Reads crops with several threads and appends their embeddings to the project's file."""
+
+    def __init__(self, store: Store, reader: ImageReader, encoder: Encoder, threads: int) -> None:
+        self._store = store
+        self._reader = reader
+        self._encoder = encoder
+        self._threads = threads
+
+    def embed(
+        self,
+        project_id: int,
+        tasks: Sequence[Task],
+        file: EmbeddingFile,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Embedded:
+        """Embed the crops of `tasks`; one that cannot be read is recorded with its reason and left out.
+
+        Args:
+            project_id: the project, for the store.
+            tasks: tasks without an embedding.
+            file: where the rows go.
+            progress: called with (crops done, crops in all) after every chunk.
+
+        Raises:
+            ImageError: a fault that is not the image's own (Label Studio is away): nothing is recorded
+                against the crops, and the next pass tries them again.
+        """
+        embedded = unreadable = 0
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="images") as pool:
+            for chunk in _chunks(tasks):
+                crops: list[NDArray[Any]] = []
+                readable: list[int] = []
+                problems: dict[int, str] = {}
+                for task, outcome in zip(chunk, pool.map(self._read, chunk), strict=True):
+                    if isinstance(outcome, ImageError):
+                        problems[task.id] = str(outcome)
+                    else:
+                        crops.append(outcome)
+                        readable.append(task.id)
+                if crops:
+                    first = file.append(self._encoder.encode(np.stack(crops)))
+                    self._store.save_embedded(project_id, {id_: first + i for i, id_ in enumerate(readable)})
+                self._store.save_problems(project_id, problems)
+                for task_id, why in problems.items():
+                    log.warning("project %s, task %s: %s", project_id, task_id, why)
+                embedded, unreadable = embedded + len(readable), unreadable + len(problems)
+                if progress is not None:
+                    progress(embedded + unreadable, len(tasks))
+        return Embedded(embedded, unreadable)
+
+    def _read(self, task: Task) -> NDArray[Any] | ImageError:
+        try:
+            return self._encoder.prepare(self._reader.read(task.image_url or "", task.id))
+        except ImageError as error:
+            if error.retry:
+                raise
+            return error
+
+
+def _chunks(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
+    for start in range(0, len(tasks), CHUNK):
+        yield tasks[start : start + CHUNK]

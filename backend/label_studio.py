@@ -1,0 +1,329 @@
+"""The Label Studio client: what everylabel reads from Label Studio and writes into it.
+
+Tokens are handled by `label-studio-sdk` (a personal access token is a refresh token that has to be exchanged);
+requests are plain JSON, because a pool of 100,000 tasks has no use for 100,000 validated models.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx
+from label_studio_sdk.core.api_error import ApiError
+from label_studio_sdk.tokens.client_ext import TokensClientExt
+
+PAGE_SIZE = 1000
+IMPORT_SIZE = 1000
+RETRIES = 3
+
+
+class LabelStudioError(RuntimeError):
+    """Label Studio did not do what it was asked; the message says why and what helps."""
+
+
+class LabelStudioUnreachableError(LabelStudioError):
+    """Nothing answers at Label Studio's address, or not in time."""
+
+
+class TokenRefusedError(LabelStudioError):
+    """Label Studio does not accept the token."""
+
+
+class ProjectNotFoundError(LabelStudioError):
+    """There is no such project, or the token's owner may not see it."""
+
+
+class LabelStudio:
+    """A Label Studio server, seen with one user's token.
+
+    Safe to share between threads. Every method raises `LabelStudioUnreachableError`, `TokenRefusedError` or another
+    `LabelStudioError`.
+
+    Args:
+        url: where Label Studio answers.
+        token: a personal access token or a legacy token.
+        transport: stands in for the network in tests.
+    """
+
+    def __init__(
+        self, url: str, token: str, *, timeout: float = 60.0, transport: httpx.BaseTransport | None = None
+    ):
+        self.url = url.rstrip("/")
+        self._token = token
+        self._tokens: TokensClientExt | None = None
+        self._lock = threading.Lock()
+        self._http = httpx.Client(
+            base_url=self.url, timeout=timeout, transport=transport, follow_redirects=False
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def authorization(self) -> str:
+        """The value of the `Authorization` header, with a personal access token exchanged and refreshed.
+
+        Raises:
+            TokenRefusedError: there is no token, or it has expired.
+        """
+        if not self._token:
+            raise TokenRefusedError(
+                "There is no token for Label Studio. Create a personal access token under Account & Settings and "
+                "set LABEL_STUDIO_API_KEY."
+            )
+        with self._lock:
+            try:
+                if self._tokens is None:
+                    self._tokens = TokensClientExt(base_url=self.url, api_key=self._token)
+                key = self._tokens.api_key
+            except ApiError as error:
+                raise self._refused(error.status_code) from error
+            except httpx.HTTPError as error:
+                raise self._unreachable(error) from error
+        return f"Token {key}" if key == self._token else f"Bearer {key}"
+
+    # --- server and project
+
+    def version(self) -> str:
+        """Label Studio's own version, such as `1.23.2`."""
+        return str(self._json("GET", "/api/version").get("release", "unknown"))
+
+    def project(self, project_id: int) -> dict[str, Any]:
+        """A project as Label Studio describes it.
+
+        Raises:
+            ProjectNotFoundError: there is none with this id.
+        """
+        return self._json("GET", f"/api/projects/{project_id}/")
+
+    def projects(self) -> list[dict[str, Any]]:
+        """Every project the token's owner sees."""
+        return list(self._json("GET", "/api/projects/", params={"page_size": 1000})["results"])
+
+    def create_project(self, title: str, label_config: str, **fields: Any) -> dict[str, Any]:
+        """Create a project."""
+        return self._json(
+            "POST", "/api/projects/", json={"title": title, "label_config": label_config, **fields}
+        )
+
+    def update_project(self, project_id: int, **fields: Any) -> dict[str, Any]:
+        """Change a project's settings."""
+        return self._json("PATCH", f"/api/projects/{project_id}/", json=fields)
+
+    # --- tasks and annotations
+
+    def tasks(
+        self,
+        project_id: int,
+        *,
+        annotated: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """A project's tasks by id, page by page.
+
+        Args:
+            annotated: only tasks a person has annotated or skipped, with their annotations; otherwise all of
+                them, without (1.1 ms a task).
+            progress: called with (tasks read, tasks in all) after every page.
+        """
+        params: dict[str, Any] = {"project": project_id, "page_size": PAGE_SIZE, "fields": "task_only"}
+        query: dict[str, Any] = {"ordering": ["tasks:id"]}
+        if annotated:
+            params["fields"] = "all"
+            query["filters"] = {
+                "conjunction": "or",
+                "items": [
+                    {"filter": f"filter:tasks:{field}", "operator": "greater", "type": "Number", "value": 0}
+                    for field in ("total_annotations", "cancelled_annotations")
+                ],
+            }
+        params["query"] = json.dumps(query)
+        read, page, total = 0, 1, 1
+        while read < total:
+            answer = self._json("GET", "/api/tasks", params={**params, "page": page})
+            tasks, total = answer["tasks"], int(answer["total"])
+            if not tasks:
+                return
+            yield from tasks
+            read, page = read + len(tasks), page + 1
+            if progress is not None:
+                progress(read, total)
+
+    def task(self, task_id: int) -> dict[str, Any]:
+        """One task with its annotations and predictions."""
+        return self._json("GET", f"/api/tasks/{task_id}/")
+
+    def import_files(self, project_id: int, files: Sequence[tuple[str, bytes]]) -> int:
+        """Upload images as tasks, each `(name, bytes)`; returns how many tasks were made."""
+        parts = [(f"file-{i}", (name, data)) for i, (name, data) in enumerate(files)]
+        return int(self._json("POST", f"/api/projects/{project_id}/import", files=parts)["task_count"])
+
+    def next_task(self, project_id: int) -> dict[str, Any] | None:
+        """The task *Label All Tasks* shows next to the token's owner; None when nothing is left."""
+        response = self._request("GET", f"/api/projects/{project_id}/next", missing_ok=True)
+        return None if response.status_code == httpx.codes.NOT_FOUND else dict(response.json())
+
+    def annotate(self, task_id: int, result: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
+        """Submit an annotation."""
+        return self._json("POST", f"/api/tasks/{task_id}/annotations/", json={"result": result, **fields})
+
+    # --- predictions
+
+    def import_predictions(self, project_id: int, predictions: Sequence[Mapping[str, Any]]) -> None:
+        """Write predictions in bulk (1 ms each): `task`, `result`, `score` and `model_version` are kept."""
+        for start in range(0, len(predictions), IMPORT_SIZE):
+            chunk = list(predictions[start : start + IMPORT_SIZE])
+            self._json("POST", f"/api/projects/{project_id}/import/predictions", json=chunk)
+
+    def model_versions(self, project_id: int) -> dict[str, int]:
+        """How many predictions of each model version a project holds."""
+        return dict(self._json("GET", f"/api/projects/{project_id}/model-versions/"))
+
+    def delete_predictions(self, project_id: int, model_version: str) -> int:
+        """Delete the predictions of one version (6.7 ms each).
+
+        A prediction an annotator has open must stay: with it gone, Label Studio 1.23.2 refuses their submit
+        (400, `parent_prediction` does not exist).
+        """
+        answer = self._json(
+            "DELETE", f"/api/projects/{project_id}/model-versions/", json={"model_version": model_version}
+        )
+        return int(answer["deleted_predictions"])
+
+    # --- what `connect` sets up
+
+    def webhooks(self, project_id: int) -> list[dict[str, Any]]:
+        """The project's webhooks."""
+        return self._list("GET", "/api/webhooks/", params={"project": project_id})
+
+    def save_webhook(self, webhook_id: int | None, **fields: Any) -> dict[str, Any]:
+        """Create a webhook, or change one."""
+        if webhook_id is None:
+            return self._json("POST", "/api/webhooks/", json=fields)
+        return self._json("PATCH", f"/api/webhooks/{webhook_id}/", json=fields)
+
+    def ml_backends(self, project_id: int) -> list[dict[str, Any]]:
+        """The ML backends connected to a project; Label Studio calls `/setup` on each."""
+        return self._list("GET", "/api/ml/", params={"project": project_id})
+
+    def save_ml_backend(self, backend_id: int | None, **fields: Any) -> dict[str, Any]:
+        """Connect an ML backend, or change one."""
+        if backend_id is None:
+            return self._json("POST", "/api/ml/", json=fields)
+        return self._json("PATCH", f"/api/ml/{backend_id}", json=fields)
+
+    def tabs(self, project_id: int) -> list[dict[str, Any]]:
+        """The Data Manager's tabs."""
+        return self._list("GET", "/api/dm/views/", params={"project": project_id})
+
+    def save_tab(self, tab_id: int | None, project_id: int, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Create a tab, or change one."""
+        body = {"project": project_id, "data": dict(data)}
+        if tab_id is None:
+            return self._json("POST", "/api/dm/views/", json=body)
+        return self._json("PATCH", f"/api/dm/views/{tab_id}/", json=body)
+
+    # --- the wire
+
+    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        return dict(self._body(method, path, **options))
+
+    def _list(self, method: str, path: str, **options: Any) -> list[dict[str, Any]]:
+        return list(self._body(method, path, **options))
+
+    def _body(self, method: str, path: str, **options: Any) -> Any:
+        response = self._request(method, path, **options)
+        try:
+            return response.json()
+        except ValueError as error:
+            raise LabelStudioError(
+                f"{self.url} answered {method} {path} with something that is not JSON. Is LABEL_STUDIO_URL the "
+                "address of Label Studio itself?"
+            ) from error
+
+    def _request(self, method: str, path: str, *, missing_ok: bool = False, **options: Any) -> httpx.Response:
+        for attempt in range(1, RETRIES + 1):
+            try:
+                response = self._http.request(
+                    method, path, headers={"Authorization": self.authorization()}, **options
+                )
+            except httpx.ConnectError as error:  # nothing was sent: trying again cannot do it twice
+                if attempt == RETRIES:
+                    raise self._unreachable(error) from error
+                time.sleep(0.2 * attempt)
+                continue
+            except httpx.HTTPError as error:
+                raise self._unreachable(error) from error
+            if response.is_success or (missing_ok and response.status_code == httpx.codes.NOT_FOUND):
+                return response
+            raise self._failure(response, method, path)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _failure(self, response: httpx.Response, method: str, path: str) -> LabelStudioError:
+        status = response.status_code
+        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            detail = _detail(response)
+            if status == httpx.codes.FORBIDDEN and "reserved network" in detail:
+                return LabelStudioError(_blocked_address(detail))
+            return self._refused(status)
+        if response.is_redirect:
+            target = urljoin(self.url, response.headers.get("location", ""))
+            return LabelStudioError(
+                f"{self.url} redirects {path} to {target}. Set LABEL_STUDIO_URL to the address it ends at."
+            )
+        if status == httpx.codes.NOT_FOUND and "/api/projects/" in path:
+            return ProjectNotFoundError(
+                f"Label Studio has nothing at {path} (404): the project was deleted, or belongs to an organization "
+                "the token's owner is not in. Look at the number in the project's address, /projects/<number>/."
+            )
+        detail = _detail(response)
+        if "reserved network" in detail:
+            return LabelStudioError(_blocked_address(detail))
+        return LabelStudioError(f"Label Studio refused {method} {path} ({status}): {detail}")
+
+    def _refused(self, status: int | None) -> TokenRefusedError:
+        return TokenRefusedError(
+            f"Label Studio refused the token ({status}). Create a personal access token under Account & Settings and "
+            "set LABEL_STUDIO_API_KEY. (A legacy token works only where the organization has legacy tokens on.)"
+        )
+
+    def _unreachable(self, error: Exception) -> LabelStudioUnreachableError:
+        what = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "does not answer"
+        return LabelStudioUnreachableError(
+            f"Label Studio {what} at {self.url} ({type(error).__name__}). Is it running, and is LABEL_STUDIO_URL "
+            "right as seen from this machine? (In a container, localhost is the container.)"
+        )
+
+
+def _blocked_address(detail: str) -> str:
+    return (
+        f"Label Studio refuses the backend's address: {detail} Since 1.2x it blocks private and loopback addresses. "
+        "Start Label Studio with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false, or keep the protection and "
+        "carve out the backend's subnet: USE_DEFAULT_BANNED_SUBNETS=false with USER_ADDITIONAL_BANNED_SUBNETS=…"
+    )
+
+
+def _detail(response: httpx.Response) -> str:
+    """What Label Studio says is wrong, in one short line."""
+    try:
+        body = response.json()
+    except ValueError:
+        return response.text[:200].strip() or response.reason_phrase
+    if isinstance(body, dict):
+        parts = [str(body["detail"])] if body.get("detail") else []
+        errors = body.get("validation_errors")
+        if isinstance(errors, dict):
+            parts += [
+                f"{field}: {' '.join(map(str, why if isinstance(why, list) else [why]))}"
+                for field, why in errors.items()
+            ]
+        elif errors:
+            parts.append(str(errors))
+        if parts:
+            return "; ".join(parts)[:500]
+    return str(body)[:500]

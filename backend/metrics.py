@@ -1,0 +1,68 @@
+"""What an operator can ask: counters of this process, and the state every process shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+if TYPE_CHECKING:
+    from backend.services import Services
+
+
+class Metrics:
+    """Prometheus metrics of one backend."""
+
+    def __init__(self, services: Services) -> None:
+        self._registry = CollectorRegistry()
+        self.events = Counter("everylabel_events", "Webhooks taken in", ["action"], registry=self._registry)
+        self.predictions = Counter(
+            "everylabel_predictions", "Predictions given, by outcome", ["outcome"], registry=self._registry
+        )
+        self._registry.register(_Shared(services))
+
+    def render(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return bytes(generate_latest(self._registry))
+
+
+class _Shared:
+    """State read from the store at the moment of asking, so that every process tells the same."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return ()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        store = self._services.store
+        waiting, oldest = store.events_waiting()
+        yield GaugeMetricFamily("everylabel_events_waiting", "Webhooks not yet worked in", value=waiting)
+        yield GaugeMetricFamily(
+            "everylabel_oldest_event_age_seconds",
+            "Age of the oldest webhook not yet worked in",
+            value=0.0 if oldest is None else max(0.0, self._services.clock() - oldest),
+        )
+        yield GaugeMetricFamily(
+            "everylabel_trainer_alive",
+            "Whether the trainer runs",
+            value=float(self._services.trainer_alive()),
+        )
+        labels = ["project"]
+        rounds = GaugeMetricFamily("everylabel_round", "Number of the newest round", labels=labels)
+        seconds = GaugeMetricFamily(
+            "everylabel_round_seconds", "Duration of the newest round by phase", labels=[*labels, "phase"]
+        )
+        given = GaugeMetricFamily("everylabel_labels", "Labels the newest round learned from", labels=labels)
+        for project in store.projects():
+            latest = store.latest_round(project.id)
+            if latest is None:
+                continue
+            rounds.add_metric([str(project.id)], latest.number)
+            given.add_metric([str(project.id)], latest.n_labels)
+            for phase, value in latest.seconds.items():
+                seconds.add_metric([str(project.id), phase], value)
+        yield from (rounds, given, seconds)

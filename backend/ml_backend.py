@@ -1,0 +1,240 @@
+"""`ActiveLearningBackend`: predict and fit, the class Label Studio's users know.
+
+It keeps the class contract of `label-studio-ml` 2.x (`__init__(project_id, label_config)`, `setup`,
+`predict(tasks, context, **kwargs)`, `fit(event, data, **kwargs)`, `model_version`) and is a subclass of its
+`LabelStudioMLBase` where 2.x is installed, so `label_studio_ml.api.init_app(ActiveLearningBackend)` serves it.
+Everything that lasts lives in `Services`; an instance is a view on one project and costs nothing to make.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backend import label_config as label_configs
+from backend import mirror
+from backend.services import current_services
+from backend.store import Task
+
+if TYPE_CHECKING:
+    from backend.label_config import ImageChoices
+    from backend.services import Services
+
+log = logging.getLogger(__name__)
+
+UNTRAINED = "no model yet"
+POLL_SECONDS = 0.02
+
+
+def _contract() -> type:
+    """`LabelStudioMLBase` of label-studio-ml 2.x; `object` without it (PyPI's 1.0.9 speaks an older protocol)."""
+    try:
+        if int(version("label-studio-ml").split(".")[0]) >= 2:
+            base: type = import_module("label_studio_ml.model").LabelStudioMLBase
+            return base
+    except PackageNotFoundError:
+        pass
+    return object
+
+
+class ActiveLearningBackend(_contract()):  # type: ignore[misc]
+    """A Label Studio ML backend that asks for the most useful crop next.
+
+    Args:
+        project_id: Label Studio's, as `"7"` or `"7.1700000000"`.
+        label_config: the project's labeling config, where known.
+        services: what instances share; the process's own if None.
+    """
+
+    def __init__(
+        self,
+        project_id: str | int | None = None,
+        label_config: str | None = None,
+        services: Services | None = None,
+    ) -> None:
+        self._services = services or current_services()
+        self._project_id = project_number(project_id)
+        if label_config:
+            self.use_label_config(label_config)
+        self.setup()
+
+    def setup(self) -> None:
+        """Nothing to do: state lives in the store, the encoder in the trainer."""
+
+    @property
+    def project_id(self) -> str:
+        """The project's number, as text."""
+        return str(self._project_id)
+
+    @property
+    def label_config(self) -> str:
+        """The labeling config last seen."""
+        project = self._services.store.project(self._project_id)
+        return project.label_config if project else ""
+
+    def use_label_config(self, label_config: str) -> None:
+        """Take a labeling config; the next round reads it.
+
+        Raises:
+            LabelConfigError: nothing in it classifies an image.
+        """
+        label_configs.parse(label_config)
+        project = self._services.store.project(self._project_id)
+        if project is None or not project.label_config:
+            self._services.store.save_project(self._project_id, label_config=label_config)
+        elif project.label_config != label_config:
+            # The trainer compares, so that a changed config also re-reads what was labelled under the old one.
+            self._services.store.add_event(
+                self._project_id, "PROJECT_UPDATED", {"label_config": label_config}
+            )
+            self._services.jobs.learn(self._project_id)
+
+    @property
+    def model_version(self) -> str:
+        """Which model answers `predict`.
+
+        Never equal to a round's queue version (`round 3`): a prediction retrieved by hand must not slip into
+        the label stream, or under an annotator's eyes as if the model were sure of it.
+        """
+        latest = self._services.store.latest_round(self._project_id)
+        return f"{latest.model_version} model" if latest and len(latest.classes) > 1 else UNTRAINED
+
+    def predict(
+        self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> list[dict[str, Any]]:
+        """Say which class each task's crop is, and how surely.
+
+        Args:
+            tasks: Label Studio tasks, with `id` and `data`.
+            context: what an interactive annotation sends; not used.
+            kwargs: further parameters of the protocol; not used.
+
+        Returns:
+            One prediction a task, in order, always: `result`, `score` (calibrated confidence, 0 to 1) and
+            `model_version`. A crop that cannot be read, or that no model knows anything about yet, has an
+            empty `result`, score 0 and the reason as `error`.
+        """
+        del context, kwargs
+        if not tasks:
+            return []
+        project = self._services.store.project(self._project_id)
+        control = label_configs.parse(project.label_config if project else "")
+        known = self._embedded(tasks, control)
+        model_version = self.model_version
+        model = self._services.model(self._project_id)
+        answers: list[dict[str, Any]] = []
+        rows: list[int] = []
+        for task in tasks:
+            answer: dict[str, Any] = {"result": [], "score": 0.0, "model_version": model_version}
+            found = known.get(_task_id(task))
+            if found is None or found.embedding_row is None:
+                answer["error"] = (
+                    found.problem if found and found.problem else "The crop is not embedded yet."
+                )
+            elif model is None:
+                answer["error"] = "Nothing is learned yet: label crops of two classes first."
+            else:
+                rows.append(found.embedding_row)
+                answer["row"] = len(rows) - 1
+            answers.append(answer)
+        if model is not None and rows:
+            embeddings = self._services.embeddings(self._project_id)
+            order = np.asarray(rows)
+            probabilities = model.predict_proba(np.asarray(embeddings[order]))
+            for answer in answers:
+                if (row := answer.pop("row", None)) is not None:
+                    best = int(np.argmax(probabilities[row]))
+                    score = float(probabilities[row, best])
+                    answer["result"] = control.result(model.classes_[best], score)
+                    answer["score"] = score
+        self._services.metrics.predictions.labels("predicted").inc(len(rows) if model else 0)
+        self._services.metrics.predictions.labels("empty").inc(len(tasks) - (len(rows) if model else 0))
+        return answers
+
+    def fit(self, event: str, data: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Take in a webhook: it is on disk when this returns, and the trainer is told.
+
+        Training itself happens in the background: Label Studio calls this inside the annotator's own click
+        and waits one second at most.
+
+        Args:
+            event: the webhook's `action`.
+            data: its body.
+            kwargs: further parameters of the protocol; not used.
+
+        Raises:
+            mirror.EventError: the body lacks what this action always has.
+        """
+        del kwargs
+        if event not in mirror.KNOWN:
+            return {"status": "ignored", "reason": f"everylabel has no use for {event}."}
+        if event == "PROJECT_DELETED":
+            self._services.forget(self._project_id)
+            return {"status": "deleted"}
+        payload = mirror.compact(event, data)
+        self._services.store.add_event(self._project_id, event, payload)
+        self._services.metrics.events.labels(event).inc()
+        self._services.jobs.learn(self._project_id)
+        return {"status": "queued"}
+
+    def _embedded(self, tasks: Sequence[Mapping[str, Any]], control: ImageChoices) -> dict[int, Task]:
+        """Look up the tasks' crops; those not embedded yet are given to the trainer and waited for."""
+        store = self._services.store
+        ids = [_task_id(task) for task in tasks]
+        known = {task.id: task for task in store.tasks(self._project_id, ids)}
+        new = [
+            Task(id_, control.image_url(task.get("data")))
+            for id_, task in zip(ids, tasks, strict=True)
+            if id_ not in known and id_ >= 0
+        ]
+        without = {
+            t.id: f"The task has no image: its data lacks {control.image_key!r}."
+            for t in new
+            if t.image_url is None
+        }
+        if new:
+            store.save_tasks(self._project_id, new)
+            store.save_problems(self._project_id, without)
+        open_ids = [id_ for id_ in ids if _is_open(known.get(id_)) and id_ not in without and id_ >= 0]
+        if not open_ids and not without:
+            return known
+        if open_ids:
+            self._services.jobs.embed(self._project_id, open_ids)
+        until = time.monotonic() + self._services.settings.predict_seconds
+        while True:
+            known = {task.id: task for task in store.tasks(self._project_id, ids)}
+            if not any(_is_open(known.get(id_)) for id_ in open_ids):
+                return known
+            if time.monotonic() > until:
+                log.warning(
+                    "project %s: crops were not embedded in time; is the trainer running?", self._project_id
+                )
+                return known
+            time.sleep(POLL_SECONDS)
+
+
+def project_number(project: str | int | None) -> int:
+    """Read a project's number from `7`, `"7"` or the protocol's `"7.1700000000"`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    text = str(project or "").partition(".")[0]
+    if not text.isdigit():
+        raise ValueError(f"{project!r} is not a project. Label Studio sends it as '<id>.<created>'.")
+    return int(text)
+
+
+def _is_open(task: Task | None) -> bool:
+    return task is None or (task.embedding_row is None and task.problem is None)
+
+
+def _task_id(task: Mapping[str, Any]) -> int:
+    id_ = task.get("id")
+    return id_ if isinstance(id_, int) and not isinstance(id_, bool) else -1

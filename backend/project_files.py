@@ -1,0 +1,117 @@
+"""A project's files beside the store: the embedding file and the model of each round."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+CLASSIFIER = "everylabel.classifier"
+"""The entry of a model file that says which encoder its classifier reads."""
+
+
+class EmbeddingFile:
+    """Fixed-size rows in one append-only file, readable as a memory map while it grows.
+
+    A row counts only once the store points at it, so a crash in the middle of an append costs nothing: the
+    next append starts at the first whole row.
+    """
+
+    def __init__(self, path: Path, dim: int, dtype: np.dtype[Any]) -> None:
+        self.path, self.dim, self.dtype = path, dim, np.dtype(dtype)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(exist_ok=True)
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.dim * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.path.stat().st_size // self._row_bytes
+
+    def append(self, rows: NDArray[Any]) -> int:
+        """Append `rows: (n, dim)`; returns the number of the first. They are on disk when this returns."""
+        if rows.ndim != 2 or rows.shape[1] != self.dim:
+            raise ValueError(f"rows of shape {rows.shape} do not fit a file of (n, {self.dim})")
+        first = len(self)
+        with self.path.open("r+b") as file:
+            file.seek(first * self._row_bytes)
+            file.write(np.ascontiguousarray(rows, dtype=self.dtype).tobytes())
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+        return first
+
+    def read(self) -> NDArray[Any]:
+        """All rows as a read-only memory map `(n, dim)`."""
+        n = len(self)
+        if n == 0:
+            return np.empty((0, self.dim), dtype=self.dtype)
+        return np.memmap(self.path, dtype=self.dtype, mode="r", shape=(n, self.dim))
+
+
+class ProjectFiles:
+    """Where one project's files lie under `MODEL_DIR`."""
+
+    def __init__(self, model_dir: Path, project_id: int) -> None:
+        self.folder = model_dir / "projects" / str(project_id)
+
+    def lock(self, timeout: float = -1) -> FileLock:
+        """Only one process at a time runs a round for a project."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / "round.lock", timeout=timeout)
+
+    def embedding_lock(self) -> FileLock:
+        """Only one process at a time appends embeddings; /predict's do not wait behind a round."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / "embedding.lock")
+
+    def embeddings(self, encoder: str, dim: int, dtype: np.dtype[Any]) -> EmbeddingFile:
+        """The embedding file of one encoder."""
+        return EmbeddingFile(self.folder / "embeddings" / f"{_slug(encoder)}.rows", dim, dtype)
+
+    def save_model(self, number: int, state: dict[str, NDArray[Any]], classifier: str) -> None:
+        """Write a round's model whole or not at all: arrays only, never a pickle."""
+        folder = self.folder / "models"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"round-{number:06d}.npz"
+        temporary = path.with_suffix(".partial")
+        with temporary.open("wb") as file:
+            arrays: dict[str, Any] = {
+                **state,
+                CLASSIFIER: np.frombuffer(json.dumps(classifier).encode(), np.uint8),
+            }
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    def load_model(self, number: int, classifier: str) -> dict[str, NDArray[Any]] | None:
+        """A round's model as arrays; None where there is none, or it belongs to another kind of classifier."""
+        path = self.folder / "models" / f"round-{number:06d}.npz"
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as archive:
+            state = {name: archive[name] for name in archive.files}
+        saved_for = json.loads(state.pop(CLASSIFIER).tobytes().decode())
+        return state if saved_for == classifier else None
+
+    def keep_models(self, newest: int) -> None:
+        """Delete all but the newest models."""
+        for path in sorted((self.folder / "models").glob("round-*.npz"))[:-newest]:
+            path.unlink(missing_ok=True)
+
+    def delete(self) -> None:
+        """Remove everything of this project."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)

@@ -1,0 +1,219 @@
+"""Runs a round for a project: Label Studio's state -> the learning core -> Label Studio's queue."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend import label_config
+from backend.label_config import ImageChoices, LabelConfigError
+from backend.publish import Queue, QueuedCrop, version_name, version_number
+from backend.store import Annotation, RoundRecord, Store, Task
+from model.query import DEFAULT
+from model.session import ActiveLearningSession, Round
+
+if TYPE_CHECKING:
+    from backend.project_files import ProjectFiles
+    from backend.settings import Settings
+    from model.encoders import Encoder
+
+log = logging.getLogger(__name__)
+
+MODELS_KEPT = 20
+
+
+@dataclass(frozen=True)
+class FinishedRound:
+    """A round that has been run and kept, and the queue it asks Label Studio to serve."""
+
+    record: RoundRecord
+    queue: Queue
+    control: ImageChoices
+
+
+def labels_by_task(annotations: Sequence[Annotation], classes: Sequence[str]) -> dict[int, str]:
+    """The label of each task: what most of its annotators chose, and of equals the latest.
+
+    Skipped and empty annotations say nothing, nor do choices that have left the labeling config.
+
+    Args:
+        annotations: oldest change first.
+        classes: those the labeling config has now.
+    """
+    allowed = set(classes)
+    votes: dict[int, list[str]] = defaultdict(list)
+    for annotation in annotations:
+        if not annotation.cancelled and annotation.choice in allowed:
+            votes[annotation.task_id].append(str(annotation.choice))
+    labels = {}
+    for task_id, choices in votes.items():
+        counts = Counter(choices)
+        most = max(counts.values())
+        labels[task_id] = next(choice for choice in reversed(choices) if counts[choice] == most)
+    return labels
+
+
+def skipped_tasks(annotations: Sequence[Annotation], labels: Mapping[int, str]) -> set[int]:
+    """Tasks somebody skipped and nobody labelled: not to be asked again."""
+    return {a.task_id for a in annotations if a.cancelled and a.task_id not in labels}
+
+
+class Rounds:
+    """Runs rounds on what the store holds; talks to no one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        files: Callable[[int], ProjectFiles],
+        encoder: Callable[[], Encoder],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._files = files
+        self._encoder = encoder
+        self._clock = clock
+
+    def run(
+        self,
+        project_id: int,
+        *,
+        batch_size: int | None = None,
+        versions: Sequence[str] = (),
+        save: bool = True,
+    ) -> FinishedRound | None:
+        """Run one round and keep it; None while there is no crop to look at.
+
+        Args:
+            project_id: the project, known to the store.
+            batch_size: crops to ask for; the setting's number if None.
+            versions: version names Label Studio holds already, never to be used again.
+            save: keep the round; without, nothing changes (`sync --dry-run`).
+
+        Raises:
+            LabelConfigError: nothing in the labeling config classifies an image.
+        """
+        project = self._store.project(project_id)
+        if project is None:
+            raise LabelConfigError(
+                f"Project {project_id} is not connected. Run: everylabel connect --project {project_id}"
+            )
+        control = label_config.parse(project.label_config)
+        tasks = self._store.tasks(project_id)
+        row_of = {task.id: task.embedding_row for task in tasks if task.embedding_row is not None}
+        if not row_of:
+            return None
+        latest = self._store.latest_round(project_id)
+        taken = [number for name in versions if (number := version_number(name)) is not None]
+        before = max([latest.number if latest else 0, *taken])
+        annotations = self._store.annotations(project_id)
+        labels = labels_by_task(annotations, control.classes)
+
+        encoder = self._encoder()
+        pool = self._files(project_id).embeddings(encoder.signature, encoder.dim, encoder.dtype).read()
+        session = self._session(
+            pool,
+            encoder,
+            batch_size or self._settings.batch_size,
+            number=before,
+            seed=self._settings.seed + project_id,
+        )
+        task_at = {row: id_ for id_, row in row_of.items()}
+        unusable = {row for row in range(len(pool)) if row not in task_at}
+        unusable |= {row_of[id_] for id_ in skipped_tasks(annotations, labels) if id_ in row_of}
+        session.exclude(sorted(unusable))
+        labeled = [(row_of[id_], label) for id_, label in sorted(labels.items()) if id_ in row_of]
+        session.add_labels([row for row, _ in labeled], [label for _, label in labeled])
+        session.set_check_crops([row_of[id_] for id_ in project.check_tasks if id_ in row_of])
+        outcome = session.run_round()
+
+        queue = self._queue(outcome, task_at)
+        record = RoundRecord(
+            number=outcome.number,
+            model_version=queue.model_version,
+            n_labels=outcome.n_labels,
+            classes=tuple(outcome.classes),
+            threshold=outcome.threshold,
+            check=tuple(crop.task_id for crop in queue.check),
+            batch=tuple(crop.task_id for crop in queue.batch),
+            pre_annotated=tuple(crop.task_id for crop in queue.pre_annotated),
+            flagged=tuple(crop.task_id for crop in queue.flagged),
+            check_set=_check_set(outcome),
+            seconds={phase: round(seconds, 4) for phase, seconds in outcome.seconds.items()},
+            finished_at=self._clock(),
+        )
+        if save:
+            if outcome.probabilities is not None:
+                self._files(project_id).save_model(
+                    record.number, session.classifier.state(), encoder.signature
+                )
+                self._files(project_id).keep_models(MODELS_KEPT)
+            self._store.save_round(project_id, record, [task_at[row] for row in session.check_crops])
+        log.info(
+            "project %s: round %s with %s labels in %.2f s",
+            project_id,
+            record.number,
+            record.n_labels,
+            sum(record.seconds.values()),
+        )
+        return FinishedRound(record, queue, control)
+
+    def _session(
+        self, pool: NDArray[Any], encoder: Encoder, batch_size: int, *, number: int, seed: int
+    ) -> ActiveLearningSession:
+        return ActiveLearningSession(
+            pool,
+            classifier=encoder.make_classifier(),
+            batch_size=batch_size,
+            check_share=self._settings.check_share,
+            round_number=number,
+            seed=seed,
+            strategy=self._settings.strategy or DEFAULT,
+        )
+
+    def _queue(self, outcome: Round, task_at: Mapping[int, int]) -> Queue:
+        def crop(row: int, threshold: float) -> QueuedCrop:
+            if outcome.probabilities is None:
+                return QueuedCrop(task_at[row], None, 0.0)
+            best = int(np.argmax(outcome.probabilities[row]))
+            confidence = float(outcome.probabilities[row, best])
+            # A guess below the threshold is not pre-filled: it would pull the annotator's hand.
+            return QueuedCrop(
+                task_at[row], outcome.classes[best] if confidence >= threshold else None, confidence
+            )
+
+        asked = {*outcome.batch, *outcome.check}
+        sure = [label for label in outcome.pseudo_labels if label.index not in asked]
+        confident = sorted(
+            sure[: self._settings.pre_annotations_per_round], key=lambda label: label.confidence
+        )
+        return Queue(
+            model_version=version_name(outcome.number),
+            check=[replace(crop(row, np.inf), label=None, confidence=0.0) for row in outcome.check],
+            batch=[crop(row, outcome.threshold) for row in outcome.batch],
+            pre_annotated=[QueuedCrop(task_at[p.index], p.label, float(p.confidence)) for p in confident],
+            flagged=[
+                QueuedCrop(task_at[issue.index], issue.suggested_label, 1.0 - float(issue.score))
+                for issue in outcome.label_issues[: self._settings.flags_per_round]
+            ],
+        )
+
+
+def _check_set(outcome: Round) -> dict[str, float] | None:
+    found = outcome.check_set
+    if found is None:
+        return None
+    return {"estimate": found.estimate, "low": found.low, "high": found.high, "n": found.n}
+
+
+def unreadable(tasks: Sequence[Task]) -> dict[int, str]:
+    """Why crops cannot be read, by task."""
+    return {task.id: task.problem for task in tasks if task.problem is not None}

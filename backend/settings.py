@@ -1,0 +1,103 @@
+"""Every setting in one place, read from the environment; names Label Studio users know keep their names."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class Settings(BaseSettings):
+    """The settings of one everylabel backend.
+
+    Those Label Studio's own ML backends use (`LABEL_STUDIO_URL`, `MODEL_DIR`, `BASIC_AUTH_USER`, …) keep
+    their names; everything else is `EVERYLABEL_<NAME>`.
+
+    Raises:
+        pydantic.ValidationError: a variable has a value it cannot have; the message names the variable.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="EVERYLABEL_", populate_by_name=True, extra="ignore")
+
+    label_studio_url: str = Field(
+        "http://localhost:8080",
+        validation_alias=AliasChoices("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"),
+        description="Where Label Studio answers, as seen from this machine.",
+    )
+    label_studio_api_key: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"),
+        description="A personal access token or a legacy token: Label Studio, Account & Settings.",
+    )
+    model_dir: Path = Field(
+        Path(".everylabel/backend"),
+        validation_alias="MODEL_DIR",
+        description="Where everything the backend remembers is kept: labels, embeddings, rounds, models.",
+    )
+    basic_auth_user: str = Field(
+        "", validation_alias="BASIC_AUTH_USER", description="User name every route but /health asks for."
+    )
+    basic_auth_pass: SecretStr = Field(
+        SecretStr(""), validation_alias="BASIC_AUTH_PASS", description="Password that goes with it."
+    )
+    log_level: LogLevel = Field("INFO", validation_alias="LOG_LEVEL", description="How much is logged.")
+
+    public_url: str = Field(
+        "http://localhost:9090", description="Where this backend answers, as seen from Label Studio."
+    )
+    encoder: str = Field("efficientnet-lite0", description="Which encoder turns crops into embeddings.")
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:1`.")
+    strategy: str = Field("", description="Query strategy by name; empty takes the default.")
+    batch_size: Annotated[int, Field(ge=1, le=500)] = Field(
+        5, description="How many crops a round asks a person to label."
+    )
+    check_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.1, description="Share of labels drawn at random, unseen by the model, that accuracy is measured on."
+    )
+    pre_annotations_per_round: Annotated[int, Field(ge=0, le=1000)] = Field(
+        20, description="How many confident crops a round pre-fills after its batch."
+    )
+    flags_per_round: Annotated[int, Field(ge=0, le=1000)] = Field(
+        20, description="How many possible label errors a round shows at most."
+    )
+    coalesce_seconds: Annotated[float, Field(ge=0, le=60)] = Field(
+        0.1, description="How long a round waits for more annotations of the same burst."
+    )
+    reconcile_seconds: Annotated[float, Field(ge=10)] = Field(
+        300.0, description="How often the backend compares its labels with Label Studio's."
+    )
+    predict_seconds: Annotated[float, Field(gt=0, le=95)] = Field(
+        60.0, description="How long /predict waits for crops that are not embedded yet."
+    )
+    max_image_megabytes: Annotated[float, Field(gt=0)] = Field(50.0, description="Largest image file read.")
+    max_image_megapixels: Annotated[float, Field(gt=0)] = Field(100.0, description="Largest image decoded.")
+    max_request_megabytes: Annotated[float, Field(gt=0)] = Field(
+        64.0, description="Largest request body accepted from Label Studio."
+    )
+    allow_private_addresses: bool = Field(
+        False, description="Whether task data may point at images on private or loopback addresses."
+    )
+    download_threads: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Images fetched at a time.")
+    seed: int = Field(0, description="Seed of every random choice.")
+
+    @field_validator("label_studio_url", "public_url")
+    @classmethod
+    def _web_address(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError(f"{value!r} must start with http:// or https://")
+        return value.rstrip("/")
+
+    @cached_property
+    def database_url(self) -> str:
+        """The SQLAlchemy address of the store."""
+        return f"sqlite:///{self.model_dir / 'everylabel.db'}"
+
+    @property
+    def has_auth(self) -> bool:
+        """Whether requests must carry a user name and password."""
+        return bool(self.basic_auth_user and self.basic_auth_pass.get_secret_value())

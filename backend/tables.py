@@ -1,0 +1,70 @@
+"""The tables of the store."""
+
+from __future__ import annotations
+
+from sqlalchemy import Boolean, Float, ForeignKey, Index, Integer, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """The tables."""
+
+
+class ProjectRow(Base):
+    """A Label Studio project."""
+
+    __tablename__ = "projects"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    label_config: Mapped[str] = mapped_column(Text, default="")
+    encoder: Mapped[str] = mapped_column(String(255), default="")
+    connected: Mapped[bool] = mapped_column(Boolean, default=False)
+    problem: Mapped[str | None] = mapped_column(Text, default=None)
+    reconciled_at: Mapped[float | None] = mapped_column(Float, default=None)
+    check_tasks: Mapped[str] = mapped_column(Text, default="[]")
+
+
+class TaskRow(Base):
+    """A task, and where its crop's embedding lies."""
+
+    __tablename__ = "tasks"
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    image_url: Mapped[str | None] = mapped_column(Text)
+    embedding_row: Mapped[int | None] = mapped_column(Integer, default=None)
+    problem: Mapped[str | None] = mapped_column(Text, default=None)
+
+
+class AnnotationRow(Base):
+    """An annotation as Label Studio holds it."""
+
+    __tablename__ = "annotations"
+    __table_args__ = (Index("annotations_by_task", "project_id", "task_id"),)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    task_id: Mapped[int] = mapped_column(Integer)
+    annotator: Mapped[int | None] = mapped_column(Integer)
+    choice: Mapped[str | None] = mapped_column(Text)
+    cancelled: Mapped[bool] = mapped_column(Boolean)
+    updated_at: Mapped[str] = mapped_column(String(40))
+
+
+class EventRow(Base):
+    """A webhook not yet worked in."""
+
+    __tablename__ = "events"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    project_id: Mapped[int] = mapped_column(Integer, index=True)
+    action: Mapped[str] = mapped_column(String(40))
+    payload: Mapped[str] = mapped_column(Text)
+    received_at: Mapped[float] = mapped_column(Float)
+
+
+class RoundRow(Base):
+    """A finished round."""
+
+    __tablename__ = "rounds"
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    finished_at: Mapped[float] = mapped_column(Float)
+    published_at: Mapped[float | None] = mapped_column(Float, default=None)
+    record: Mapped[str] = mapped_column(Text)

@@ -1,0 +1,118 @@
+"""`everylabel connect`: make a Label Studio project an active-learning project. Safe to run again."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any
+
+import typer
+
+from backend import mirror
+from backend.image_file import ImageError
+from backend.label_config import LabelConfigError
+from backend.label_studio import LabelStudio, LabelStudioError
+from backend.rounds import unreadable
+from backend.services import Progress, Services
+from backend.settings import Settings
+from scripts.console import console, fail, load_settings, progress
+
+TITLE = "everylabel"
+
+
+def connect(
+    project: Annotated[
+        int, typer.Option(min=1, help="The number in the project's address, /projects/<number>/.")
+    ],
+    backend_url: Annotated[
+        str | None, typer.Option(help="Where this backend answers, as seen from Label Studio.")
+    ] = None,
+) -> None:
+    """Connect a Label Studio project: backend, webhook, sampling, tabs, and the first batch."""
+    settings = load_settings(**({"public_url": backend_url} if backend_url else {}))
+    services = Services(settings)
+    try:
+        with progress() as report:
+            connect_project(services, project, report)
+    except (LabelStudioError, LabelConfigError, ImageError) as error:
+        fail(error)
+    tasks = services.store.tasks(project)
+    latest = services.store.latest_round(project)
+    console.print(f"[green]Connected[/] project {project} at {settings.label_studio_url}/projects/{project}/")
+    if not tasks:
+        console.print("It has no tasks yet: import some crops, and the first batch is chosen by itself.")
+    elif latest is not None:
+        console.print(
+            f"{len(tasks)} crops, {latest.n_labels} labels; {latest.model_version} asks for {len(latest.queue)} crops. "
+            "Press [bold]Label All Tasks[/]."
+        )
+    broken = unreadable(tasks)
+    if broken:
+        task_id, why = next(iter(broken.items()))
+        console.print(
+            f"[yellow]{len(broken)} crops cannot be read[/], e.g. task {task_id}: {why}", markup=True
+        )
+
+
+def connect_project(services: Services, project_id: int, report: Progress | None = None) -> None:
+    """Set a project up and publish its first round; what is set up already stays as it is.
+
+    Raises:
+        LabelStudioError: Label Studio does not answer, refuses the token, or cannot reach the backend.
+        LabelConfigError: nothing in the labeling config classifies an image.
+    """
+    services.reconcile(project_id, report)
+    register(services.label_studio, services.settings, project_id)
+    services.store.save_project(project_id, connected=True)
+    services.catch_up(project_id, read_all=True, progress=report)
+
+
+def register(label_studio: LabelStudio, settings: Settings, project_id: int) -> None:
+    """Tell Label Studio where the backend is, and where its webhooks go.
+
+    The webhook comes first: the one Label Studio makes by itself carries no password.
+    """
+    hook_url = f"{settings.public_url}/webhook"
+    webhook: dict[str, Any] = {
+        "url": hook_url,
+        "send_payload": True,
+        "send_for_all_actions": False,
+        "actions": sorted(mirror.KNOWN - {"START_TRAINING", "PROJECT_DELETED"}),
+        "headers": authorization(settings),
+        "is_active": True,
+    }
+    hooks = [hook for hook in label_studio.webhooks(project_id) if _is_ours(hook["url"], hook_url)]
+    if not hooks:
+        label_studio.save_webhook(None, project=project_id, **webhook)
+    elif (
+        any(hooks[0].get(key) != value for key, value in webhook.items() if key != "actions")
+        or sorted(hooks[0].get("actions") or []) != webhook["actions"]
+    ):
+        label_studio.save_webhook(int(hooks[0]["id"]), **webhook)
+
+    backend: dict[str, Any] = {"url": settings.public_url, "title": TITLE, "is_interactive": False}
+    if settings.has_auth:
+        backend |= {
+            "auth_method": "BASIC_AUTH",
+            "basic_auth_user": settings.basic_auth_user,
+            "basic_auth_pass": settings.basic_auth_pass.get_secret_value(),
+        }
+    known = [
+        b for b in label_studio.ml_backends(project_id) if b["title"] == TITLE or b["url"] == backend["url"]
+    ]
+    label_studio.save_ml_backend(int(known[0]["id"]) if known else None, project=project_id, **backend)
+
+
+def authorization(settings: Settings) -> dict[str, str]:
+    """The headers a webhook must carry."""
+    if not settings.has_auth:
+        return {}
+    secret = f"{settings.basic_auth_user}:{settings.basic_auth_pass.get_secret_value()}"
+    return {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
+
+
+def _is_ours(url: str, hook_url: str) -> bool:
+    """A webhook to this backend, or to where it listened on an earlier run on this machine."""
+    local = ("http://localhost:", "http://127.0.0.1:")
+    return url == hook_url or (
+        url.endswith("/webhook") and url.startswith(local) and hook_url.startswith(local)
+    )

@@ -1,0 +1,65 @@
+"""What every command shows in the same way: progress, success, and an error with its way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from backend.services import Progress as Report
+from backend.settings import Settings
+
+console = Console()
+errors = Console(stderr=True)
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """Progress bars for long work: yields a function to call with (what, done, total)."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        shown: dict[str, int] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in shown:
+                shown[what] = int(bars.add_task(what, total=total))
+            bars.update(bars.task_ids[list(shown).index(what)], completed=done, total=total)
+
+        yield report
+
+
+def fail(error: Exception | str, code: int = 1) -> NoReturn:
+    """Show what is wrong, once, and leave."""
+    errors.print(f"[bold red]Error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def load_settings(**changes: object) -> Settings:
+    """Read the settings, or say which variable has a value it cannot have."""
+    try:
+        return Settings(**changes)  # type: ignore[arg-type]
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        fail(f"A setting has a value it cannot have. {wrong}")
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

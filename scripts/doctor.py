@@ -1,0 +1,197 @@
+"""`everylabel doctor`: look at everything the loop rests on, and say for each fault what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import httpx
+import typer
+
+from backend import label_config
+from backend.image_file import ImageError
+from backend.label_config import LabelConfigError
+from backend.label_studio import LabelStudioError
+from backend.publish import SAMPLING, version_number
+from backend.services import Services
+from scripts.connect import TITLE, authorization
+from scripts.console import console, load_settings
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found; `problem` is None where all is well."""
+
+    check: str
+    detail: str
+    problem: str | None = None
+
+
+class CheckFailedError(RuntimeError):
+    """A check found a fault; the message says what it is and what to do."""
+
+
+def doctor(
+    project: Annotated[
+        int | None,
+        typer.Option(min=1, help="The number in the project's address; without, only the server is checked."),
+    ] = None,
+) -> None:
+    """Check server, token, project, labeling config, backend, webhook, media and sampling."""
+    services = Services(load_settings())
+    faults = 0
+    for finding in examine(services, project):
+        if finding.problem is None:
+            console.print(f"[green]✓[/] {finding.check}: {finding.detail}", highlight=False)
+        else:
+            faults += 1
+            console.print(f"[red]✗[/] {finding.check}: ", end="")
+            console.print(finding.problem, markup=False, highlight=False, soft_wrap=True)
+    if faults:
+        raise typer.Exit(1)
+    console.print("[green]All is well.[/]")
+
+
+def examine(services: Services, project_id: int | None) -> Iterator[Finding]:
+    """Run the checks in the order they depend on each other; what a fault makes pointless is left out."""
+    settings, label_studio = services.settings, services.label_studio
+    server = _check("Label Studio", lambda: f"{label_studio.version()} at {settings.label_studio_url}")
+    yield server
+    if server.problem:
+        return
+    token = _check("Token", lambda: f"accepted; it sees {len(label_studio.projects())} projects")
+    yield token
+    yield _check("Backend", lambda: _backend(services))
+    if token.problem or project_id is None:
+        return
+    found = _check("Project", lambda: str(label_studio.project(project_id)["title"]))
+    yield found
+    if found.problem:
+        return
+    yield _check("Labeling config", lambda: _labeling_config(services, project_id))
+    yield _check("ML backend", lambda: _ml_backend(services, project_id))
+    yield _check("Webhook", lambda: _webhook(services, project_id))
+    yield _check("Sampling", lambda: _sampling(services, project_id))
+    yield _check("Media", lambda: _media(services, project_id))
+    yield _check("Rounds", lambda: _rounds(services, project_id))
+
+
+def _check(name: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, look())
+    except (LabelStudioError, LabelConfigError, ImageError, CheckFailedError) as error:
+        return Finding(name, "", str(error))
+
+
+def _backend(services: Services) -> str:
+    url = services.settings.public_url
+    try:
+        answer = httpx.get(f"{url}/health", timeout=5).raise_for_status().json()
+        allowed = httpx.get(f"{url}/versions", headers=authorization(services.settings), timeout=5)
+    except (httpx.HTTPError, ValueError) as error:
+        raise CheckFailedError(
+            f"Nothing answers as a backend at {url} ({type(error).__name__}). Start it with `everylabel serve`, and set "
+            "EVERYLABEL_PUBLIC_URL to where Label Studio reaches it."
+        ) from error
+    if allowed.status_code == httpx.codes.UNAUTHORIZED:
+        raise CheckFailedError(
+            "The backend refuses BASIC_AUTH_USER and BASIC_AUTH_PASS as set here: set them alike on both sides."
+        )
+    if answer.get("trainer") != "alive":
+        raise CheckFailedError(
+            f"The backend answers at {url}, but its trainer is not running. Start it with `everylabel serve`."
+        )
+    return f"answers at {url}, trainer alive"
+
+
+def _labeling_config(services: Services, project_id: int) -> str:
+    control = label_config.parse(str(services.label_studio.project(project_id)["label_config"]))
+    return f"<Choices name={control.from_name!r}> with {len(control.classes)} classes on ${control.image_key}"
+
+
+def _ml_backend(services: Services, project_id: int) -> str:
+    url = services.settings.public_url
+    known = [
+        b
+        for b in services.label_studio.ml_backends(project_id)
+        if b["url"].rstrip("/") == url or b["title"] == TITLE
+    ]
+    if not known:
+        raise CheckFailedError(
+            f"The project is not connected to {url}. Run: everylabel connect --project {project_id}"
+        )
+    if known[0]["url"].rstrip("/") != url:
+        raise CheckFailedError(
+            f"The project is connected to {known[0]['url']}, not to {url}. Run: everylabel connect --project {project_id}"
+        )
+    if known[0].get("readable_state") != "Connected":
+        why = known[0].get("error_message") or known[0].get("readable_state")
+        host = urlsplit(url).hostname
+        raise CheckFailedError(
+            f"Label Studio cannot use the backend at {url}: {why}. Is {host} reachable from Label Studio's own machine? "
+            "(In a container, localhost is the container.)"
+        )
+    return f"connected to {url}"
+
+
+def _webhook(services: Services, project_id: int) -> str:
+    url = f"{services.settings.public_url}/webhook"
+    hooks = [hook for hook in services.label_studio.webhooks(project_id) if hook["url"] == url]
+    again = f"Run: everylabel connect --project {project_id}"
+    if not hooks:
+        raise CheckFailedError(
+            f"No webhook goes to {url}, so training never fires. {again}. If that does not help, Label Studio blocks the "
+            "address: see SSRF_PROTECTION_ENABLED."
+        )
+    if not hooks[0]["is_active"]:
+        raise CheckFailedError(f"The webhook to {url} is switched off. {again}")
+    if not hooks[0]["send_payload"]:
+        raise CheckFailedError(f"The webhook to {url} sends no payload. {again}")
+    if (hooks[0].get("headers") or {}) != authorization(services.settings):
+        raise CheckFailedError(
+            f"The webhook to {url} carries another password than the backend asks for. {again}"
+        )
+    return f"goes to {url}"
+
+
+def _sampling(services: Services, project_id: int) -> str:
+    project = services.label_studio.project(project_id)
+    again = f"Run: everylabel sync --project {project_id}"
+    if project["sampling"] != SAMPLING:
+        raise CheckFailedError(
+            f"The project's sampling is {project['sampling']!r}, so the queue is not followed. {again}"
+        )
+    version = str(project["model_version"] or "")
+    if version_number(version) is None:
+        raise CheckFailedError(
+            f"The project shows predictions of {version!r}, which is no round's: uncertainty sampling silently is random "
+            f"then. {again}"
+        )
+    return f"uncertainty sampling, following {version!r}"
+
+
+def _media(services: Services, project_id: int) -> str:
+    config = str(services.label_studio.project(project_id)["label_config"])
+    control = label_config.parse(config)
+    first = next(iter(services.label_studio.tasks(project_id)), None)
+    if first is None:
+        raise CheckFailedError("The project has no tasks: import some crops.")
+    url = control.image_url(first.get("data"))
+    if url is None:
+        raise CheckFailedError(
+            f"Task {first['id']} has no {control.image_key!r} in its data: import tasks with that key."
+        )
+    image = services.reader.read(url, int(first["id"]))
+    return f"task {first['id']} is a picture of {image.width} x {image.height} px"
+
+
+def _rounds(services: Services, project_id: int) -> str:
+    project = services.store.project(project_id)
+    latest = services.store.latest_round(project_id)
+    if project is None or latest is None:
+        raise CheckFailedError(f"No round has been run. Run: everylabel connect --project {project_id}")
+    if project.problem:
+        raise CheckFailedError(project.problem)
+    return f"{latest.model_version} with {latest.n_labels} labels"

@@ -1,0 +1,69 @@
+"""`everylabel sync`: bring Label Studio's queue up to date now, in the foreground."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from backend.image_file import ImageError
+from backend.label_config import LabelConfigError
+from backend.label_studio import LabelStudioError
+from backend.publish import QueuedCrop
+from backend.rounds import FinishedRound
+from backend.services import Services
+from scripts.console import console, fail, load_settings, progress
+
+
+def sync(
+    project: Annotated[
+        int, typer.Option(min=1, help="The number in the project's address, /projects/<number>/.")
+    ],
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=500, help="Crops to ask for in this round.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be pushed; write nothing.")
+    ] = False,
+) -> None:
+    """Push the diverse batch, the confident pre-annotations and the flagged tasks into Label Studio's queue."""
+    services = Services(load_settings())
+    try:
+        with progress() as report:
+            if dry_run:
+                finished = services.preview(project, batch_size=batch_size, progress=report)
+            else:
+                finished = services.catch_up(
+                    project, read_all=True, force=True, batch_size=batch_size, progress=report
+                )
+    except (LabelStudioError, LabelConfigError, ImageError) as error:
+        fail(error)
+    if finished is None:
+        console.print(
+            f"Project {project} has no crop that can be read: import tasks, or see `everylabel doctor`."
+        )
+        return
+    console.print(table(finished))
+    console.print(
+        "Dry run: nothing was written." if dry_run else f"Pushed as [bold]{finished.record.model_version}[/]."
+    )
+
+
+def table(finished: FinishedRound) -> Table:
+    """A round as a person reads it, in the order the tasks are served."""
+    record = finished.record
+    shown = Table(title=f"{record.model_version}: {record.n_labels} labels, threshold {record.threshold:.2f}")
+    for column in ("task", "part", "shown as", "confidence"):
+        shown.add_column(column, justify="right" if column == "confidence" else "left")
+
+    def add(part: str, crops: list[QueuedCrop]) -> None:
+        for crop in crops:
+            confidence = f"{crop.confidence:.2f}" if crop.confidence else ""
+            shown.add_row(str(crop.task_id), part, crop.label or "", confidence)
+
+    add("blind check", list(finished.queue.check))
+    add("next batch", list(finished.queue.batch))
+    add("to verify", list(finished.queue.pre_annotated))
+    add("possible label error", list(finished.queue.flagged))
+    return shown
