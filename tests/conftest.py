@@ -1,0 +1,161 @@
+"""What every kind of test may use: a real Label Studio, real digit crops, and where Chromium is.
+
+Only what a test asks for is started. EVERYLABEL_TEST_LABEL_STUDIO names an installed ``label-studio`` to use
+instead of installing one; CI=true turns a missing Chromium from a skip into a failure.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from scripts import datasets
+from scripts.datasets import Dataset
+from scripts.label_studio_server import VERSION, LabelStudioServer
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CACHE = REPOSITORY / ".everylabel"
+CHROMIUM_MISSING = "Chromium is missing, the browser tests need it: sudo apt-get install -y chromium"
+
+#: Django's own limit on the files of one request, which Label Studio keeps (DATA_UPLOAD_MAX_NUMBER_FILES).
+FILES_PER_UPLOAD = 100
+
+CHOICES_CONFIG = """
+<View>
+  <Image name="image" value="$image"/>
+  <Choices name="choice" toName="image" choice="single">
+    {choices}
+  </Choices>
+</View>
+"""
+
+
+def choices_config(classes: Sequence[str]) -> str:
+    """Return a labeling config with one single choice among ``classes``."""
+    return CHOICES_CONFIG.format(choices="\n    ".join(f'<Choice value="{name}"/>' for name in classes))
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project in the test's Label Studio; ``labels[task id]`` is the true class of a task's digit."""
+
+    id: int
+    task_ids: tuple[int, ...]
+    labels: dict[int, str]
+
+
+class LabelStudio:
+    """The test session's real Label Studio, and the few things that every test of it does."""
+
+    def __init__(self, server: LabelStudioServer) -> None:
+        self.server = server
+        self.url = server.url
+        self.token = server.credentials.token
+        self.username = server.credentials.username
+        self.password = server.credentials.password
+        self.client = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Token {self.token}"},
+            timeout=120.0,
+            trust_env=False,
+        )
+
+    def api(self, method: str, path: str, **request: Any) -> Any:
+        """Return the decoded JSON answer of an API call; a refusal fails the test with Label Studio's words."""
+        answer = self.client.request(method, path, **request)
+        assert answer.is_success, f"{method} {path}: HTTP {answer.status_code}: {answer.text[:500]}"
+        return answer.json() if answer.content else None
+
+    def create_project(self, title: str, label_config: str | None = None) -> int:
+        """Create an empty project, for the ten digits unless ``label_config`` says otherwise."""
+        config = label_config or choices_config("0123456789")
+        return int(self.api("POST", "/api/projects", json={"title": title, "label_config": config})["id"])
+
+    def upload(self, project: int, images: Sequence[Path]) -> list[int]:
+        """Upload image files as tasks and return the task ids in the order of ``images``."""
+        task_ids: list[int] = []
+        for start in range(0, len(images), FILES_PER_UPLOAD):
+            batch = images[start : start + FILES_PER_UPLOAD]
+            with ExitStack() as opened:
+                files = [
+                    (f"file{number}", (path.name, opened.enter_context(path.open("rb")), "image/png"))
+                    for number, path in enumerate(batch)
+                ]
+                answer = self.api(
+                    "POST", f"/api/projects/{project}/import", params={"return_task_ids": "true"}, files=files
+                )
+            ids = [int(task) for task in answer["task_ids"]]
+            assert len(ids) == len(batch), f"Label Studio made {len(ids)} tasks of {len(batch)} files"
+            task_ids += self._in_upload_order(project, ids, batch)
+        return task_ids
+
+    def digits_project(self, digits: Dataset, count: int, title: str = "digits") -> Project:
+        """Create a project holding the first ``count`` digit crops as uploaded image files."""
+        assert digits.labels is not None
+        project = self.create_project(title)
+        task_ids = self.upload(project, digits.images[:count])
+        return Project(project, tuple(task_ids), dict(zip(task_ids, digits.labels, strict=False)))
+
+    def annotate(self, task: int, label: str) -> int:
+        """Submit a finished annotation as the label form does and return its id."""
+        result = [
+            {"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": [label]}},
+        ]
+        answer = self.api("POST", f"/api/tasks/{task}/annotations", json={"result": result, "lead_time": 1.0})
+        return int(answer["id"])
+
+    def next_task(self, project: int) -> int | None:
+        """Return the task that *Label All Tasks* shows next, or None when the label stream has ended."""
+        answer = self.client.get(f"/api/projects/{project}/next")
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        assert answer.is_success, answer.text[:500]
+        return int(answer.json()["id"])
+
+    def _in_upload_order(self, project: int, ids: Sequence[int], batch: Sequence[Path]) -> list[int]:
+        # Stored under a random prefix: /data/upload/<project>/<8 hex>-<name>.
+        by_name: dict[str, int] = {}
+        for task in ids:
+            stored = str(
+                self.api("GET", f"/api/tasks/{task}", params={"fields": "task_only"})["data"]["image"]
+            )
+            by_name[stored.rsplit("/", 1)[-1].split("-", 1)[1]] = task
+        return [by_name[path.name] for path in batch]
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudio]:
+    """A Label Studio of this test session alone: fresh data, a free port, ended with the session."""
+    named = os.environ.get("EVERYLABEL_TEST_LABEL_STUDIO")
+    server = LabelStudioServer(
+        tmp_path_factory.mktemp("label-studio"),
+        executable=Path(named) if named else None,
+        environment_dir=CACHE / f"label-studio-{VERSION}",
+    )
+    with server:
+        label_studio = LabelStudio(server)
+        yield label_studio
+        label_studio.client.close()
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """All 1,797 digit crops as PNG files, with their true labels."""
+    return datasets.load("digits", CACHE / "data")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """Where Chromium is; without one the test is skipped, or fails where CI=true."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(CHROMIUM_MISSING, pytrace=False)
+        pytest.skip(CHROMIUM_MISSING)
+    return Path(found)
