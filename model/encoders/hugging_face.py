@@ -1,0 +1,87 @@
+"""`hf:<name or folder>`: any image model of `transformers`, frozen (DINOv2, DINOv3, SigLIP 2, ViT …)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.classifier import Classifier, EmbeddingClassifier
+from model.encoders.base import Encoder, choose_device
+
+
+class HuggingFaceEncoder(Encoder):
+    """A frozen image model loaded by `AutoModel`: its pooled output, or the mean of its patch tokens.
+
+    Rows are (hidden size,) float16. Crops have the size of the model's own image processor and are normalised
+    with its mean and standard deviation. Weights are read from safetensors, never unpickled, and no code that
+    comes with a model is run.
+
+    Raises:
+        ValueError: `transformers` is not installed, or the model cannot be loaded; it says what helps.
+    """
+
+    def __init__(self, source: str, device: str = "auto") -> None:
+        self.name = f"hf:{source}"
+        self.device = choose_device(device)
+        self._model, processor = _load(source)
+        self._model.eval().requires_grad_(False).to(self.device)
+        self.crop_size = _crop_size(processor)
+        self.dtype = np.dtype(np.float16)
+        self._mean = torch.tensor(processor.get("image_mean") or [0.5] * 3, device=self.device) * 255.0
+        self._std = torch.tensor(processor.get("image_std") or [0.5] * 3, device=self.device) * 255.0
+        blank = np.zeros((1, self.crop_size, self.crop_size, 3), dtype=np.uint8)
+        self.dim = int(self._encode_batch(blank).shape[1])
+
+    def make_classifier(self) -> Classifier:
+        """Make a calibrated linear head for these embeddings."""
+        return EmbeddingClassifier()
+
+    def _encode_batch(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
+        pixels = (torch.from_numpy(crops).to(self.device).float() - self._mean) / self._std
+        with torch.inference_mode():
+            pixels = pixels.permute(0, 3, 1, 2).contiguous()
+            if hasattr(self._model, "get_image_features"):  # image-and-text models: CLIP, SigLIP
+                output = self._model.get_image_features(pixel_values=pixels)
+            else:
+                output = self._model(pixel_values=pixels)
+            if not isinstance(output, torch.Tensor):
+                pooled = getattr(output, "pooler_output", None)
+                output = output.last_hidden_state if pooled is None else pooled
+            if output.ndim == 4:  # feature maps of a convolutional network: (n, c, h, w)
+                output = output.mean(dim=(2, 3))
+            elif output.ndim == 3:  # tokens: (n, tokens, hidden)
+                output = output.mean(dim=1)
+            rows: NDArray[Any] = output.float().cpu().numpy()
+        return rows
+
+
+def _load(source: str) -> tuple[Any, dict[str, Any]]:
+    if not source:
+        raise ValueError("hf: needs a model name or folder, such as hf:facebook/dinov2-small.")
+    try:
+        from transformers import AutoImageProcessor, AutoModel  # noqa: PLC0415  an optional extra
+    except ImportError as error:
+        raise ValueError(
+            f"Encoder hf:{source} needs transformers. Install it with: pip install 'everylabel[hf]'"
+        ) from error
+    try:
+        model = AutoModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        first_line = (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(
+            f"Cannot load hf:{source}: {first_line} Give the name of an image model that can be downloaded "
+            "from here, or a folder with config.json, preprocessor_config.json and model.safetensors."
+        ) from error
+    return model, processor.to_dict()
+
+
+def _crop_size(processor: dict[str, Any]) -> int:
+    size = processor.get("crop_size") if processor.get("do_center_crop") else None
+    size = size or processor.get("size") or 224
+    if isinstance(size, dict):
+        size = size.get("height") or size.get("shortest_edge") or size.get("longest_edge") or 224
+    return int(size)

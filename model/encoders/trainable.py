@@ -1,0 +1,71 @@
+"""Encoders without a pretrained network: pixels are stored, and a small network learns from the labels."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from model.classifier import Classifier
+from model.encoders.base import Encoder, choose_device
+from model.torch_classifier import TorchClassifier
+
+CROP_SIZE = 64
+
+
+class TrainableEncoder(Encoder):
+    """Stores crops as pixels, (64 * 64 * 3,) uint8; `make_network(n_classes)` is trained on them each round."""
+
+    epochs = 40
+
+    def __init__(self, device: str = "auto", threads: int | None = None) -> None:
+        del threads  # PyTorch has one thread pool for the whole process: torch.set_num_threads
+        self.crop_size = CROP_SIZE
+        self.dim = CROP_SIZE * CROP_SIZE * 3
+        self.dtype = np.dtype(np.uint8)
+        self.device = choose_device(device)
+
+    @staticmethod
+    @abstractmethod
+    def make_network(n_classes: int) -> nn.Module:
+        """Make the untrained network; it takes the stored rows as float32."""
+
+    def make_classifier(self) -> Classifier:
+        """Make a classifier that trains the network anew on each round's labels."""
+        return TorchClassifier(self.make_network, epochs=self.epochs, device=self.device)
+
+    def _encode_batch(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
+        return crops.reshape(len(crops), -1)
+
+
+class ConvolutionalTrunk(nn.Module):
+    """(n, 64 * 64 * 3) pixels in 0 … 255, as stored -> (n, 128): four blocks of convolution, then the mean.
+
+    Group normalisation, because a batch of five labels says little about the statistics of a pool.
+    """
+
+    out_features = 128
+
+    def __init__(self) -> None:
+        layers: list[nn.Module] = []
+        channels = 3
+        for width in (16, 32, 64, self.out_features):
+            layers += [
+                nn.Conv2d(channels, width, 3, padding=1, bias=False),
+                nn.GroupNorm(8, width),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
+            channels = width
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Embed stored rows; (n, 64, 64, 3) pixels are taken too."""
+        pixels = rows.reshape(-1, CROP_SIZE, CROP_SIZE, 3).permute(0, 3, 1, 2) / 127.5 - 1.0
+        maps: torch.Tensor = self.layers(pixels)
+        return maps.mean(dim=(2, 3))
