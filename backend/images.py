@@ -180,7 +180,7 @@ class ImageReader:
                         self._check_status(response, name, trusted)
                         return self._body(response, name)
                     if trusted and "/user/login" in response.headers.get("location", ""):
-                        raise self._refused(name, response.status_code)
+                        raise self._refused(response, name)
                     url = _parsed(str(response.url.join(response.headers.get("location", ""))))
             except ReservedAddressError as error:
                 raise AddressRefusedError(
@@ -214,30 +214,47 @@ class ImageReader:
                 "Label Studio's images cannot be read without a token", str(error)
             ) from error
 
-    def _refused(self, name: str, status: int) -> ImageError:
-        return ImageTokenError(
-            f"Label Studio refused the token for {name} ({status})",
-            "Create a personal access token under Account & Settings and set LABEL_STUDIO_API_KEY",
-        )
-
     def _check_status(self, response: httpx.Response, name: str, trusted: bool) -> None:
         status = response.status_code
         if status == 200:
             return
-        if status in {401, 403}:
-            if trusted:
-                raise self._refused(name, status)
-            raise ImageMissingError(
-                f"{response.url.host} does not give out {name} ({status})",
-                "Make the image public, or upload it",
-            )
         if status >= 500 or status in {408, 425, 429}:
             raise ImageUnreachableError(
                 f"{response.url.host} failed to send {name} ({status})",
                 "It will be tried again; check that host",
             )
+        if trusted and status in {401, 403}:
+            raise self._refused(response, name)
+        if status in {401, 403}:
+            raise ImageMissingError(
+                f"{response.url.host} does not give out {name} ({status})",
+                "Make the image public, or upload it",
+            )
+        if trusted and name.lower().startswith(CLOUD_SCHEMES):
+            raise ImageMissingError(
+                f"Label Studio cannot resolve {name} ({status})",
+                "Connect its bucket as a source storage of the project, and check that the file is there",
+            )
         raise ImageMissingError(
             f"{response.url.host} has no {name} ({status})", "Upload the image again, or delete the task"
+        )
+
+    def _refused(self, response: httpx.Response, name: str) -> ImageError:
+        status = response.status_code
+        if not self._takes_token(response.url):
+            return AddressRefusedError(
+                f"{name} is not a media address of Label Studio, and other ones are not sent the token ({status})",
+                "Give the task an upload, a cloud link or a local file",
+            )
+        if status == 403 and "/local-files/" in response.url.path:
+            return ImageMissingError(
+                f"Label Studio does not give out {name} ({status})",
+                "Add its folder as a source storage (Local files) of the project; Label Studio itself needs "
+                "LOCAL_FILES_SERVING_ENABLED=true and LOCAL_FILES_DOCUMENT_ROOT",
+            )
+        return ImageTokenError(
+            f"Label Studio refused the token for {name} ({status})",
+            "Create a personal access token under Account & Settings and set LABEL_STUDIO_API_KEY",
         )
 
     def _body(self, response: httpx.Response, name: str) -> bytes:
@@ -324,7 +341,9 @@ def _shown(url: str) -> str:
     try:
         parts = urlsplit(url)
         local_file = parse_qs(parts.query).get("d", [""])[0] if parts.path.endswith("/local-files/") else ""
-        host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.scheme else ""
+        host = (parts.scheme and f"{parts.scheme}:") + (
+            parts.netloc and f"//{parts.netloc.rpartition('@')[2]}"
+        )
     except ValueError:
         return "The address"
     shown = host + parts.path + (f"?d={local_file}" if local_file else "")
