@@ -131,18 +131,30 @@ class LabelStudio:
                 them, without (1.1 ms a task).
             progress: called with (tasks read, tasks in all) after every page.
         """
-        params: dict[str, Any] = {"project": project_id, "page_size": PAGE_SIZE, "fields": "task_only"}
-        query: dict[str, Any] = {"ordering": ["tasks:id"]}
+        filters = [
+            _filter(field, "greater", "Number", 0) for field in ("total_annotations", "cancelled_annotations")
+        ]
         if annotated:
-            params["fields"] = "all"
-            query["filters"] = {
-                "conjunction": "or",
-                "items": [
-                    {"filter": f"filter:tasks:{field}", "operator": "greater", "type": "Number", "value": 0}
-                    for field in ("total_annotations", "cancelled_annotations")
-                ],
-            }
-        params["query"] = json.dumps(query)
+            return self._pages(project_id, "all", {"conjunction": "or", "items": filters}, progress)
+        return self._pages(project_id, "task_only", None, progress)
+
+    def predicted_tasks(self, project_id: int, model_version: str) -> Iterator[dict[str, Any]]:
+        """The tasks that have a prediction of a version, with all their predictions.
+
+        Label Studio compares by parts of the name: asking for `round 1` gives those of `round 12` too.
+        """
+        item = _filter("predictions_model_versions", "contains", "List", [model_version])
+        return self._pages(project_id, "all", {"conjunction": "and", "items": [item]}, None)
+
+    def _pages(
+        self,
+        project_id: int,
+        fields: str,
+        filters: dict[str, Any] | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> Iterator[dict[str, Any]]:
+        query: dict[str, Any] = {"ordering": ["tasks:id"], **({"filters": filters} if filters else {})}
+        params = {"project": project_id, "page_size": PAGE_SIZE, "fields": fields, "query": json.dumps(query)}
         read, page, total = 0, 1, 1
         while read < total:
             answer = self._json("GET", "/api/tasks", params={**params, "page": page})
@@ -298,6 +310,11 @@ class LabelStudio:
             f"Label Studio {what} at {self.url} ({type(error).__name__}). Is it running, and is LABEL_STUDIO_URL "
             "right as seen from this machine? (In a container, localhost is the container.)"
         )
+
+
+def _filter(field: str, operator: str, kind: str, value: object) -> dict[str, Any]:
+    """One condition of a Data Manager query."""
+    return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
 
 
 def _blocked_address(detail: str) -> str:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 from numpy.typing import NDArray
@@ -294,7 +295,7 @@ class Services:
         rounds = self.store.rounds(project_id)
         keep = {
             version_name(record.number)
-            for record, following in zip(rounds, [*rounds[1:], None], strict=True)
+            for record, following in zip_longest(rounds, rounds[1:])
             if following is None or self.clock() - following.finished_at < VERSIONS_KEPT_SECONDS
         }
         if len(keep) < len(rounds):

@@ -144,11 +144,8 @@ class Store:
     def save_tasks(self, project_id: int, tasks: Iterable[Task]) -> None:
         """Add tasks; one that is known keeps its embedding unless its image has changed."""
         with self._session.begin() as session:
-            known = dict(
-                session.execute(
-                    select(TaskRow.id, TaskRow.image_url).where(TaskRow.project_id == project_id)
-                ).tuples()
-            )
+            query = select(TaskRow.id, TaskRow.image_url).where(TaskRow.project_id == project_id)
+            known = dict(list(session.execute(query).tuples()))
             new: dict[int, str | None] = {}
             for task in tasks:
                 if task.id not in known:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from backend import mirror
+from backend import label_config, mirror
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_studio import LabelStudio, LabelStudioError
@@ -60,7 +60,7 @@ def connect_project(services: Services, project_id: int, report: Progress | None
         LabelStudioError: Label Studio does not answer, refuses the token, or cannot reach the backend.
         LabelConfigError: nothing in the labeling config classifies an image.
     """
-    services.reconcile(project_id, report)
+    label_config.parse(str(services.label_studio.project(project_id)["label_config"]))
     register(services.label_studio, services.settings, project_id)
     services.store.save_project(project_id, connected=True)
     services.catch_up(project_id, read_all=True, progress=report)

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 
@@ -76,6 +76,8 @@ class Child:
     started_at: float = 0.0
     starts: int = 0
     start_at: float = field(default_factory=time.monotonic)
+    environment: Mapping[str, str] | None = None
+    output: IO[bytes] | None = None
 
     def tend(self, now: float) -> None:
         """Start the process if it is due; notice when it has died."""
@@ -86,7 +88,14 @@ class Child:
             log.error("the %s ended with code %s; it starts again in %.1f s", self.name, code, pause)
             self.process, self.start_at = None, now + pause
         if self.process is None and now >= self.start_at:
-            self.process = subprocess.Popen(self.command)
+            # Its own group: Ctrl-C reaches it through us, in order, and not from the terminal.
+            self.process = subprocess.Popen(
+                self.command,
+                env=self.environment,
+                stdout=self.output,
+                stderr=self.output,
+                start_new_session=True,
+            )
             self.started_at, self.starts = now, self.starts + 1
 
     def stop(self, patience: float = 15.0) -> None:
