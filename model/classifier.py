@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from model.folds import stratified_folds
 from model.logistic import fit_softmax, log_loss, softmax
 from model.pool import Rows, chunks, spread
+from model.threads import single_threaded
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -111,18 +113,8 @@ class EmbeddingClassifier:
             self._bias = np.zeros(1, dtype=np.float32)
             return self
         weight = np.ones(len(codes)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
-        # The penalised optimum lies in the span of the rows, so n numbers a class are enough where n < d.
-        basis = (
-            np.linalg.qr(rows.T)[0] if len(rows) < rows.shape[1] else np.eye(rows.shape[1], dtype=np.float32)
-        )
-        inside = rows @ basis
-        strength, temperature = self._tune(inside, codes, weight)
-        weights, bias = fit_softmax(
-            inside, codes, len(names), weight=_balanced(codes, weight), strength=strength
-        )
-        self._chosen = (strength, temperature)
-        self._weights = (basis @ weights / temperature).astype(np.float32)
-        self._bias = (bias / temperature).astype(np.float32)
+        with single_threaded():
+            self._fit_head(rows, codes, weight)
         return self
 
     def predict_proba(self, x: Rows) -> NDArray[Any]:
@@ -170,6 +162,20 @@ class EmbeddingClassifier:
         if not self.classes_:
             raise RuntimeError("this classifier has not been fitted: call fit, or load_state, first")
 
+    def _fit_head(self, rows: NDArray[Any], codes: NDArray[Any], weight: NDArray[Any]) -> None:
+        # The penalised optimum lies in the span of the rows, so n numbers a class are enough where n < d.
+        basis = (
+            np.linalg.qr(rows.T)[0] if len(rows) < rows.shape[1] else np.eye(rows.shape[1], dtype=np.float32)
+        )
+        inside = rows @ basis
+        strength, temperature = self._tune(inside, codes, weight)
+        weights, bias = fit_softmax(
+            inside, codes, len(self.classes_), weight=_balanced(codes, weight), strength=strength
+        )
+        self._chosen = (strength, temperature)
+        self._weights = (basis @ weights / temperature).astype(np.float32)
+        self._bias = (bias / temperature).astype(np.float32)
+
     def _tune(self, x: NDArray[Any], codes: NDArray[Any], weight: NDArray[Any]) -> tuple[float, float]:
         """The strength and temperature with the least out-of-fold log loss."""
         if self.strength is not None and self.temperature is not None:
@@ -206,7 +212,7 @@ class EmbeddingClassifier:
 
 def _flat(x: Rows) -> NDArray[Any]:
     rows = np.asarray(x, dtype=np.float32)
-    return rows.reshape(len(rows), -1)
+    return rows.reshape(len(rows), math.prod(rows.shape[1:]))
 
 
 def _balanced(codes: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:

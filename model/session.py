@@ -16,9 +16,12 @@ from model.classifier import Classifier, EmbeddingClassifier
 from model.evaluation import CheckSetEstimate, check_crops_wanted, estimate_accuracy
 from model.label_errors import LabelIssue, detect_label_errors
 from model.pool import MappedRows, Rows
-from model.pseudo_labels import PseudoLabel, PseudoLabeler
+from model.pseudo_labels import PseudoLabel, PseudoLabeler, expand_with_pseudo_labels
 from model.query import DEFAULT, Query, QueryStrategy, create
 from model.torch_classifier import TorchClassifier
+
+# A guess weighs half a human label: with at most one guess to two labels, a fifth of the whole.
+PSEUDO_LABEL_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -162,14 +165,20 @@ class ActiveLearningSession:
 
     def get_training_data(self) -> TrainingData:
         """The labels training uses; pseudo-labels are among them where `train_on_pseudo_labels` is set."""
-        human = sorted(self._labels)
-        # At most one pseudo-label to two human ones, together weighing no more than a quarter of them.
-        pseudo = self._pseudo[: len(human) // 2] if self.train_on_pseudo_labels else ()
+        human = np.asarray(sorted(self._labels), dtype=np.intp)
+        guesses = self._pseudo if self.train_on_pseudo_labels else ()
+        indices, labels = expand_with_pseudo_labels(
+            human,
+            [self._labels[index] for index in human.tolist()],
+            np.asarray([guess.index for guess in guesses], dtype=np.intp),
+            [guess.label for guess in guesses],
+        )
+        is_pseudo = np.arange(len(indices)) >= len(human)
         return TrainingData(
-            indices=(*human, *(guess.index for guess in pseudo)),
-            labels=(*(self._labels[index] for index in human), *(guess.label for guess in pseudo)),
-            weights=np.concatenate([np.ones(len(human)), np.full(len(pseudo), 0.5)]),
-            is_pseudo=np.arange(len(human) + len(pseudo)) >= len(human),
+            indices=tuple(int(index) for index in indices),
+            labels=tuple(str(label) for label in labels),
+            weights=np.where(is_pseudo, PSEUDO_LABEL_WEIGHT, 1.0),
+            is_pseudo=is_pseudo,
         )
 
     def retrain_model(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -218,7 +219,8 @@ def _cross_entropy(
 
 def _flat(x: Rows) -> NDArray[Any]:
     rows = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x
-    return np.asarray(rows, dtype=np.float32).reshape(len(rows), -1)
+    flat = np.asarray(rows, dtype=np.float32)
+    return flat.reshape(len(flat), math.prod(flat.shape[1:]))
 
 
 def _resize_buffers(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -31,6 +31,8 @@ class CoverageQueryStrategy(QueryStrategy):
     def select(self, query: Query, batch_size: int) -> list[int]:
         """Choose by coverage gained, most first."""
         size = count(query, batch_size)
+        if size == 0:
+            return []
         candidates = np.sort(query.candidates)
         if len(candidates) > max(self.max_candidates, size):
             drawn = np.random.default_rng(query.seed).permutation(candidates)

@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans
 
 from model.query.base import Query, QueryStrategy, count, most_uncertain
 from model.query.coverage import CoverageQueryStrategy
+from model.threads import single_threaded
 from model.uncertainty import margin_uncertainty
 
 
@@ -40,7 +41,8 @@ class HybridQueryStrategy(QueryStrategy):
         features = np.asarray(query.features[shortlist], dtype=np.float32)
         # Duplicates cannot fill more clusters than there are different crops.
         clusters = min(size, len(np.unique(features, axis=0)))
-        found = KMeans(clusters, n_init=4, random_state=query.seed % 2**32).fit(features)
+        with single_threaded():
+            found = KMeans(clusters, n_init=4, random_state=query.seed % 2**32).fit(features)
         distance = found.transform(features)
         picked: set[int] = set()
         for cluster in range(clusters):
