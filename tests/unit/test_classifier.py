@@ -1,0 +1,172 @@
+import time
+
+import numpy as np
+import pytest
+
+from model.classifier import EmbeddingClassifier
+from model.folds import align_columns, out_of_fold_probabilities, stratified_folds
+
+
+def blobs(n: int, n_classes: int = 3, d: int = 64, noise: float = 1.0, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).standard_normal((n_classes, d))
+    codes = rng.integers(n_classes, size=n)
+    x = (centres[codes] + rng.standard_normal((n, d)) * noise + 5).astype(np.float16)
+    return x, [f"class {code}" for code in codes]
+
+
+def accuracy(classifier, x, labels) -> float:
+    predicted = np.asarray(classifier.classes_)[classifier.predict_proba(x).argmax(axis=1)]
+    return float((predicted == np.asarray(labels)).mean())
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+def test_it_learns_classes_by_name_from_few_labels(n_classes):
+    x, labels = blobs(60, n_classes)
+    test_x, test_labels = blobs(500, n_classes, seed=1)
+    classifier = EmbeddingClassifier().adapt(test_x).fit(x, labels)
+    assert classifier.classes_ == tuple(sorted(set(labels)))
+    assert accuracy(classifier, test_x, test_labels) > 0.9
+
+
+def test_probabilities_are_float32_rows_that_sum_to_one():
+    x, labels = blobs(40)
+    probabilities = EmbeddingClassifier().fit(x, labels).predict_proba(x)
+    assert probabilities.dtype == np.float32
+    assert probabilities.shape == (40, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_order_of_classes_comes_from_their_names_not_from_who_came_first():
+    x, labels = blobs(40)
+    back = np.arange(40)[::-1]
+    one = EmbeddingClassifier().adapt(x).fit(x, labels)
+    other = EmbeddingClassifier().adapt(x).fit(x[back], [labels[i] for i in back])
+    assert one.classes_ == other.classes_
+    np.testing.assert_allclose(one.predict_proba(x), other.predict_proba(x), atol=0.2)
+
+
+def test_one_known_class_is_certain_instead_of_a_crash():
+    x, _ = blobs(5)
+    classifier = EmbeddingClassifier().fit(x, ["cat"] * 5)
+    assert classifier.classes_ == ("cat",)
+    assert (classifier.predict_proba(x) == 1).all()
+
+
+def test_a_single_label_and_a_single_row_to_judge():
+    x, _ = blobs(3)
+    assert EmbeddingClassifier().fit(x[:1], ["cat"]).predict_proba(x[:1]).shape == (1, 1)
+    assert EmbeddingClassifier().fit(x[:2], ["cat", "dog"]).predict_proba(x[:1]).shape == (1, 2)
+
+
+def test_a_rare_class_is_not_drowned():
+    x, labels = blobs(400, 2, noise=2.0)
+    names = np.asarray(labels)
+    kept = np.concatenate([np.flatnonzero(names == "class 0")[:90], np.flatnonzero(names == "class 1")[:6]])
+    classifier = EmbeddingClassifier().adapt(x).fit(x[kept], list(names[kept]))
+    test_x, test_labels = blobs(1000, 2, noise=2.0, seed=7)
+    test_names = np.asarray(test_labels)
+    predicted = np.asarray(classifier.classes_)[classifier.predict_proba(test_x).argmax(axis=1)]
+    rare = test_names == "class 1"
+    assert (predicted[rare] == "class 1").mean() > 0.7
+
+
+def test_a_stated_confidence_is_kept_on_crops_it_has_not_seen():
+    """In-sample, 100 labels in 64 dimensions separate perfectly; stated confidence must not believe that."""
+    x, labels = blobs(120, 3, noise=3.5)
+    test_x, test_labels = blobs(3000, 3, noise=3.5, seed=3)
+    classifier = EmbeddingClassifier().adapt(test_x).fit(x, labels)
+    confidence = classifier.predict_proba(test_x).max(axis=1)
+    right = accuracy(classifier, test_x, test_labels)
+    assert abs(confidence.mean() - right) < 0.08
+
+
+def test_a_pool_row_at_the_centre_stays_finite():
+    x, labels = blobs(20)
+    classifier = EmbeddingClassifier().adapt(np.zeros((4, 64), dtype=np.float16)).fit(x, labels)
+    assert np.isfinite(classifier.predict_proba(np.zeros((2, 64), dtype=np.float16))).all()
+
+
+def test_weights_of_zero_take_rows_out():
+    x, labels = blobs(40, 2, noise=0.3)
+    wrong = [*labels, *(["class 1" if label == "class 0" else "class 0" for label in labels])]
+    weight = np.concatenate([np.ones(40), np.full(40, 1e-9)])
+    classifier = EmbeddingClassifier(strength=100.0, temperature=1.0).fit(
+        np.concatenate([x, x]), wrong, weight
+    )
+    assert accuracy(classifier, x, labels) == 1.0
+
+
+def test_saved_arrays_predict_the_same_and_need_no_pickle(tmp_path):
+    x, labels = blobs(30)
+    fitted = EmbeddingClassifier().adapt(x).fit(x, labels)
+    np.savez(tmp_path / "model.npz", **fitted.state())
+    with np.load(tmp_path / "model.npz", allow_pickle=False) as state:
+        loaded = EmbeddingClassifier().load_state(dict(state))
+    assert loaded.classes_ == fitted.classes_
+    np.testing.assert_array_equal(loaded.predict_proba(x), fitted.predict_proba(x))
+
+
+def test_unusable_input_is_named():
+    x, labels = blobs(10)
+    with pytest.raises(ValueError, match="10 rows, 9 labels"):
+        EmbeddingClassifier().fit(x, labels[:9])
+    with pytest.raises(ValueError, match="not finite"):
+        EmbeddingClassifier().fit(np.full((2, 4), np.nan), ["a", "b"])
+    with pytest.raises(RuntimeError, match="not been fitted"):
+        EmbeddingClassifier().predict_proba(x)
+
+
+def test_a_hundred_labels_fit_in_well_under_a_second():
+    x, labels = blobs(100, 10, d=1280)
+    start = time.perf_counter()
+    EmbeddingClassifier().fit(x, labels)
+    assert time.perf_counter() - start < 1.0
+
+
+def test_a_pool_is_read_in_chunks():
+    class Chunked:
+        def __init__(self, rows):
+            self.rows, self.shape, self.most = rows, rows.shape, 0
+
+        def __len__(self):
+            return len(self.rows)
+
+        def __getitem__(self, key):
+            found = self.rows[key]
+            self.most = max(self.most, len(found))
+            return found
+
+    x, labels = blobs(20_000, d=4)
+    pool = Chunked(x)
+    classifier = EmbeddingClassifier().adapt(pool).fit(x[:50], labels[:50])
+    assert classifier.predict_proba(pool).shape == (20_000, 3)
+    assert pool.most <= 4096
+
+
+class TestFolds:
+    def test_a_class_with_two_rows_is_never_whole_in_one_fold(self):
+        codes = np.array([0] * 20 + [1, 1] + [2, 2, 2] + [3])
+        for seed in range(20):
+            folds = stratified_folds(codes, 5, seed)
+            assert all(len(np.unique(folds[codes == code])) > 1 for code in (0, 1, 2))
+
+    def test_folds_are_of_equal_size(self):
+        sizes = np.bincount(stratified_folds(np.repeat(np.arange(7), 3), 5))
+        assert sizes.max() - sizes.min() <= 1
+
+    def test_columns_follow_names(self):
+        aligned = align_columns(np.array([[0.2, 0.8]]), ["b", "d"], ["a", "b", "c", "d"])
+        np.testing.assert_allclose(aligned, [[0, 0.2, 0, 0.8]])
+
+    def test_a_row_is_judged_by_a_model_that_has_not_seen_it(self):
+        """Random labels: in-sample they look learned, out of fold they are right by chance."""
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((100, 200)).astype(np.float32)
+        codes = rng.integers(2, size=100)
+        labels = [str(code) for code in codes]
+        classifier = EmbeddingClassifier(strength=100.0, temperature=1.0)
+        assert accuracy(classifier.fresh().fit(x, labels), x, labels) > 0.95
+        folds = stratified_folds(codes, 5)
+        judged = out_of_fold_probabilities(classifier, x, labels, ["0", "1"], folds).argmax(axis=1)
+        assert 0.3 < (judged == codes).mean() < 0.7
