@@ -67,7 +67,8 @@ class Encoder(ABC):
             )
         rows = np.empty((len(crops), self.dim), dtype=self.dtype)
         for start in range(0, len(crops), self.batch_size):
-            batch = self._encode_batch(np.ascontiguousarray(crops[start : start + self.batch_size]))
+            # Copied, for torch warns about a crop that is a read-only view of an image or a memory map.
+            batch = self._encode_batch(crops[start : start + self.batch_size].copy())
             if not np.isfinite(batch).all():
                 raise FloatingPointError(
                     f"Encoder {self.name!r} gave values that are not finite; its weights are damaged."
