@@ -218,6 +218,12 @@ class ImageReader:
         status = response.status_code
         if status == 200:
             return
+        if trusted and status == 500 and "/data/upload/" in response.url.path:
+            raise ImageUnreachableError(
+                f"Label Studio failed to send {name} (500)",
+                "It will be tried again. Label Studio also answers so for an upload that was deleted: if that is "
+                "the case, upload the image again or delete the task",
+            )
         if status >= 500 or status in {408, 425, 429}:
             raise ImageUnreachableError(
                 f"{response.url.host} failed to send {name} ({status})",
