@@ -157,7 +157,12 @@ def _dataset(data: str, images: Path | None, classes: str, directory: Path) -> D
 
 def label_config(classes: tuple[str, ...]) -> str:
     """The labeling config of the demo: a picture and one choice."""
-    choices = "".join(f"<Choice value={quoteattr(name)}/>" for name in classes)
+    # A class of one letter or digit is that key; left alone, Label Studio gives the class 0 the key 1.
+    own_keys = all(len(name) == 1 for name in classes)
+    choices = "".join(
+        f"<Choice value={quoteattr(name)}{f' hotkey={quoteattr(name.lower())}' if own_keys else ''}/>"
+        for name in classes
+    )
     return (
         '<View><Image name="image" value="$image" maxWidth="420px"/>'
         f'<Choices name="label" toName="image" choice="single" showInLine="true">{choices}</Choices></View>'
