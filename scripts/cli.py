@@ -1,26 +1,70 @@
-"""The `everylabel` command: one workflow a file, gathered here."""
+"""The `everylabel` command: one workflow a file of this folder, imported when it is asked for."""
 
 from __future__ import annotations
 
+import ast
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from scripts import connect, demo, doctor, serve, sync
+COMMANDS = {
+    "demo": "demo",
+    "serve": "serve",
+    "connect": "connect",
+    "sync": "sync",
+    "doctor": "doctor",
+}
+"""Command -> the module of this folder that holds a function of its name."""
+HIDDEN = {"trainer": "serve"}
+
+
+class _Commands(TyperGroup):
+    """Commands that are imported when they run: `--help` does not wait for torch.
+
+    Contexts are `Any` because Typer carries a copy of click of its own since 0.2x, and click's before.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in HIDDEN:
+            return TyperCommand(cmd_name, hidden=True)
+        return TyperCommand(cmd_name, help=_summary(cmd_name)) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and command.name:
+            command = _load(command.name)
+        return name, command, rest
+
+
+def _summary(name: str) -> str:
+    """What the module's first line says after the command's name."""
+    source = Path(__file__).with_name(f"{COMMANDS[name]}.py").read_text(encoding="utf-8")
+    first = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+    summary = first.partition(": ")[2]
+    return summary[:1].upper() + summary[1:]
+
+
+def _load(name: str) -> Any:
+    module = import_module(f"scripts.{(COMMANDS | HIDDEN)[name]}")
+    single = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+    single.command(name)(getattr(module, name))
+    return typer.main.get_command(single)
+
 
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
     help="Active learning for image crops in Label Studio: with 25 labels, every one must count.",
 )
-app.command("demo")(demo.demo)
-app.command("serve")(serve.serve)
-app.command("trainer", hidden=True)(serve.trainer)
-app.command("connect")(connect.connect)
-app.command("sync")(sync.sync)
-app.command("doctor")(doctor.doctor)
 
 
 def _show_version(wanted: bool) -> None:
