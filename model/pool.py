@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK_ROWS = 4096
+CHUNK_ROWS = 1024
 
 
 class Rows(Protocol):

@@ -13,9 +13,11 @@ from model.query.hybrid import HybridQueryStrategy
 
 
 class CoverageThenHybridQueryStrategy(QueryStrategy):
-    """Coverage for the first `cold_start` labels, and at least two a class known; then the hybrid.
+    """Coverage for the first `cold_start` labels, and at least three for each class known; then the hybrid.
 
-    A first batch by uncertainty is a batch at random: there is nothing to be uncertain about yet.
+    A first batch by uncertainty is a batch at random: there is nothing to be uncertain about yet. Three labels a
+    class, because two leave single runs behind: on ten classes of digits, one crop a round, the worst of ten seeds
+    reached 82 % balanced accuracy at 60 labels with two, 85 % with three, 84 % with four.
     """
 
     name: ClassVar[str] = "coverage-then-hybrid"
@@ -28,7 +30,7 @@ class CoverageThenHybridQueryStrategy(QueryStrategy):
     def select(self, query: Query, batch_size: int) -> list[int]:
         """Choose by the rule whose turn it is."""
         known = 0 if query.probabilities is None else query.probabilities.shape[1]
-        cold = query.probabilities is None or len(query.labeled) < max(self.cold_start, 2 * known)
+        cold = query.probabilities is None or len(query.labeled) < max(self.cold_start, 3 * known)
         return (self._coverage if cold else self._hybrid).select(query, batch_size)
 
     def select_batch(

@@ -89,3 +89,12 @@ def test_rows_and_labels_must_pair_up():
     x, labels = blobs()
     with pytest.raises(ValueError, match="100 rows and 99 labels"):
         detect_label_errors(x, labels[:-1])
+
+
+def test_an_issue_always_suggests_another_class():
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        labels = [f"kind {code}" for code in rng.integers(4, size=16)]
+        for issue in detect_label_errors(rng.standard_normal((16, 4)), labels):
+            assert issue.given_label != issue.suggested_label
+            assert issue.given_label == labels[issue.index]
