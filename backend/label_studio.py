@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urljoin
 
@@ -80,10 +81,19 @@ class LabelStudio:
         with self._lock:
             try:
                 if self._tokens is None:
-                    self._tokens = TokensClientExt(base_url=self.url, api_key=self._token)
+                    # What it takes for an SDK client is asked for nothing but the httpx client inside.
+                    client = SimpleNamespace(httpx_client=SimpleNamespace(httpx_client=self._http))
+                    self._tokens = TokensClientExt(f"{self.url}/", self._token, client)
                 key = self._tokens.api_key
             except ApiError as error:
-                raise self._refused(error.status_code) from error
+                if error.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+                    raise self._refused(error.status_code) from error
+                raise LabelStudioError(
+                    f"Label Studio did not exchange the personal access token ({error.status_code}). Is "
+                    f"{self.url} the address of Label Studio itself?"
+                ) from error
+            except ValueError as error:
+                raise self._not_json("POST", "/api/token/refresh/") from error
             except httpx.HTTPError as error:
                 raise self._unreachable(error) from error
         return f"Token {key}" if key == self._token else f"Bearer {key}"
@@ -104,7 +114,7 @@ class LabelStudio:
 
     def projects(self) -> list[dict[str, Any]]:
         """Every project the token's owner sees."""
-        return list(self._json("GET", "/api/projects/", params={"page_size": 1000})["results"])
+        return list(self._json("GET", "/api/projects/", "results", params={"page_size": 1000})["results"])
 
     def create_project(self, title: str, label_config: str, **fields: Any) -> dict[str, Any]:
         """Create a project."""
@@ -159,7 +169,7 @@ class LabelStudio:
             params["query"] = json.dumps({"filters": filters})
         read, page, total = 0, 1, 1
         while read < total:
-            answer = self._json("GET", "/api/tasks", params={**params, "page": page})
+            answer = self._json("GET", "/api/tasks", "tasks", "total", params={**params, "page": page})
             tasks, total = answer["tasks"], int(answer["total"])
             if not tasks:
                 return
@@ -179,8 +189,11 @@ class LabelStudio:
 
     def next_task(self, project_id: int) -> dict[str, Any] | None:
         """The task *Label All Tasks* shows next to the token's owner; None when nothing is left."""
-        response = self._request("GET", f"/api/projects/{project_id}/next", missing_ok=True)
-        return None if response.status_code == httpx.codes.NOT_FOUND else dict(response.json())
+        path = f"/api/projects/{project_id}/next"
+        response = self._request("GET", path, missing_ok=True)
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return dict(self._decoded(response, "GET", path))
 
     def annotate(self, task_id: int, result: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
         """Submit an annotation."""
@@ -204,9 +217,8 @@ class LabelStudio:
         A prediction an annotator has open must stay: with it gone, Label Studio 1.23.2 refuses their submit
         (400, `parent_prediction` does not exist).
         """
-        answer = self._json(
-            "DELETE", f"/api/projects/{project_id}/model-versions/", json={"model_version": model_version}
-        )
+        path = f"/api/projects/{project_id}/model-versions/"
+        answer = self._json("DELETE", path, "deleted_predictions", json={"model_version": model_version})
         return int(answer["deleted_predictions"])
 
     # --- what `connect` sets up
@@ -244,21 +256,26 @@ class LabelStudio:
 
     # --- the wire
 
-    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        return dict(self._body(method, path, **options))
+    def _json(self, method: str, path: str, *needed: str, **options: Any) -> dict[str, Any]:
+        body = self._body(method, path, **options)
+        if not isinstance(body, dict) or not body.keys() >= set(needed):
+            raise self._not_json(method, path)
+        return body
 
     def _list(self, method: str, path: str, **options: Any) -> list[dict[str, Any]]:
-        return list(self._body(method, path, **options))
+        body = self._body(method, path, **options)
+        if not isinstance(body, list):
+            raise self._not_json(method, path)
+        return body
 
     def _body(self, method: str, path: str, **options: Any) -> Any:
-        response = self._request(method, path, **options)
+        return self._decoded(self._request(method, path, **options), method, path)
+
+    def _decoded(self, response: httpx.Response, method: str, path: str) -> Any:
         try:
             return response.json()
         except ValueError as error:
-            raise LabelStudioError(
-                f"{self.url} answered {method} {path} with something that is not JSON. Is LABEL_STUDIO_URL the "
-                "address of Label Studio itself?"
-            ) from error
+            raise self._not_json(method, path) from error
 
     def _request(self, method: str, path: str, *, missing_ok: bool = False, **options: Any) -> httpx.Response:
         for attempt in range(1, RETRIES + 1):
@@ -299,6 +316,12 @@ class LabelStudio:
         if "reserved network" in detail:
             return LabelStudioError(_blocked_address(detail))
         return LabelStudioError(f"Label Studio refused {method} {path} ({status}): {detail}")
+
+    def _not_json(self, method: str, path: str) -> LabelStudioError:
+        return LabelStudioError(
+            f"{self.url} answered {method} {path} with something that is not Label Studio's JSON. Is "
+            "LABEL_STUDIO_URL the address of Label Studio itself?"
+        )
 
     def _refused(self, status: int | None) -> TokenRefusedError:
         return TokenRefusedError(
