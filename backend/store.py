@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import create_engine, delete, event, func, insert, select, update
+from sqlalchemy import create_engine, delete, event, func, insert, select, text, update
 from sqlalchemy.engine import Engine
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 
 from backend.tables import AnnotationRow, Base, EventRow, ProjectRow, RoundRow, TaskRow
 
@@ -107,6 +108,18 @@ class Store:
         """Give every connection back."""
         self._engine.dispose()
 
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        """One transaction that writes.
+
+        SQLite takes its write lock only at the first write. Taken at the start, what is read in the
+        transaction still holds when it writes, also with two processes at work.
+        """
+        with self._session.begin() as session:
+            if self._engine.dialect.name == "sqlite":
+                session.execute(text("BEGIN IMMEDIATE"))
+            yield session
+
     # --- projects
 
     def project(self, project_id: int) -> Project | None:
@@ -124,7 +137,7 @@ class Store:
         """Create or change a project; names are those of `Project`."""
         if "check_tasks" in changes:
             changes["check_tasks"] = json.dumps(list(changes["check_tasks"]))
-        with self._session.begin() as session:
+        with self._writing() as session:
             row = session.get(ProjectRow, project_id)
             if row is None:
                 session.add(ProjectRow(id=project_id, **changes))
@@ -134,7 +147,7 @@ class Store:
 
     def delete_project(self, project_id: int) -> None:
         """Forget a project and everything that belongs to it."""
-        with self._session.begin() as session:
+        with self._writing() as session:
             for table in (TaskRow, AnnotationRow, RoundRow, EventRow):
                 session.execute(delete(table).where(table.project_id == project_id))
             session.execute(delete(ProjectRow).where(ProjectRow.id == project_id))
@@ -143,9 +156,9 @@ class Store:
 
     def save_tasks(self, project_id: int, tasks: Iterable[Task]) -> None:
         """Add tasks; one that is known keeps its embedding unless its image has changed."""
-        with self._session.begin() as session:
+        with self._writing() as session:
             query = select(TaskRow.id, TaskRow.image_url).where(TaskRow.project_id == project_id)
-            known = dict(list(session.execute(query).tuples()))
+            known: dict[int, str | None] = {row.id: row.image_url for row in session.execute(query)}
             new: dict[int, str | None] = {}
             for task in tasks:
                 if task.id not in known:
@@ -162,7 +175,7 @@ class Store:
 
     def delete_tasks(self, project_id: int, task_ids: Iterable[int]) -> None:
         """Forget tasks and their annotations."""
-        with self._session.begin() as session:
+        with self._writing() as session:
             for ids in _chunks(task_ids):
                 session.execute(delete(TaskRow).where(TaskRow.project_id == project_id, TaskRow.id.in_(ids)))
                 session.execute(
@@ -203,7 +216,7 @@ class Store:
 
     def forget_embeddings(self, project_id: int, encoder: str) -> None:
         """Start anew with another encoder: every crop is to be embedded again."""
-        with self._session.begin() as session:
+        with self._writing() as session:
             session.execute(
                 update(TaskRow)
                 .where(TaskRow.project_id == project_id)
@@ -213,7 +226,7 @@ class Store:
 
     def forget_problems(self, project_id: int) -> None:
         """Let every crop that could not be read be tried again."""
-        with self._session.begin() as session:
+        with self._writing() as session:
             session.execute(
                 update(TaskRow)
                 .where(TaskRow.project_id == project_id, TaskRow.problem.is_not(None))
@@ -224,21 +237,29 @@ class Store:
         if not changes:
             return
         rows = [{"project_id": project_id, "id": id_, **values} for id_, values in changes]
-        with self._session.begin() as session:
+        with self._writing() as session:
             known = {row.id for row in _select_tasks(session, project_id, [id_ for id_, _ in changes])}
             session.execute(update(TaskRow), [row for row in rows if row["id"] in known])
 
     # --- annotations
 
-    def save_annotations(self, project_id: int, annotations: Iterable[Annotation]) -> None:
-        """Add or update annotations; an older version of one never replaces a newer one."""
-        with self._session.begin() as session:
+    def save_annotations(
+        self, project_id: int, annotations: Iterable[Annotation], *, as_read: bool = False
+    ) -> None:
+        """Add or update annotations; an older version of one never replaces a newer one.
+
+        Args:
+            project_id: the project.
+            annotations: as webhooks bring them, in any order.
+            as_read: they were just read from Label Studio, so they hold whatever their age says.
+        """
+        with self._writing() as session:
             for annotation in annotations:
                 row = session.get(AnnotationRow, (project_id, annotation.id))
                 if row is None:
                     row = AnnotationRow(project_id=project_id, id=annotation.id)
                     session.add(row)
-                elif row.updated_at > annotation.updated_at:
+                elif row.updated_at > annotation.updated_at and not as_read:
                     continue
                 row.task_id = annotation.task_id
                 row.annotator = annotation.annotator
@@ -248,7 +269,7 @@ class Store:
 
     def delete_annotations(self, project_id: int, annotation_ids: Iterable[int]) -> None:
         """Forget annotations by their id: all that Label Studio says about a deletion."""
-        with self._session.begin() as session:
+        with self._writing() as session:
             for ids in _chunks(annotation_ids):
                 session.execute(
                     delete(AnnotationRow).where(
@@ -273,7 +294,7 @@ class Store:
 
     def add_event(self, project_id: int, action: str, payload: Mapping[str, Any]) -> int:
         """Put a webhook on disk; returns its number."""
-        with self._session.begin() as session:
+        with self._writing() as session:
             row = EventRow(
                 project_id=project_id, action=action, payload=json.dumps(payload), received_at=self._clock()
             )
@@ -296,7 +317,7 @@ class Store:
 
     def delete_events(self, event_ids: Iterable[int]) -> None:
         """Drop webhooks whose content is in the tables above."""
-        with self._session.begin() as session:
+        with self._writing() as session:
             for ids in _chunks(event_ids):
                 session.execute(delete(EventRow).where(EventRow.id.in_(ids)))
 
@@ -311,7 +332,7 @@ class Store:
     def save_round(self, project_id: int, record: RoundRecord, check_tasks: Sequence[int]) -> None:
         """Keep a finished round and the check draws it was made with."""
         fields = {name: getattr(record, name) for name in _RECORD_FIELDS}
-        with self._session.begin() as session:
+        with self._writing() as session:
             session.merge(
                 RoundRow(
                     project_id=project_id,
@@ -329,7 +350,7 @@ class Store:
 
     def mark_published(self, project_id: int, number: int) -> None:
         """Record that Label Studio's queue now is this round's."""
-        with self._session.begin() as session:
+        with self._writing() as session:
             session.execute(
                 update(RoundRow)
                 .where(RoundRow.project_id == project_id, RoundRow.number == number)
@@ -386,7 +407,7 @@ def _engine(url: str) -> Engine:
     return engine
 
 
-def _select_tasks(session: Any, project_id: int, task_ids: Iterable[int]) -> Iterable[TaskRow]:
+def _select_tasks(session: Session, project_id: int, task_ids: Iterable[int]) -> Iterable[TaskRow]:
     for ids in _chunks(task_ids):
         yield from session.scalars(
             select(TaskRow).where(TaskRow.project_id == project_id, TaskRow.id.in_(ids))
