@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 CLASSIFIER = "everylabel.classifier"
 """The entry of a model file that says which encoder its classifier reads."""
@@ -94,13 +99,18 @@ class ProjectFiles:
         temporary.replace(path)
 
     def load_model(self, number: int, classifier: str) -> dict[str, NDArray[Any]] | None:
-        """A round's model as arrays; None where there is none, or it belongs to another kind of classifier."""
+        """A round's model as arrays; None where there is none, it is damaged, or of another kind of classifier."""
         path = self.folder / "models" / f"round-{number:06d}.npz"
         if not path.exists():
             return None
-        with np.load(path, allow_pickle=False) as archive:
-            state = {name: archive[name] for name in archive.files}
-        saved_for = json.loads(state.pop(CLASSIFIER).tobytes().decode())
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                state = {name: archive[name] for name in archive.files}
+            saved_for = json.loads(state.pop(CLASSIFIER).tobytes().decode())
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            # A ValueError also is what a pickle inside gets. The next round writes a new file.
+            log.error("%s cannot be read as a model (%s: %s)", path, type(error).__name__, error)
+            return None
         return state if saved_for == classifier else None
 
     def keep_models(self, newest: int) -> None:
