@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import logging
 from typing import Any
 
@@ -129,10 +130,23 @@ def create_app(services: Services) -> Flask:
 
 
 def _body() -> dict[str, Any]:
-    body = request.get_json(force=True, silent=True)
+    try:
+        body = request.get_json(force=True, silent=True)
+        if b"\\ud" in request.get_data().lower():
+            _refuse_lone_surrogates(body)
+    except RecursionError as error:
+        raise BadRequestError("The request's body is nested too deeply.") from error
     if not isinstance(body, dict):
         raise BadRequestError("The request's body is not a JSON object.")
     return body
+
+
+def _refuse_lone_surrogates(body: object) -> None:
+    """Half a character, as `"\\ud800"`: JSON lets it through, no database takes it."""
+    try:
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadRequestError("The request's body holds text that is not Unicode.") from error
 
 
 def _project_id(body: dict[str, Any]) -> int:
@@ -154,4 +168,5 @@ def _refusal(code: int, why: str) -> Response:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.encode("latin-1", "replace").decode("latin-1").split())[:300] or "Error"
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(printable.encode("latin-1", "replace").decode("latin-1").split())[:300] or "Error"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from backend import label_config
 from backend.label_config import ImageChoices, LabelConfigError
@@ -20,6 +20,8 @@ TRAINING = ANNOTATIONS | {"ANNOTATIONS_DELETED", "START_TRAINING"}
 """Webhooks after which a round is due."""
 KNOWN = TRAINING | {"TASKS_CREATED", "TASKS_DELETED", "PROJECT_UPDATED", "PROJECT_DELETED"}
 """Webhooks the backend does something with; any other is answered and dropped."""
+LARGEST_ID = 2**63 - 1
+"""What a database takes as an id."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,19 @@ def compact(action: str, body: Mapping[str, Any]) -> dict[str, Any]:
         event["label_config"] = project["label_config"]
     if action in ANNOTATIONS:
         event["annotations"] = [_annotation_fields(a) for a in _list(body, "annotation")]
-        event["tasks"] = [{"id": t["id"], "data": t.get("data")} for t in _list(body, "task") if _has_id(t)]
+        event["tasks"] = [_task_fields(t) for t in _list(body, "task") if is_id(t.get("id"))]
     elif action == "ANNOTATIONS_DELETED":
-        event["annotation_ids"] = [a["id"] for a in _list(body, "annotations") if _has_id(a)]
+        event["annotation_ids"] = [a["id"] for a in _list(body, "annotations") if is_id(a.get("id"))]
     elif action == "TASKS_CREATED":
-        event["tasks"] = [{"id": t["id"], "data": t.get("data")} for t in _list(body, "tasks") if _has_id(t)]
+        event["tasks"] = [_task_fields(t) for t in _list(body, "tasks") if is_id(t.get("id"))]
     elif action == "TASKS_DELETED":
-        event["task_ids"] = [t["id"] for t in _list(body, "tasks") if _has_id(t)]
+        event["task_ids"] = [t["id"] for t in _list(body, "tasks") if is_id(t.get("id"))]
     return event
+
+
+def is_id(value: object) -> TypeGuard[int]:
+    """Whether this is a number Label Studio may have given a task, an annotation or a user."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_ID
 
 
 class Mirror:
@@ -124,7 +131,7 @@ class Mirror:
             if annotation is not None
         }
         if annotations != held:
-            self._store.save_annotations(project_id, annotations.values())
+            self._store.save_annotations(project_id, annotations.values(), as_read=True)
             self._store.delete_annotations(project_id, held.keys() - annotations.keys())
             change |= Change(labels=True)
         return change
@@ -173,7 +180,7 @@ class Mirror:
 
 
 def _annotation_fields(body: Mapping[str, Any]) -> dict[str, Any]:
-    if not _has_id(body) or not isinstance(body.get("task"), int):
+    if not is_id(body.get("id")) or not is_id(body.get("task")):
         raise EventError("The annotation has no id or no task.")
     by = body.get("completed_by")
     if isinstance(by, Mapping):
@@ -181,11 +188,28 @@ def _annotation_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": body["id"],
         "task": body["task"],
-        "completed_by": by if isinstance(by, int) else None,
-        "result": body.get("result") if isinstance(body.get("result"), list) else [],
+        "completed_by": by if is_id(by) else None,
+        "result": _choices(body.get("result")),
         "was_cancelled": bool(body.get("was_cancelled")),
         "updated_at": str(body.get("updated_at") or ""),
     }
+
+
+def _task_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    data = body.get("data")
+    texts = {key: value for key, value in data.items() if isinstance(value, str)} if _is_map(data) else {}
+    return {"id": body["id"], "data": texts}
+
+
+def _choices(result: object) -> list[dict[str, Any]]:
+    """The regions of a result that pick classes, and of them that alone: a brush mask would be megabytes."""
+    kept = []
+    for region in result if isinstance(result, list) else []:
+        value = region.get("value") if _is_map(region) else None
+        choices = value.get("choices") if _is_map(value) else None
+        if isinstance(choices, list) and all(isinstance(choice, str) for choice in choices):
+            kept.append({"from_name": str(region.get("from_name")), "value": {"choices": choices}})
+    return kept
 
 
 def _annotation(body: Mapping[str, Any], control: ImageChoices) -> Annotation | None:
@@ -208,5 +232,5 @@ def _list(body: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     return items
 
 
-def _has_id(item: Mapping[str, Any]) -> bool:
-    return isinstance(item.get("id"), int)
+def _is_map(value: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping)

@@ -9,6 +9,7 @@ Everything that lasts lives in `Services`; an instance is a view on one project 
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 UNTRAINED = "no model yet"
 POLL_SECONDS = 0.02
+NO_ID = -1
+PROJECT = re.compile(r"^([0-9]{1,19})(\.[0-9]+)?$")
 
 
 def _contract() -> type:
@@ -90,10 +93,12 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             self._services.store.save_project(self._project_id, label_config=label_config)
         elif project.label_config != label_config:
             # The trainer compares, so that a changed config also re-reads what was labelled under the old one.
-            self._services.store.add_event(
-                self._project_id, "PROJECT_UPDATED", {"label_config": label_config}
-            )
-            self._services.jobs.learn(self._project_id)
+            change = {"label_config": label_config}
+            waiting = self._services.store.events(self._project_id)
+            # Label Studio shows its config before every prediction: once is enough until the trainer has it.
+            if not any(event.action == "PROJECT_UPDATED" and event.payload == change for event in waiting):
+                self._services.store.add_event(self._project_id, "PROJECT_UPDATED", change)
+                self._services.jobs.learn(self._project_id)
 
     @property
     def model_version(self) -> str:
@@ -134,9 +139,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             answer: dict[str, Any] = {"result": [], "score": 0.0, "model_version": model_version}
             found = known.get(_task_id(task))
             if found is None or found.embedding_row is None:
-                answer["error"] = (
-                    found.problem if found and found.problem else "The crop is not embedded yet."
-                )
+                answer["error"] = _why_not(task, found)
             elif model is None:
                 answer["error"] = "Nothing is learned yet: label crops of two classes first."
             else:
@@ -174,9 +177,6 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         del kwargs
         if event not in mirror.KNOWN:
             return {"status": "ignored", "reason": f"everylabel has no use for {event}."}
-        if event == "PROJECT_DELETED":
-            self._services.forget(self._project_id)
-            return {"status": "deleted"}
         payload = mirror.compact(event, data)
         self._services.store.add_event(self._project_id, event, payload)
         self._services.metrics.events.labels(event).inc()
@@ -188,10 +188,11 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         store = self._services.store
         ids = [_task_id(task) for task in tasks]
         known = {task.id: task for task in store.tasks(self._project_id, ids)}
+        # Label Studio tells nobody that a task's data has changed: what comes here is the first to be heard of it.
         new = [
-            Task(id_, control.image_url(task.get("data")))
+            found
             for id_, task in zip(ids, tasks, strict=True)
-            if id_ not in known and id_ >= 0
+            if id_ != NO_ID and not _is_known(found := Task(id_, control.image_url(task.get("data"))), known)
         ]
         without = {
             t.id: f"The task has no image: its data lacks {control.image_key!r}."
@@ -201,7 +202,8 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         if new:
             store.save_tasks(self._project_id, new)
             store.save_problems(self._project_id, without)
-        open_ids = [id_ for id_ in ids if _is_open(known.get(id_)) and id_ not in without and id_ >= 0]
+        changed = {task.id for task in new} - without.keys()
+        open_ids = sorted(changed | {id_ for id_ in ids if id_ in known and _is_open(known[id_])})
         if not open_ids and not without:
             return known
         if open_ids:
@@ -225,10 +227,13 @@ def project_number(project: str | int | None) -> int:
     Raises:
         ValueError: there is none.
     """
-    text = str(project or "").partition(".")[0]
-    if not text.isdigit():
-        raise ValueError(f"{project!r} is not a project. Label Studio sends it as '<id>.<created>'.")
-    return int(text)
+    match = PROJECT.match(str(project)) if not isinstance(project, bool) else None
+    number = int(match.group(1)) if match else 0
+    if not 0 < number <= mirror.LARGEST_ID:
+        raise ValueError(
+            f"{str(project)[:50]!r} is not a project. Label Studio sends it as '<id>.<created>'."
+        )
+    return number
 
 
 def _is_open(task: Task | None) -> bool:
@@ -237,4 +242,15 @@ def _is_open(task: Task | None) -> bool:
 
 def _task_id(task: Mapping[str, Any]) -> int:
     id_ = task.get("id")
-    return id_ if isinstance(id_, int) and not isinstance(id_, bool) else -1
+    return id_ if mirror.is_id(id_) else NO_ID
+
+
+def _is_known(task: Task, known: Mapping[int, Task]) -> bool:
+    found = known.get(task.id)
+    return found is not None and task.image_url in (None, found.image_url)
+
+
+def _why_not(task: Mapping[str, Any], found: Task | None) -> str:
+    if _task_id(task) == NO_ID:
+        return "The task has no id: Label Studio numbers its tasks from 1."
+    return found.problem if found and found.problem else "The crop is not embedded yet."
