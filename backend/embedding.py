@@ -29,6 +29,8 @@ class Embedded:
 
     embedded: int
     unreadable: int
+    failure: ImageError | None = None
+    """Why the pass ended early: not one crop of a chunk could be had, so Label Studio or the network is away."""
 
 
 class CropEmbedder:
@@ -55,39 +57,38 @@ class CropEmbedder:
             file: where the rows go.
             progress: called with (crops done, crops in all) after every chunk.
 
-        Raises:
-            ImageError: a fault that is not the image's own (Label Studio is away): nothing is recorded
-                against the crops, and the next pass tries them again.
+        A host that is away costs its own crops only, until they are tried again; where it is the host of all,
+        the pass ends.
         """
         embedded = unreadable = 0
         with ThreadPoolExecutor(self._threads, thread_name_prefix="images") as pool:
             for chunk in _chunks(tasks):
                 crops: list[NDArray[Any]] = []
                 readable: list[int] = []
-                problems: dict[int, str] = {}
+                problems: dict[int, ImageError] = {}
                 for task, outcome in zip(chunk, pool.map(self._read, chunk), strict=True):
                     if isinstance(outcome, ImageError):
-                        problems[task.id] = str(outcome)
+                        problems[task.id] = outcome
                     else:
                         crops.append(outcome)
                         readable.append(task.id)
                 if crops:
                     first = file.append(self._encoder.encode(np.stack(crops)))
                     self._store.save_embedded(project_id, {id_: first + i for i, id_ in enumerate(readable)})
-                self._store.save_problems(project_id, problems)
+                self._store.save_problems(project_id, {id_: str(why) for id_, why in problems.items()})
                 for task_id, why in problems.items():
                     log.warning("project %s, task %s: %s", project_id, task_id, why)
                 embedded, unreadable = embedded + len(readable), unreadable + len(problems)
                 if progress is not None:
                     progress(embedded + unreadable, len(tasks))
+                if all(why.retry for why in problems.values()) and not readable:
+                    return Embedded(embedded, unreadable, next(iter(problems.values())))
         return Embedded(embedded, unreadable)
 
     def _read(self, task: Task) -> NDArray[Any] | ImageError:
         try:
             return self._encoder.prepare(self._reader.read(task.image_url or "", task.id))
         except ImageError as error:
-            if error.retry:
-                raise
             return error
 
 

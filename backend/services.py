@@ -10,10 +10,11 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
+from filelock import Timeout
 from numpy.typing import NDArray
 
 from backend.embedding import CropEmbedder, Embedded
-from backend.image_file import ImageError, ImageLimits
+from backend.image_file import ImageLimits
 from backend.images import ImageReader
 from backend.jobs import Jobs
 from backend.label_config import LabelConfigError
@@ -144,11 +145,7 @@ class Services:
     def embed_missing(
         self, project_id: int, task_ids: Sequence[int] | None = None, progress: Progress | None = None
     ) -> Embedded:
-        """Embed every crop (or those of `task_ids`) that is not embedded yet.
-
-        Raises:
-            ImageError: Label Studio is away; the crops are tried again in the next pass.
-        """
+        """Embed every crop (or those of `task_ids`) that is not embedded yet."""
         with self.files(project_id).embedding_lock():
             encoder = self.encoder()
             project = self.store.project(project_id)
@@ -168,11 +165,11 @@ class Services:
 
     def embed(self, project_id: int, task_ids: Sequence[int]) -> None:
         """Embed these tasks' crops if they are not (a job): somebody waits for them in `/predict`."""
-        try:
-            self.embed_missing(project_id, task_ids)
-        except ImageError as error:
+        failure = self.embed_missing(project_id, task_ids).failure
+        if failure is not None:
             # Recorded, so that whoever waits learns the reason; the next reconcile tries them again.
-            self.store.save_problems(project_id, dict.fromkeys(task_ids, str(error)))
+            left = [task.id for task in self.store.tasks(project_id, task_ids) if task.embedding_row is None]
+            self.store.save_problems(project_id, dict.fromkeys(left, str(failure)))
 
     def learn(self, project_id: int) -> None:
         """Catch up with a project and run a round if one is due (a job).
@@ -180,13 +177,18 @@ class Services:
         A failure is kept as the project's problem, to be shown by `everylabel doctor` and tried again.
         """
         try:
-            self.catch_up(project_id)
-        except ProjectNotFoundError as error:
+            self.catch_up(project_id, wait=False)
+        except Timeout:
+            # Whoever runs this project's round looks for new events when it is done: no thread need stand by.
+            return
+        except (LabelStudioError, LabelConfigError) as error:
             log.warning("project %s: %s", project_id, error)
-            self.store.save_project(project_id, problem=str(error))
-        except (LabelStudioError, LabelConfigError, ImageError) as error:
-            log.warning("project %s: %s", project_id, error)
-            self.store.save_project(project_id, problem=str(error))
+            project = self.store.project(project_id)
+            never_seen = project is None or (project.reconciled_at is None and not project.connected)
+            if isinstance(error, ProjectNotFoundError) and never_seen:
+                self.store.delete_project(project_id)
+            else:
+                self.store.save_project(project_id, problem=str(error))
 
     def catch_up(
         self,
@@ -196,6 +198,7 @@ class Services:
         force: bool = False,
         batch_size: int | None = None,
         progress: Progress | None = None,
+        wait: bool = True,
     ) -> FinishedRound | None:
         """Work waiting webhooks in, embed what is new, run a round if one is due, and publish it.
 
@@ -205,17 +208,29 @@ class Services:
             force: run and publish a round even if nothing has changed, connected or not.
             batch_size: crops this round asks for; the setting's number if None.
             progress: called with (what, done, total) during long work.
+            wait: wait while another round of this project runs.
 
         Raises:
             LabelStudioError: Label Studio does not answer or refuses; what was learned is kept.
             LabelConfigError: nothing in the labeling config classifies an image.
+            filelock.Timeout: another round of this project runs, and `wait` is off.
         """
         if self.store.events(project_id):
             time.sleep(self.settings.coalesce_seconds)
-        with self.files(project_id).lock():
-            if not self._bring_up_to_date(project_id, read_all, progress) and not force:
+        finished = None
+        with self.files(project_id).lock(timeout=-1 if wait else 0):
+            if self._forget_deleted(project_id):
                 return None
-            return self._run_and_publish(project_id, batch_size, force)
+            due, events = self._bring_up_to_date(project_id, read_all, progress)
+            if due or force:
+                finished = self._run(project_id, batch_size, force)
+            # Not before the round is kept: after a crash in its middle they ask for it again.
+            self.store.delete_events(events)
+            if finished is not None:
+                self._publish(project_id, finished, force)
+        if self.store.events(project_id):
+            self.jobs.learn(project_id)
+        return finished
 
     def preview(
         self, project_id: int, *, batch_size: int | None = None, progress: Progress | None = None
@@ -227,43 +242,71 @@ class Services:
         """
         with self.files(project_id).lock():
             self._bring_up_to_date(project_id, True, progress)
-            return self.rounds.run(project_id, batch_size=batch_size, save=False)
+            finished = self.rounds.run(project_id, batch_size=batch_size, save=False)
+        if self._publishes(project_id, force=False):
+            self.jobs.learn(project_id)  # What was found new here still waits for its round.
+        return finished
 
-    def _bring_up_to_date(self, project_id: int, read_all: bool, progress: Progress | None) -> bool:
-        """Bring the store up to Label Studio's state; returns whether a round is due."""
-        events = self.store.events(project_id)
+    def _bring_up_to_date(
+        self, project_id: int, read_all: bool, progress: Progress | None
+    ) -> tuple[bool, list[int]]:
+        """Bring the store up to Label Studio's state.
+
+        Returns:
+            Whether a round is due, and the events to be deleted once it is kept.
+        """
         if self.store.project(project_id) is None:
             self.store.save_project(project_id)
+        events = self.store.events(project_id)
+        ids = [event.id for event in events]
         change = self.mirror.apply(project_id, events)
         project = self.store.project(project_id)
         reconciled_at = None if project is None else project.reconciled_at
         if read_all or change.config or reconciled_at is None or self._reconcile_due(reconciled_at):
-            change |= self.reconcile(project_id, progress)
+            # One event stands for all that this look finds, until a round has been run on it.
+            marker = self.store.add_event(project_id, "START_TRAINING", {})
+            try:
+                change |= self.reconcile(project_id, progress)
+            except (LabelStudioError, LabelConfigError):
+                # The events are worked in, and the look at the whole project stays due: keep one to ask for it.
+                self.store.delete_events(ids)
+                if reconciled_at is None:
+                    self.store.delete_events([marker])
+                raise
+            ids.append(marker)
             self.store.forget_problems(project_id)
-        try:
-            embedded = self.embed_missing(project_id, progress=progress)
-        except ImageError as error:
-            # The crops at hand are worth a round; the others are tried again in a minute.
-            log.warning("project %s: %s", project_id, error)
-        else:
-            change |= Change(tasks=embedded.embedded > 0)
-        self.store.delete_events(event.id for event in events)
+        embedded = self.embed_missing(project_id, progress=progress)
+        if embedded.failure is not None:
+            # The crops at hand are worth a round; the others are tried again with the next reconcile.
+            log.warning("project %s: %s", project_id, embedded.failure)
+        change |= Change(tasks=embedded.embedded > 0)
         latest = self.store.latest_round(project_id)
         connected = project is not None and project.connected
-        return bool(change) or latest is None or (connected and latest.published_at is None)
+        due = bool(change) or latest is None or (connected and latest.published_at is None)
+        return due, ids
 
-    def _run_and_publish(self, project_id: int, batch_size: int | None, force: bool) -> FinishedRound | None:
-        project = self.store.project(project_id)
-        publish = force or (project is not None and project.connected)
+    def _run(self, project_id: int, batch_size: int | None, force: bool) -> FinishedRound | None:
         first = self.store.latest_round(project_id) is None
+        publish = self._publishes(project_id, force)
         versions = list(self.label_studio.model_versions(project_id)) if first and publish else []
-        finished = self.rounds.run(project_id, batch_size=batch_size, versions=versions)
-        if finished is not None and publish:
+        return self.rounds.run(project_id, batch_size=batch_size, versions=versions)
+
+    def _publish(self, project_id: int, finished: FinishedRound, force: bool) -> None:
+        if not self._publishes(project_id, force):
+            return
+        try:
             self.publisher.publish(project_id, finished.queue, finished.control)
-            self.store.mark_published(project_id, finished.record.number)
-            self.publisher.save_tabs(project_id, finished.queue)
-            self.store.save_project(project_id, problem=None)
-        return finished
+        except LabelStudioError:
+            # Perhaps a task is gone and its webhook was lost: the next look reads the whole project.
+            self.store.save_project(project_id, reconciled_at=None)
+            raise
+        self.store.mark_published(project_id, finished.record.number)
+        self.publisher.save_tabs(project_id, finished.queue)
+        self.store.save_project(project_id, problem=None)
+
+    def _publishes(self, project_id: int, force: bool) -> bool:
+        project = self.store.project(project_id)
+        return force or (project is not None and project.connected)
 
     def tend(self) -> list[int]:
         """Say which projects need a look, and clean old versions out of Label Studio (a job, once a minute)."""
@@ -281,12 +324,18 @@ class Services:
                 log.warning("project %s: %s", project.id, error)
         return sorted(waiting)
 
-    def forget(self, project_id: int) -> None:
-        """Drop a project that Label Studio has deleted."""
-        with self.files(project_id).lock():
+    def _forget_deleted(self, project_id: int) -> bool:
+        """Drop a project if a webhook says it was deleted, and Label Studio says so too."""
+        if not any(event.action == "PROJECT_DELETED" for event in self.store.events(project_id)):
+            return False
+        try:
+            self.label_studio.project(project_id)
+        except ProjectNotFoundError:
             self.store.delete_project(project_id)
-            self._models.pop(project_id, None)
-        self.files(project_id).delete()
+            self.files(project_id).delete()
+            log.info("project %s was deleted in Label Studio and is forgotten", project_id)
+            return True
+        return False
 
     def _reconcile_due(self, last: float) -> bool:
         return self.clock() - last >= self.settings.reconcile_seconds
