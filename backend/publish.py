@@ -72,7 +72,8 @@ def predictions(queue: Queue, control: ImageChoices) -> list[dict[str, Any]]:
         floor = i * STEP
         written.append(_prediction(queue, control, crop.task_id, None, floor))
     for crop in (*queue.batch, *queue.pre_annotated):
-        floor = max(floor + STEP, crop.confidence)
+        # Rounded here: of two that are a step apart, rounding afterwards may make one.
+        floor = round(max(floor + STEP, crop.confidence), 6)
         written.append(_prediction(queue, control, crop.task_id, crop.label, floor))
     written.extend(_prediction(queue, control, c.task_id, c.label, c.confidence) for c in queue.flagged)
     return written

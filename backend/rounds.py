@@ -108,6 +108,8 @@ class Rounds:
             )
         control = label_config.parse(project.label_config)
         tasks = self._store.tasks(project_id)
+        # A check crop that cannot be read at the moment stays one.
+        known = {task.id for task in tasks}
         row_of = {task.id: task.embedding_row for task in tasks if task.embedding_row is not None}
         if not row_of:
             return None
@@ -156,7 +158,9 @@ class Rounds:
                     record.number, session.classifier.state(), encoder.signature
                 )
                 self._files(project_id).keep_models(MODELS_KEPT)
-            self._store.save_round(project_id, record, [task_at[row] for row in session.check_crops])
+            drawn = [id_ for id_ in project.check_tasks if id_ in known]
+            drawn += [task_at[row] for row in session.check_crops if task_at[row] not in drawn]
+            self._store.save_round(project_id, record, drawn)
         log.info(
             "project %s: round %s with %s labels in %.2f s",
             project_id,
