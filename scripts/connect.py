@@ -6,6 +6,7 @@ import base64
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from backend import label_config, mirror
 from backend.image_file import ImageError
@@ -48,9 +49,7 @@ def connect(
     broken = unreadable(tasks)
     if broken:
         task_id, why = next(iter(broken.items()))
-        console.print(
-            f"[yellow]{len(broken)} crops cannot be read[/], e.g. task {task_id}: {why}", markup=True
-        )
+        console.print(f"[yellow]{len(broken)} crops cannot be read[/], e.g. task {task_id}: {escape(why)}")
 
 
 def connect_project(services: Services, project_id: int, report: Progress | None = None) -> None:
@@ -71,7 +70,14 @@ def register(label_studio: LabelStudio, settings: Settings, project_id: int) -> 
 
     The webhook comes first: the one Label Studio makes by itself carries no password.
     """
+    known = [
+        found
+        for found in label_studio.ml_backends(project_id)
+        if found["title"] == TITLE or found["url"].rstrip("/") == settings.public_url
+    ]
     hook_url = f"{settings.public_url}/webhook"
+    # Where this backend listened on an earlier run counts as its own; other backends' webhooks are theirs.
+    ours = {hook_url, *(f"{found['url'].rstrip('/')}/webhook" for found in known)}
     webhook: dict[str, Any] = {
         "url": hook_url,
         "send_payload": True,
@@ -80,7 +86,7 @@ def register(label_studio: LabelStudio, settings: Settings, project_id: int) -> 
         "headers": authorization(settings),
         "is_active": True,
     }
-    hooks = [hook for hook in label_studio.webhooks(project_id) if _is_ours(hook["url"], hook_url)]
+    hooks = [hook for hook in label_studio.webhooks(project_id) if hook["url"] in ours]
     if not hooks:
         label_studio.save_webhook(None, project=project_id, **webhook)
     elif (
@@ -96,9 +102,6 @@ def register(label_studio: LabelStudio, settings: Settings, project_id: int) -> 
             "basic_auth_user": settings.basic_auth_user,
             "basic_auth_pass": settings.basic_auth_pass.get_secret_value(),
         }
-    known = [
-        b for b in label_studio.ml_backends(project_id) if b["title"] == TITLE or b["url"] == backend["url"]
-    ]
     label_studio.save_ml_backend(int(known[0]["id"]) if known else None, project=project_id, **backend)
 
 
@@ -108,11 +111,3 @@ def authorization(settings: Settings) -> dict[str, str]:
         return {}
     secret = f"{settings.basic_auth_user}:{settings.basic_auth_pass.get_secret_value()}"
     return {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
-
-
-def _is_ours(url: str, hook_url: str) -> bool:
-    """A webhook to this backend, or to where it listened on an earlier run on this machine."""
-    local = ("http://localhost:", "http://127.0.0.1:")
-    return url == hook_url or (
-        url.endswith("/webhook") and url.startswith(local) and hook_url.startswith(local)
-    )

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import typer
+from rich.markup import escape
 
 from backend import label_config
 from backend.image_file import ImageError
@@ -44,7 +45,7 @@ def doctor(
     faults = 0
     for finding in examine(services, project):
         if finding.problem is None:
-            console.print(f"[green]✓[/] {finding.check}: {finding.detail}", highlight=False)
+            console.print(f"[green]✓[/] {finding.check}: {escape(finding.detail)}", highlight=False)
         else:
             faults += 1
             console.print(f"[red]✗[/] {finding.check}: ", end="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from backend.image_file import ImageError
@@ -60,7 +61,7 @@ def table(finished: FinishedRound) -> Table:
     def add(part: str, crops: list[QueuedCrop]) -> None:
         for crop in crops:
             confidence = f"{crop.confidence:.2f}" if crop.confidence else ""
-            shown.add_row(str(crop.task_id), part, crop.label or "", confidence)
+            shown.add_row(str(crop.task_id), part, escape(crop.label or ""), confidence)
 
     add("blind check", list(finished.queue.check))
     add("next batch", list(finished.queue.batch))
