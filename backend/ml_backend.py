@@ -110,6 +110,13 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         latest = self._services.store.latest_round(self._project_id)
         return f"{latest.model_version} model" if latest and len(latest.classes) > 1 else UNTRAINED
 
+    def get(self, key: str) -> str | None:
+        """What label-studio-ml's server asks of its cache by name; everything else is unknown."""
+        return {"model_version": self.model_version, "label_config": self.label_config}.get(key)
+
+    def set_extra_params(self, extra_params: object) -> None:
+        """Take the connection's extra parameters: part of the contract, none is used."""
+
     def predict(
         self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> list[dict[str, Any]]:
