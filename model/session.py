@@ -186,8 +186,11 @@ class ActiveLearningSession:
         self._train()
         self._score()
 
-    def run_round(self) -> Round:
-        """Train, score, select, pseudo-label, audit; counts the round."""
+    def run_round(self, *, audit: bool = True) -> Round:
+        """Train, score, select, pseudo-label, audit; counts the round.
+
+        Without `audit` nothing else changes: a replay of many rounds reads only what was asked and guessed.
+        """
         seconds: dict[str, float] = {}
         with _timed(seconds, "train"):
             self._train()
@@ -198,7 +201,7 @@ class ActiveLearningSession:
         with _timed(seconds, "pseudo_label"):
             threshold, pseudo = self._pseudo_label()
         with _timed(seconds, "audit"):
-            issues, check_set = self._audit()
+            issues, check_set = self._audit() if audit else ([], None)
         self.round_number += 1
         return Round(
             number=self.round_number,

@@ -1,0 +1,228 @@
+"""`everylabel simulate`: replay labelling on crops whose labels are known, and compare strategies."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.markup import escape
+from rich.table import Table
+
+from backend.services import Progress
+from model import encoders, query
+from scripts.console import console, fail, progress
+from scripts.datasets import DatasetError
+from scripts.embedding_cache import embed
+from scripts.labelled_data import load, split_sources, thin
+from scripts.learning_curves import BASELINE, Summary, summarise
+from scripts.learning_plot import PlotError, plot, require_matplotlib
+from scripts.replay import PEER_PREFIX, Curve, Task, make_strategy, run
+
+DEFAULT_CACHE = Path.home() / ".cache" / "everylabel"
+
+
+class OnOff(str, Enum):
+    """A switch that is written out."""
+
+    on = "on"
+    off = "off"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A data set as runs see it: where its embeddings lie, and which of them are in it."""
+
+    data: str
+    embeddings: Path
+    rows: tuple[int, ...]
+    labels: tuple[str, ...]
+
+
+def simulate(
+    data: Annotated[
+        list[str],
+        typer.Option(
+            help="What to replay, repeatable or with commas: digits, solar-cells, fashion, animals, a folder of "
+            "class folders, a .csv of paths and labels, an .npz with x and y. `:` selects classes: "
+            "fashion:shirt,coat."
+        ),
+    ] = ["digits"],  # noqa: B006 - Typer copies it
+    strategy: Annotated[
+        str, typer.Option(help=f"Query strategies with commas, from {', '.join(query.names())}.")
+    ] = f"{query.DEFAULT},{BASELINE}",
+    encoder: Annotated[str, typer.Option(help="The encoder, as for `everylabel demo`.")] = encoders.DEFAULT,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Runs of each strategy; intervals need two or more.")
+    ] = 10,
+    budget: Annotated[int, typer.Option(min=1, help="Labels to spend in a run.")] = 100,
+    batch_size: Annotated[int, typer.Option(min=1, help="Labels between two trainings.")] = 5,
+    check_share: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of blind random check labels, counted as labels.")
+    ] = 0.1,
+    pseudo_labels: Annotated[OnOff, typer.Option(help="Train on confident guesses too.")] = OnOff.off,
+    label_noise: Annotated[
+        float,
+        typer.Option(min=0, max=0.9, help="Share of wrong answers; the label audit is then judged too."),
+    ] = 0.0,
+    keep_every: Annotated[
+        list[str] | None,
+        typer.Option(help="Make one class rare: CLASS=K keeps every K-th of its crops, K of the smallest's."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=10, help="Take a sample of this many crops of each data set.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
+    plot_file: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the learning curves here: .png, .svg or .pdf.")
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Where embeddings are kept.")] = DEFAULT_CACHE,
+) -> None:
+    """Replay labelling on crops whose labels are known, and compare query strategies."""
+    try:
+        if plot_file is not None:
+            require_matplotlib()
+        strategies = strategy_names(strategy)
+        with progress() as report:
+            pools = [
+                prepare(source, encoder, cache, limit=limit, keep_every=keep_every or (), report=report)
+                for source in split_sources(data)
+            ]
+            base = Task(
+                "", Path(), (), (), encoder, BASELINE, 0, budget, batch_size,
+                check_share, pseudo_labels is OnOff.on, label_noise,
+            )  # fmt: skip
+            curves = run_all(
+                tasks(base, pools, strategies, range(seeds)), jobs or os.cpu_count() or 1, report
+            )
+    except (DatasetError, PlotError, ValueError) as error:
+        fail(error)
+    summaries = summarise(curves, encoder)
+    console.print(table(summaries, noisy=label_noise > 0))
+    if json_file is not None:
+        write_json(summaries, json_file, sys.argv[1:])
+    if plot_file is not None:
+        plot(summaries, plot_file)
+
+
+def strategy_names(text: str) -> list[str]:
+    """The strategies asked for, each once, and random to compare with. Raises ValueError."""
+    wanted = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in wanted:
+        make_strategy(name)
+    return wanted if BASELINE in wanted else [*wanted, BASELINE]
+
+
+def prepare(
+    source: str,
+    encoder: str,
+    cache: Path,
+    *,
+    limit: int | None = None,
+    keep_every: Sequence[str] = (),
+    report: Progress,
+) -> Pool:
+    """Load and encode one data set; thinning comes after, so that a thinned one needs no encoding."""
+    crops = load(source, cache, limit=limit)
+    made = encoders.create(encoder)
+    path = embed(crops, made, cache, lambda done, total: report(f"Encoding {crops.name}", done, total))
+    rows: NDArray[Any] = np.arange(len(crops))
+    for rule in keep_every:
+        crops, kept = thin(crops, rule)
+        rows = rows[kept]
+    return Pool(crops.name, path, tuple(rows.tolist()), crops.labels)
+
+
+def tasks(base: Task, pools: Sequence[Pool], strategies: Sequence[str], seeds: Sequence[int]) -> list[Task]:
+    """Every run, all strategies of a seed side by side."""
+    return [
+        replace(
+            base,
+            data=pool.data,
+            embeddings=pool.embeddings,
+            rows=pool.rows,
+            labels=pool.labels,
+            strategy=name,
+            seed=seed,
+        )
+        for pool in pools
+        for seed in seeds
+        for name in strategies
+    ]
+
+
+def run_all(wanted: Sequence[Task], jobs: int, report: Progress) -> list[Curve]:
+    """Run them with a progress bar; the order of the answer does not depend on `jobs`."""
+    found: list[Curve] = []
+    report("Replaying", 0, len(wanted))
+    for curve in run(wanted, min(jobs, len(wanted))):
+        found.append(curve)
+        report("Replaying", len(found), len(wanted))
+    position = {(task.data, task.strategy, task.seed): place for place, task in enumerate(wanted)}
+    return sorted(found, key=lambda curve: position[curve.data, curve.strategy, curve.seed])
+
+
+def table(summaries: Sequence[Summary], *, noisy: bool = False) -> Table:
+    """Results as a person reads them: percent, and points gained over random."""
+    shown = Table(
+        title="Balanced accuracy in %, and points gained over random",
+        caption="AULC: mean over all rounds. Gain: AULC minus random's on the same seeds, 95 % interval. "
+        "Saved: labels random needs more of for the same accuracy.",
+    )
+    marks = list(dict.fromkeys(n for summary in summaries for n in summary.accuracy))
+    audit = ("audit AUROC", "precision") if noisy else ()
+    for column in ("data", "strategy", *(str(n) for n in sorted(marks)), "AULC", "gain", "saved", *audit):
+        is_name = column in ("data", "strategy")
+        shown.add_column(column, justify="left" if is_name else "right", overflow="fold", no_wrap=not is_name)
+    before = None
+    for summary in summaries:
+        if before not in (None, summary.data):
+            shown.add_section()
+        gain = "" if summary.strategy == BASELINE else points(summary)
+        saved = "" if summary.strategy == BASELINE else f"{summary.labels_saved:.0f}"
+        found = (summary.audit_auroc, summary.audit_precision) if noisy else ()
+        shown.add_row(
+            escape(summary.data) if summary.data != before else "",
+            summary.strategy.removeprefix(PEER_PREFIX),
+            *(f"{summary.accuracy[n]:.1%}"[:-1] if n in summary.accuracy else "" for n in sorted(marks)),
+            f"{summary.aulc * 100:.1f}",
+            gain,
+            saved,
+            *("" if math.isnan(value) else f"{value:.2f}" for value in found),
+        )
+        before = summary.data
+    return shown
+
+
+def points(summary: Summary) -> str:
+    """The gain in points: `+4.1 (+3.2 … +5.0)`."""
+    gain = summary.gain
+    if math.isnan(gain.low):
+        return f"{gain.mean * 100:+.1f}"
+    return f"{gain.mean * 100:+.1f} ({gain.low * 100:+.1f} … {gain.high * 100:+.1f})"
+
+
+def as_json(summaries: Sequence[Summary], arguments: Sequence[str]) -> dict[str, Any]:
+    """What `--json` holds: `results` in one fixed form, and `details` with what else was measured."""
+    return {
+        "command": " ".join(["everylabel", *arguments]),
+        "unit": "accuracy, aulc and gain are shares from 0 to 1; gain is aulc minus random's, paired by seed",
+        "results": [summary.result() for summary in summaries],
+        "details": [summary.details() for summary in summaries],
+    }
+
+
+def write_json(summaries: Sequence[Summary], path: Path, arguments: Sequence[str]) -> None:
+    """Write `as_json` as a file that `git diff` reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(as_json(summaries, arguments), indent=1) + "\n", encoding="utf-8")
