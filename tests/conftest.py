@@ -18,6 +18,7 @@ import pytest
 from scripts import datasets
 from scripts.datasets import Dataset
 from scripts.label_studio_server import VERSION, LabelStudioServer
+from tests.everylabel_process import EveryLabel
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CACHE = REPOSITORY / ".everylabel"
@@ -39,6 +40,11 @@ CHOICES_CONFIG = """
 def choices_config(classes: Sequence[str]) -> str:
     """Return a labeling config with one single choice among ``classes``."""
     return CHOICES_CONFIG.format(choices="\n    ".join(f'<Choice value="{name}"/>' for name in classes))
+
+
+def choice(label: str) -> list[dict[str, Any]]:
+    """Return the result of an annotation that picks one class in ``choices_config``."""
+    return [{"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": [label]}}]
 
 
 @dataclass(frozen=True)
@@ -95,20 +101,38 @@ class LabelStudio:
             task_ids += self._in_upload_order(project, ids, batch)
         return task_ids
 
-    def digits_project(self, digits: Dataset, count: int, title: str = "digits") -> Project:
+    def tasks(self, project: int, fields: str = "all") -> list[dict[str, Any]]:
+        """Return the project's tasks, with their annotations and predictions unless ``fields`` says otherwise."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = {"project": project, "page": len(found) // 200 + 1, "page_size": 200, "fields": fields}
+            answer = self.api("GET", "/api/tasks", params=page)
+            found += answer["tasks"]
+            if len(found) >= answer["total"]:
+                return found
+
+    def predictions(self, project: int, version: str) -> dict[int, dict[str, Any]]:
+        """Return the prediction of one version by task, for the tasks that have one."""
+        return {
+            int(task["id"]): prediction
+            for task in self.tasks(project)
+            for prediction in task["predictions"]
+            if prediction["model_version"] == version
+        }
+
+    def digits_project(
+        self, digits: Dataset, count: int, title: str = "digits", label_config: str | None = None
+    ) -> Project:
         """Create a project holding the first ``count`` digit crops as uploaded image files."""
         assert digits.labels is not None
-        project = self.create_project(title)
+        project = self.create_project(title, label_config)
         task_ids = self.upload(project, digits.images[:count])
         return Project(project, tuple(task_ids), dict(zip(task_ids, digits.labels, strict=False)))
 
-    def annotate(self, task: int, label: str) -> int:
+    def annotate(self, task: int, label: str, **fields: Any) -> int:
         """Submit a finished annotation as the label form does and return its id."""
-        result = [
-            {"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": [label]}},
-        ]
-        answer = self.api("POST", f"/api/tasks/{task}/annotations", json={"result": result, "lead_time": 1.0})
-        return int(answer["id"])
+        body = {"result": choice(label), "lead_time": 1.0, **fields}
+        return int(self.api("POST", f"/api/tasks/{task}/annotations", json=body)["id"])
 
     def next_task(self, project: int) -> int | None:
         """Return the task that *Label All Tasks* shows next, or None when the label stream has ended."""
@@ -120,12 +144,12 @@ class LabelStudio:
 
     def _in_upload_order(self, project: int, ids: Sequence[int], batch: Sequence[Path]) -> list[int]:
         # Stored under a random prefix: /data/upload/<project>/<8 hex>-<name>.
-        by_name: dict[str, int] = {}
-        for task in ids:
-            stored = str(
-                self.api("GET", f"/api/tasks/{task}", params={"fields": "task_only"})["data"]["image"]
-            )
-            by_name[stored.rsplit("/", 1)[-1].split("-", 1)[1]] = task
+        wanted = set(ids)
+        by_name = {
+            str(next(iter(task["data"].values()))).rsplit("/", 1)[-1].split("-", 1)[1]: int(task["id"])
+            for task in self.tasks(project, fields="task_only")
+            if task["id"] in wanted
+        }
         return [by_name[path.name] for path in batch]
 
 
@@ -142,6 +166,17 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStud
         label_studio = LabelStudio(server)
         yield label_studio
         label_studio.client.close()
+
+
+@pytest.fixture(scope="session")
+def everylabel_backend(
+    label_studio: LabelStudio, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EveryLabel]:
+    """The real `everylabel serve` beside that Label Studio, with a memory of its own."""
+    backend = EveryLabel(label_studio.url, label_studio.token, tmp_path_factory.mktemp("everylabel"))
+    backend.start()
+    yield backend
+    backend.stop()
 
 
 @pytest.fixture(scope="session")

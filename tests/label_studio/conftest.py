@@ -1,8 +1,17 @@
-"""Every test in this folder runs against a real Label Studio server."""
+"""Every test in this folder runs against a real Label Studio server, most of them with a real backend beside it."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from scripts.datasets import Dataset
+    from tests.conftest import LabelStudio, Project
+    from tests.everylabel_process import EveryLabel
+
+    Connected = Callable[..., Project]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -10,3 +19,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.label_studio)
+
+
+@pytest.fixture(scope="session")
+def connected(
+    label_studio: "LabelStudio", everylabel_backend: "EveryLabel", digits: "Dataset"
+) -> "Connected":
+    """Make a project of digit crops that is connected to the backend: call it with a number of crops and a title."""
+
+    def make(count: int, title: str, labels: int = 0) -> "Project":
+        project = label_studio.digits_project(digits, count, title)
+        for task in project.task_ids[:labels]:
+            label_studio.annotate(task, project.labels[task])
+        everylabel_backend.connect(project.id)
+        return project
+
+    return make
