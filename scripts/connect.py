@@ -68,13 +68,23 @@ def connect_project(services: Services, project_id: int, report: Progress | None
 def register(label_studio: LabelStudio, settings: Settings, project_id: int) -> None:
     """Tell Label Studio where the backend is, and where its webhooks go.
 
-    The webhook comes first: the one Label Studio makes by itself carries no password.
+    The backend comes first: refused, it leaves the webhook where it was. Label Studio then makes a webhook by
+    itself, for every action and without a password; that one is put right.
     """
     known = [
         found
         for found in label_studio.ml_backends(project_id)
         if found["title"] == TITLE or found["url"].rstrip("/") == settings.public_url
     ]
+    backend: dict[str, Any] = {"url": settings.public_url, "title": TITLE, "is_interactive": False}
+    if settings.has_auth:
+        backend |= {
+            "auth_method": "BASIC_AUTH",
+            "basic_auth_user": settings.basic_auth_user,
+            "basic_auth_pass": settings.basic_auth_pass.get_secret_value(),
+        }
+    label_studio.save_ml_backend(int(known[0]["id"]) if known else None, project=project_id, **backend)
+
     hook_url = f"{settings.public_url}/webhook"
     # Where this backend listened on an earlier run counts as its own; other backends' webhooks are theirs.
     ours = {hook_url, *(f"{found['url'].rstrip('/')}/webhook" for found in known)}
@@ -94,15 +104,6 @@ def register(label_studio: LabelStudio, settings: Settings, project_id: int) -> 
         or sorted(hooks[0].get("actions") or []) != webhook["actions"]
     ):
         label_studio.save_webhook(int(hooks[0]["id"]), **webhook)
-
-    backend: dict[str, Any] = {"url": settings.public_url, "title": TITLE, "is_interactive": False}
-    if settings.has_auth:
-        backend |= {
-            "auth_method": "BASIC_AUTH",
-            "basic_auth_user": settings.basic_auth_user,
-            "basic_auth_pass": settings.basic_auth_pass.get_secret_value(),
-        }
-    label_studio.save_ml_backend(int(known[0]["id"]) if known else None, project=project_id, **backend)
 
 
 def authorization(settings: Settings) -> dict[str, str]:
