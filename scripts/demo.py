@@ -68,6 +68,7 @@ def demo(
 ) -> None:
     """Start Label Studio and everylabel on real crops, connect them, and say where to look."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave through every `finally`
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` leaves it ignored
     home = directory / "demo"
     simulated = annotator is Annotator.simulated
     if fresh:

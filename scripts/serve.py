@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -61,6 +62,8 @@ def trainer() -> None:
     """Embed crops and run rounds until stopped; `serve` starts this."""
     settings = load_settings()
     logs.configure(settings.log_level)
+    # An annotator waits for the web server, inside their own click; nobody waits for the trainer.
+    os.nice(10)
     services = Services(settings)
     services.start_heartbeat()
     services.jobs.run_trainer()
