@@ -17,6 +17,7 @@ COMMANDS = {
     "connect": "connect",
     "sync": "sync",
     "doctor": "doctor",
+    "status": "status",
     "simulate": "simulate",
 }
 """Command -> the module of this folder that holds a function of its name."""

@@ -1,0 +1,99 @@
+"""`everylabel status`: where a project stands, for a person: labels, accuracy, the queue, what waits."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from backend import label_config
+from backend.label_config import LabelConfigError
+from backend.rounds import labels_by_task
+from backend.services import Services
+from backend.store import Project, RoundRecord
+from scripts.console import console, fail, load_settings
+
+
+def status(
+    project: Annotated[
+        int | None, typer.Option(min=1, help="The number in the project's address; without, all projects.")
+    ] = None,
+) -> None:
+    """Say where a project stands: crops, labels by class, accuracy, the newest round, and what waits."""
+    services = Services(load_settings())
+    projects = [p for p in services.store.projects() if project in (None, p.id)]
+    if not projects:
+        known = ", ".join(str(p.id) for p in services.store.projects()) or "none"
+        fail(
+            f"No such project is connected (known: {known}). Run: everylabel connect --project {project or 'N'}"
+        )
+    alive = services.trainer_alive()
+    console.print(
+        "trainer  " + ("[green]alive[/]" if alive else "[red]not running[/]: start `everylabel serve`")
+    )
+    waiting, oldest = services.store.events_waiting()
+    if waiting and oldest is not None:
+        console.print(f"waiting  {waiting} webhooks, the oldest for {_span(time.time() - oldest)}")
+    for known_project in projects:
+        console.print(_table(services, known_project))
+
+
+def _table(services: Services, project: Project) -> Table:
+    table = Table(title=f"Project {project.id}", show_header=False, title_justify="left")
+    table.add_column(style="dim")
+    table.add_column()
+    tasks = services.store.tasks(project.id)
+    unread = sum(1 for task in tasks if task.problem is not None)
+    embedded = sum(1 for task in tasks if task.embedding_row is not None)
+    crops = f"{len(tasks)}, {embedded} embedded" + (f", [red]{unread} cannot be read[/]" if unread else "")
+    table.add_row("crops", crops)
+    table.add_row("labels", _labels(services, project))
+    latest = services.store.latest_round(project.id)
+    if latest is not None:
+        table.add_row("accuracy", _accuracy(latest))
+        table.add_row("round", f"{latest.model_version}, {_span(time.time() - latest.finished_at)} ago")
+        table.add_row("queue", _queue(latest))
+    if project.problem:
+        table.add_row("problem", f"[red]{escape(project.problem)}[/]")
+    return table
+
+
+def _labels(services: Services, project: Project) -> str:
+    try:
+        control = label_config.parse(project.label_config)
+    except LabelConfigError as error:
+        return f"[red]{escape(str(error))}[/]"
+    labels = labels_by_task(services.store.annotations(project.id), control.classes)
+    counts = Counter(labels.values())
+    by_class = ", ".join(f"{escape(name)} {counts[name]}" for name in control.classes)
+    return f"{len(labels)} ({by_class})"
+
+
+def _accuracy(record: RoundRecord) -> str:
+    if record.check_set is None:
+        return "not measured yet: no blind check crop is labelled"
+    found = record.check_set
+    return (
+        f"{found['estimate']:.0%}, between {found['low']:.0%} and {found['high']:.0%} "
+        f"(95 %, {int(found['n'])} blind check crops)"
+    )
+
+
+def _queue(record: RoundRecord) -> str:
+    state = "in Label Studio" if record.published_at is not None else "[yellow]not in Label Studio yet[/]"
+    return (
+        f"{len(record.check)} blind check, {len(record.batch)} in the batch, {len(record.pre_annotated)} to verify, "
+        f"{len(record.flagged)} possible label errors; {state}"
+    )
+
+
+def _span(seconds: float) -> str:
+    """A span of time as a person says it."""
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{max(0.0, seconds):.0f} s"
