@@ -97,6 +97,13 @@ class Settings(BaseSettings):
         # Half of them would leave the backend open to everybody, and its owner sure that it is not.
         if bool(self.basic_auth_user) != bool(self.basic_auth_pass.get_secret_value()):
             raise ValueError("set BASIC_AUTH_USER and BASIC_AUTH_PASS both, or neither")
+        # Label Studio sends them in Latin-1, a browser in UTF-8: only what is the same in both can be compared.
+        if not (self.basic_auth_user + self.basic_auth_pass.get_secret_value()).isascii():
+            raise ValueError(
+                "BASIC_AUTH_USER and BASIC_AUTH_PASS can hold ASCII letters, digits and signs only"
+            )
+        if ":" in self.basic_auth_user:
+            raise ValueError("BASIC_AUTH_USER cannot hold a colon: it ends the user name in a request")
         return self
 
     @cached_property
