@@ -49,7 +49,7 @@ class ImageChoices:
                 continue
             value = region.get("value")
             choices = value.get("choices") if isinstance(value, Mapping) else None
-            if isinstance(choices, Sequence) and len(choices) == 1 and isinstance(choices[0], str):
+            if isinstance(choices, list) and len(choices) == 1 and isinstance(choices[0], str):
                 return choices[0]
         return None
 

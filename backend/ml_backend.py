@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 UNTRAINED = "no model yet"
 POLL_SECONDS = 0.02
 NO_ID = -1
-PROJECT = re.compile(r"^([0-9]{1,19})(\.[0-9]+)?$")
+PROJECT = re.compile(r"([0-9]{1,19})(\.[0-9]+)?")
 
 
 def _contract() -> type:
@@ -234,7 +234,7 @@ def project_number(project: str | int | None) -> int:
     Raises:
         ValueError: there is none.
     """
-    match = PROJECT.match(str(project)) if not isinstance(project, bool) else None
+    match = PROJECT.fullmatch(str(project)) if not isinstance(project, bool) else None
     number = int(match.group(1)) if match else 0
     if not 0 < number <= mirror.LARGEST_ID:
         raise ValueError(

@@ -219,17 +219,21 @@ class Store:
         with self._writing() as session:
             session.execute(
                 update(TaskRow)
-                .where(TaskRow.project_id == project_id)
+                .where(TaskRow.project_id == project_id, TaskRow.image_url.is_not(None))
                 .values(embedding_row=None, problem=None)
             )
             session.execute(update(ProjectRow).where(ProjectRow.id == project_id).values(encoder=encoder))
 
     def forget_problems(self, project_id: int) -> None:
-        """Let every crop that could not be read be tried again."""
+        """Let every crop that could not be read be tried again; a task without an image stays one."""
         with self._writing() as session:
             session.execute(
                 update(TaskRow)
-                .where(TaskRow.project_id == project_id, TaskRow.problem.is_not(None))
+                .where(
+                    TaskRow.project_id == project_id,
+                    TaskRow.problem.is_not(None),
+                    TaskRow.image_url.is_not(None),
+                )
                 .values(problem=None)
             )
 
