@@ -1,0 +1,12 @@
+"""The backend's fixtures."""
+
+from tests.backend_fixtures import (  # noqa: F401
+    digit_crops,
+    encoder,
+    make_services,
+    project,
+    services,
+    stand_in,
+    trainer,
+    wait,
+)

@@ -1,0 +1,235 @@
+"""A stand-in for Label Studio on loopback, for tests of the backend that need one which is down, wrong or quick."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from PIL import Image
+
+TOKEN = "0123456789abcdef"
+CLASSES = ("0", "1", "2", "3")
+
+
+def label_config(*classes: str) -> str:
+    choices = "".join(f'<Choice value="{name}"/>' for name in classes or CLASSES)
+    return (
+        '<View><Image name="image" value="$image"/>'
+        f'<Choices name="digit" toName="image">{choices}</Choices></View>'
+    )
+
+
+def png(pixels: Any) -> bytes:
+    picture = Image.fromarray((255 - pixels * 15).astype("uint8")).resize((32, 32))
+    stored = io.BytesIO()
+    picture.convert("RGB").save(stored, "PNG")
+    return stored.getvalue()
+
+
+def data_uri(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+class StandIn:
+    """As much of Label Studio 1.23.2 as the backend speaks with, on loopback and in memory.
+
+    `down`: connections are answered by nobody's Label Studio (503). `token`: what it accepts.
+    """
+
+    def __init__(self) -> None:
+        self.token = TOKEN
+        self.down = False
+        self.projects: dict[int, dict[str, Any]] = {}
+        self.tasks: dict[int, dict[str, Any]] = {}
+        self.predictions: list[dict[str, Any]] = []
+        self.tabs: dict[int, dict[str, Any]] = {}
+        self.webhooks: dict[int, dict[str, Any]] = {}
+        self.backends: dict[int, dict[str, Any]] = {}
+        self.calls: list[tuple[str, str]] = []
+        self._next_annotation = 0
+        stand_in = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1  # headers and body in one packet: two would wait for each other
+
+            def _serve(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                body = json.loads(self.rfile.read(length)) if length else None
+                url = urlsplit(self.path)
+                stand_in.calls.append((self.command, url.path))
+                status, answer = stand_in.answer(
+                    self.command, url.path, parse_qs(url.query), body, self.headers.get("Authorization")
+                )
+                content = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815 - its names
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        ).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    # --- what a person does in its interface
+
+    def add_project(self, id_: int, config: str | None = None) -> None:
+        self.projects[id_] = {
+            "id": id_,
+            "title": f"project {id_}",
+            "label_config": config or label_config(),
+            "sampling": "Sequential sampling",
+            "model_version": "",
+        }
+
+    def add_tasks(self, project: int, *images: Any) -> list[int]:
+        ids = [max(self.tasks, default=0) + 1 + i for i in range(len(images))]
+        for id_, image in zip(ids, images, strict=True):
+            self.tasks[id_] = {"id": id_, "project": project, "data": {"image": image}, "annotations": []}
+        return ids
+
+    def annotate(self, task: int, label: str | None, **fields: Any) -> dict[str, Any]:
+        """Submit an annotation; returns the webhook's body."""
+        self._next_annotation += 1
+        annotation = {
+            "id": self._next_annotation,
+            "task": task,
+            "project": self.tasks[task]["project"],
+            "completed_by": 1,
+            "result": [] if label is None else choice(label),
+            "was_cancelled": False,
+            "updated_at": f"2026-01-01T00:00:{self._next_annotation:09.6f}Z",
+        } | fields
+        self.tasks[task]["annotations"].append(annotation)
+        plain = self.plain(task)
+        return self.webhook("ANNOTATION_CREATED", plain["project"], annotation=annotation, task=plain)
+
+    def plain(self, task: int) -> dict[str, Any]:
+        return {key: value for key, value in self.tasks[task].items() if key != "annotations"}
+
+    def webhook(self, action: str, project: int = 1, **body: Any) -> dict[str, Any]:
+        return {"action": action, "project": dict(self.projects[project]), **body}
+
+    def queue(self, project: int) -> list[int]:
+        """What *Label All Tasks* serves: unlabelled tasks with a prediction of the project's version."""
+        version = self.projects[project]["model_version"]
+        found = [
+            p
+            for p in self.predictions
+            if p["model_version"] == version
+            and self.tasks[p["task"]]["project"] == project
+            and not self.tasks[p["task"]]["annotations"]
+        ]
+        return [p["task"] for p in sorted(found, key=lambda p: p["score"])]
+
+    # --- its API
+
+    def answer(
+        self, method: str, path: str, query: dict[str, list[str]], body: Any, authorization: str | None
+    ) -> tuple[int, Any]:
+        if self.down:
+            return 503, {"detail": "Service unavailable"}
+        if path == "/api/version":
+            return 200, {"release": "1.23.2"}
+        if authorization != f"Token {self.token}":
+            return 401, {"detail": "Invalid token."}
+        for pattern, handler in self._routes():
+            if match := re.fullmatch(pattern, path):
+                return handler(method, query, body, *(int(group) for group in match.groups() if group))
+        return 404, {"detail": "Not found."}
+
+    def _routes(self) -> list[tuple[str, Callable[..., tuple[int, Any]]]]:
+        return [
+            (r"/api/projects/", lambda *_: (200, {"results": list(self.projects.values())})),
+            (r"/api/projects/(\d+)/", self._project),
+            (r"/api/tasks", self._tasks),
+            (r"/api/projects/(\d+)/import/predictions", self._import_predictions),
+            (r"/api/projects/(\d+)/model-versions/", self._versions),
+            (r"/api/dm/views/(?:(\d+)/)?", self._kept(self.tabs)),
+            (r"/api/webhooks/(?:(\d+)/)?", self._kept(self.webhooks)),
+            (r"/api/ml/?(?:(\d+))?", self._kept(self.backends, readable_state="Connected")),
+        ]
+
+    def _project(self, method: str, _: Any, body: Any, id_: int) -> tuple[int, Any]:
+        if id_ not in self.projects:
+            return 404, {"detail": "No Project matches the given query."}
+        if method == "PATCH":
+            version = body.get("model_version")
+            if version and not any(p["model_version"] == version for p in self.predictions):
+                return 400, {"validation_errors": {"model_version": ["there are no predictions with it"]}}
+            self.projects[id_] |= body
+        return 200, self.projects[id_]
+
+    def _tasks(self, _: str, query: dict[str, list[str]], __: Any) -> tuple[int, Any]:
+        found = [t for t in self.tasks.values() if t["project"] == int(query["project"][0])]
+        if "filters" in json.loads(query.get("query", ["{}"])[0]):
+            found = [t for t in found if t["annotations"]]
+        size, page = int(query["page_size"][0]), int(query["page"][0])
+        shown = found[(page - 1) * size : page * size]
+        if not shown and page > 1:
+            return 404, {"detail": "Invalid page."}
+        return 200, {"tasks": shown, "total": len(found)}
+
+    def _import_predictions(self, _: str, __: Any, body: Any, id_: int) -> tuple[int, Any]:
+        for prediction in body:
+            task = prediction["task"]
+            if self.tasks.get(task, {}).get("project") != id_:
+                return 400, {"detail": f"task ID {task} not found in project"}
+            self.predictions.append(prediction)
+        return 201, {"created": len(body)}
+
+    def _versions(self, method: str, _: Any, body: Any, id_: int) -> tuple[int, Any]:
+        ours = [p for p in self.predictions if self.tasks.get(p["task"], {}).get("project") == id_]
+        if method == "DELETE":
+            gone = [p for p in ours if p["model_version"] == body["model_version"]]
+            self.predictions = [p for p in self.predictions if p not in gone]
+            return 200, {"deleted_predictions": len(gone)}
+        versions = [p["model_version"] for p in ours]
+        return 200, {version: versions.count(version) for version in versions}
+
+    def _kept(self, kept: dict[int, dict[str, Any]], **extra: Any) -> Callable[..., tuple[int, Any]]:
+        def handle(
+            method: str, query: dict[str, list[str]], body: Any, id_: int | None = None
+        ) -> tuple[int, Any]:
+            if method == "GET":
+                project = int(query["project"][0])
+                return 200, [item for item in kept.values() if item["project"] == project]
+            if method == "POST":
+                id_ = len(kept) + 1
+                kept[id_] = {"id": id_, **extra}
+            kept[int(id_ or 0)] |= body
+            return 200, kept[int(id_ or 0)]
+
+        return handle
+
+
+def choice(label: str, from_name: str = "digit") -> list[dict[str, Any]]:
+    return [
+        {
+            "from_name": from_name,
+            "to_name": "image",
+            "type": "choices",
+            "value": {"choices": [label]},
+            "id": "x",
+        }
+    ]

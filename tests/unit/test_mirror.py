@@ -1,0 +1,381 @@
+"""Webhooks, in the bodies Label Studio 1.23.2 sends, and reading a project whole: the store ends up equal to it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend import mirror
+from backend.label_config import parse
+from backend.label_studio import LabelStudio
+from backend.mirror import Change, EventError, Mirror
+from backend.rounds import labels_by_task
+from backend.store import Store
+
+CONFIG = (
+    '<View><Image name="image" value="$image"/><Choices name="digit" toName="image">'
+    '<Choice value="0"/><Choice value="1"/></Choices></View>'
+)
+WITHOUT_1 = CONFIG.replace('<Choice value="1"/>', '<Choice value="2"/>')
+
+
+def a_project(config=CONFIG):
+    """The fields of `ProjectWebhookSerializer` that matter, and some that do not."""
+    return {
+        "id": 1,
+        "task_number": 60,
+        "title": "Digits",
+        "label_config": config,
+        "created_at": "2026-01-01T00:00:00.000000Z",
+        "model_version": "round 1",
+        "sampling": "Uncertainty sampling",
+        "created_by": 1,
+        "color": "#FFFFFF",
+    }
+
+
+def a_task(id_, image="/data/upload/1/a.png"):
+    return {
+        "id": id_,
+        "data": {"image": image},
+        "meta": {},
+        "created_at": "2026-01-01T00:00:00.000000Z",
+        "is_labeled": True,
+        "overlap": 1,
+        "inner_id": id_,
+        "project": 1,
+        "updated_by": 1,
+        "comment_authors": [],
+    }
+
+
+def an_annotation(id_, task, label="0", second=0, **fields):
+    return {
+        "id": id_,
+        "result": []
+        if label is None
+        else [
+            {
+                "id": "Rz1",
+                "type": "choices",
+                "value": {"choices": [label]},
+                "origin": "manual",
+                "to_name": "image",
+                "from_name": "digit",
+            }
+        ],
+        "was_cancelled": False,
+        "ground_truth": False,
+        "created_at": "2026-01-01T00:00:00.000000Z",
+        "updated_at": f"2026-01-01T00:00:{second:02d}.000000Z",
+        "draft_created_at": None,
+        "lead_time": 1.5,
+        "prediction": {},
+        "result_count": 1,
+        "task": task,
+        "project": 1,
+        "completed_by": 1,
+        "updated_by": 1,
+        "parent_prediction": None,
+    } | fields
+
+
+def created(id_, task, label="0", second=0, **fields):
+    annotation = an_annotation(id_, task, label, second, **fields)
+    return {
+        "action": "ANNOTATION_CREATED",
+        "annotation": annotation,
+        "task": a_task(task),
+        "project": a_project(),
+    }
+
+
+def updated(id_, task, label, second):
+    return created(id_, task, label, second) | {"action": "ANNOTATION_UPDATED"}
+
+
+def created_in_bulk(*annotations):
+    return {
+        "action": "ANNOTATIONS_CREATED",
+        "annotation": list(annotations),
+        "task": [a_task(a["task"]) for a in annotations],
+        "project": a_project(),
+    }
+
+
+def deleted(*ids):
+    return {"action": "ANNOTATIONS_DELETED", "annotations": [{"id": i} for i in ids], "project": a_project()}
+
+
+def tasks_created(*ids):
+    return {"action": "TASKS_CREATED", "tasks": [a_task(i) for i in ids], "project": a_project()}
+
+
+def tasks_deleted(*ids):
+    return {"action": "TASKS_DELETED", "tasks": [{"id": i} for i in ids], "project": a_project()}
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(f"sqlite:///{tmp_path / 'everylabel.db'}")
+    store.save_project(1, label_config=CONFIG)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def receive(store):
+    """Takes webhooks in as /webhook does, and works them in as the trainer does."""
+
+    def take(*bodies):
+        for body in bodies:
+            store.add_event(1, body["action"], mirror.compact(body["action"], body))
+        events = store.events(1)
+        change = Mirror(store).apply(1, events)
+        store.delete_events(event.id for event in events)
+        return change
+
+    return take
+
+
+def labels(store):
+    return {a.task_id: a.choice for a in store.annotations(1)}
+
+
+def test_an_annotation_brings_its_label_and_its_task(store, receive):
+    change = receive(created(11, 5, "1"))
+    assert change == Change(labels=True, training_asked=True)
+    assert labels(store) == {5: "1"}
+    assert store.tasks(1)[0].image_url == "/data/upload/1/a.png"
+
+
+def test_an_updated_annotation_replaces_its_label(store, receive):
+    receive(created(11, 5, "1", 1), updated(11, 5, "0", 2))
+    assert labels(store) == {5: "0"}
+
+
+def test_annotations_created_in_bulk_all_count(store, receive):
+    receive(created_in_bulk(an_annotation(11, 5, "0"), an_annotation(12, 6, "1")))
+    assert labels(store) == {5: "0", 6: "1"}
+
+
+def test_deleted_annotations_take_their_labels_along(store, receive):
+    receive(created(11, 5), created(12, 6), deleted(11))
+    assert labels(store) == {6: "0"}
+
+
+def test_a_skipped_task_is_known_as_skipped(store, receive):
+    receive(created(11, 5, None, was_cancelled=True))
+    assert store.annotations(1)[0].cancelled
+
+
+def test_tasks_come_and_go(store, receive):
+    assert receive(tasks_created(5, 6, 7)).tasks
+    receive(created(11, 5), tasks_deleted(5, 6))
+    assert [task.id for task in store.tasks(1)] == [7]
+    assert labels(store) == {}
+
+
+def test_starting_training_by_hand_asks_for_a_round_and_changes_nothing(store, receive):
+    assert receive({"action": "START_TRAINING", "project": a_project()}) == Change(training_asked=True)
+
+
+def test_a_setting_that_is_not_the_labeling_config_changes_nothing(store, receive):
+    assert not receive({"action": "PROJECT_UPDATED", "project": a_project() | {"title": "New"}})
+
+
+def test_every_event_twice_is_every_event_once(store, receive):
+    bodies = [
+        tasks_created(5, 6, 7),
+        created(11, 5, "1", 1),
+        created_in_bulk(an_annotation(12, 6, "0", 2), an_annotation(13, 7, "1", 3)),
+        updated(11, 5, "0", 4),
+        deleted(13),
+        tasks_deleted(7),
+    ]
+    receive(*(body for body in bodies for _ in range(2)))
+    assert labels(store) == {5: "0", 6: "0"}
+    assert [task.id for task in store.tasks(1)] == [5, 6]
+
+
+def test_annotations_and_updates_in_any_order_end_in_the_newest(store, receive):
+    versions = [
+        created(11, 5, "0", 1),
+        *(updated(11, 5, label, s) for label, s in (("1", 2), ("0", 3), ("1", 4))),
+    ]
+    for seed in range(5):
+        random.Random(seed).shuffle(versions)
+        receive(*versions)
+        assert labels(store) == {5: "1"}
+
+
+def test_a_label_whose_class_left_the_config_is_kept_and_counts_again_when_it_comes_back(store, receive):
+    def counted():
+        return labels_by_task(store.annotations(1), parse(store.project(1).label_config).classes)
+
+    receive(created(11, 5, "1"))
+    assert receive({"action": "PROJECT_UPDATED", "project": a_project(WITHOUT_1)}).config
+    assert counted() == {}
+    assert receive({"action": "PROJECT_UPDATED", "project": a_project(CONFIG)}).config
+    assert counted() == {5: "1"}
+
+
+def test_a_task_without_the_image_key_is_told_apart(store, receive):
+    body = tasks_created(5, 6)
+    body["tasks"][0]["data"] = {"text": "no image here"}
+    body["tasks"][1]["data"] = [1, 2]
+    receive(body)
+    assert all("'image'" in (task.problem or "") for task in store.tasks(1))
+
+
+def test_a_changed_image_in_an_event_is_embedded_again(store, receive):
+    receive(tasks_created(5))
+    store.save_embedded(1, {5: 0})
+    body = created(11, 5)
+    body["task"]["data"]["image"] = "/data/upload/1/new.png"
+    receive(body)
+    assert [task.image_url for task in store.tasks_to_embed(1)] == ["/data/upload/1/new.png"]
+
+
+def test_what_is_kept_of_an_event_is_small_and_holds_nothing_private(store):
+    body = created(11, 5)
+    body["annotation"]["result"].append(
+        {"type": "brushlabels", "from_name": "b", "value": {"rle": [0] * 100_000}}
+    )
+    body["task"]["data"]["patient"] = {"name": "somebody"}
+    body["project"]["task_data_password"] = "s3cret"
+    store.add_event(1, "ANNOTATION_CREATED", mirror.compact("ANNOTATION_CREATED", body))
+    kept = str(store.events(1))
+    assert len(kept) < 2000
+    assert "s3cret" not in kept
+    assert "somebody" not in kept
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "told"),
+    [
+        ("ANNOTATION_CREATED", {}, "'annotation'"),
+        ("ANNOTATION_CREATED", {"annotation": {"id": 1}, "task": {"id": 1}}, "no id or no task"),
+        ("ANNOTATION_CREATED", {"annotation": {"id": "7", "task": 1}, "task": {"id": 1}}, "no id or no task"),
+        (
+            "ANNOTATION_CREATED",
+            {"annotation": {"id": True, "task": 1}, "task": {"id": 1}},
+            "no id or no task",
+        ),
+        ("ANNOTATION_CREATED", {"annotation": {"id": 1, "task": -1}, "task": {"id": 1}}, "no id or no task"),
+        (
+            "ANNOTATION_CREATED",
+            {"annotation": {"id": 2**63, "task": 1}, "task": {"id": 1}},
+            "no id or no task",
+        ),
+        ("ANNOTATION_CREATED", {"annotation": {"id": 1, "task": 1}}, "'task'"),
+        ("ANNOTATIONS_DELETED", {"annotations": [1, 2]}, "'annotations'"),
+        ("ANNOTATIONS_DELETED", {}, "'annotations'"),
+        ("TASKS_CREATED", {"tasks": "all"}, "'tasks'"),
+        ("TASKS_DELETED", {"tasks": 7}, "'tasks'"),
+    ],
+)
+def test_a_body_that_lacks_what_its_action_has_is_refused_by_name(action, body, told):
+    with pytest.raises(EventError, match=told):
+        mirror.compact(action, body)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+annotations = st.fixed_dictionaries(
+    {"id": json_values, "task": json_values},
+    optional={
+        "completed_by": json_values,
+        "result": json_values
+        | st.lists(st.fixed_dictionaries({"from_name": json_values, "value": json_values})),
+        "was_cancelled": json_values,
+        "updated_at": json_values,
+    },
+)
+
+
+@given(
+    action=st.sampled_from(sorted(mirror.KNOWN)),
+    body=st.fixed_dictionaries(
+        {},
+        optional={
+            "annotation": annotations | st.lists(annotations, max_size=2) | json_values,
+            "annotations": st.lists(st.fixed_dictionaries({"id": json_values})) | json_values,
+            "task": st.fixed_dictionaries({"id": json_values, "data": json_values}) | json_values,
+            "tasks": st.lists(st.fixed_dictionaries({"id": json_values, "data": json_values})) | json_values,
+            "project": st.fixed_dictionaries({"label_config": json_values}) | json_values,
+        },
+    ),
+)
+def test_any_body_is_refused_at_the_door_or_can_be_worked_in(action, body):
+    """What passes the door must not fail in the trainer: it would fail there again and again."""
+    try:
+        payload = mirror.compact(action, body)
+    except EventError:
+        return
+    store = Store("sqlite://")
+    store.save_project(1, label_config=CONFIG)
+    store.add_event(1, action, payload)
+    Mirror(store).apply(1, store.events(1))
+    store.close()
+
+
+# --- reading a project whole
+
+
+@pytest.fixture
+def reconcile(stand_in, store):
+    client = LabelStudio(stand_in.url, stand_in.token)
+    yield lambda: Mirror(store).reconcile(client, 1)
+    client.close()
+
+
+def test_what_webhooks_lost_is_found_by_reading_the_project(stand_in, store, receive, reconcile):
+    stand_in.add_project(1, CONFIG)
+    first, second, third = stand_in.add_tasks(1, "a.png", "b.png", "c.png")
+    body = stand_in.annotate(first, "1")
+    receive(tasks_created(99), created(77, 99, "0"))  # deleted in the meantime, unheard of
+    assert reconcile() == Change(labels=True, tasks=True)
+    assert labels(store) == {first: "1"}
+    assert [task.id for task in store.tasks(1)] == [first, second, third]
+    receive(body)  # and the lost webhook still comes
+    assert labels(store) == {first: "1"}
+    assert not reconcile(), "nothing new is no change"
+
+
+def test_an_annotation_deleted_before_it_was_created_is_gone_after_the_next_reading(
+    stand_in, store, receive, reconcile
+):
+    stand_in.add_project(1, CONFIG)
+    (task,) = stand_in.add_tasks(1, "a.png")
+    receive(deleted(11), created(11, task))
+    assert labels(store) == {task: "0"}
+    reconcile()
+    assert labels(store) == {}
+
+
+def test_a_date_in_the_future_does_not_hold_an_annotation_for_ever(stand_in, store, receive, reconcile):
+    stand_in.add_project(1, CONFIG)
+    (task,) = stand_in.add_tasks(1, "a.png")
+    body = stand_in.annotate(task, "1")
+    receive(created(body["annotation"]["id"], task, "0", updated_at="9999"))
+    assert labels(store) == {task: "0"}
+    reconcile()
+    assert labels(store) == {task: "1"}
+    assert not reconcile()
+
+
+def test_a_changed_config_reads_old_labels_by_the_new_names(stand_in, store, receive, reconcile):
+    stand_in.add_project(1, CONFIG)
+    (task,) = stand_in.add_tasks(1, "a.png")
+    stand_in.annotate(task, "1")
+    reconcile()
+    stand_in.projects[1]["label_config"] = CONFIG.replace('name="digit"', 'name="kind"')
+    assert reconcile().config
+    assert labels(store) == {task: None}

@@ -1,0 +1,93 @@
+"""Settings: Label Studio's own names, refusals that name the variable, secrets that stay secret."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from backend.settings import Settings
+from scripts.serve import _is_loopback
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_around(monkeypatch):
+    for name in (
+        "LABEL_STUDIO_URL",
+        "LABEL_STUDIO_HOST",
+        "LABEL_STUDIO_API_KEY",
+        "LABEL_STUDIO_ACCESS_TOKEN",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("MODEL_DIR", "BASIC_AUTH_USER", "BASIC_AUTH_PASS", "LOG_LEVEL", "EVERYLABEL_BATCH_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_names_label_studio_users_know_are_read(monkeypatch, tmp_path):
+    for name, value in {
+        "LABEL_STUDIO_URL": "https://labels.example/",
+        "LABEL_STUDIO_API_KEY": "t0ken",
+        "MODEL_DIR": str(tmp_path),
+        "BASIC_AUTH_USER": "ann",
+        "BASIC_AUTH_PASS": "s3cret",
+        "LOG_LEVEL": "DEBUG",
+        "EVERYLABEL_BATCH_SIZE": "7",
+    }.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.label_studio_url == "https://labels.example"
+    assert settings.label_studio_api_key.get_secret_value() == "t0ken"
+    assert settings.model_dir == tmp_path
+    assert settings.has_auth
+    assert settings.log_level == "DEBUG"
+    assert settings.batch_size == 7
+
+
+def test_the_older_names_of_label_studio_ml_backends_are_read_too(monkeypatch):
+    monkeypatch.setenv("LABEL_STUDIO_HOST", "http://old.example")
+    monkeypatch.setenv("LABEL_STUDIO_ACCESS_TOKEN", "old")
+    settings = Settings()
+    assert settings.label_studio_url == "http://old.example"
+    assert settings.label_studio_api_key.get_secret_value() == "old"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("LABEL_STUDIO_URL", "labels.example", "LABEL_STUDIO_URL"),
+        ("EVERYLABEL_BATCH_SIZE", "0", "batch_size"),
+        ("EVERYLABEL_CHECK_SHARE", "2", "check_share"),
+        ("LOG_LEVEL", "LOUD", "LOG_LEVEL"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_name(monkeypatch, name, value, named):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match=named):
+        Settings()
+
+
+@pytest.mark.parametrize("given", [{"basic_auth_user": "ann"}, {"basic_auth_pass": "s3cret"}])
+def test_a_user_without_a_password_is_an_error_not_an_open_door(given):
+    with pytest.raises(ValidationError, match="both, or neither"):
+        Settings(**given)
+
+
+def test_no_secret_is_shown():
+    settings = Settings(label_studio_api_key="t0ken", basic_auth_user="ann", basic_auth_pass="s3cret")
+    assert "t0ken" not in repr(settings)
+    assert "s3cret" not in repr(settings)
+    assert "s3cret" not in str(settings.model_dump())
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+    ],
+)
+def test_only_loopback_may_be_served_without_a_password(host, loopback):
+    assert _is_loopback(host) is loopback

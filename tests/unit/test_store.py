@@ -1,0 +1,180 @@
+"""The store: what is saved is there after a restart, twice is once, and nobody is in another's way."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from backend.store import Annotation, RoundRecord, Store, Task
+
+ROUND = RoundRecord(
+    number=1,
+    model_version="round 1",
+    n_labels=3,
+    classes=("a", "b"),
+    threshold=0.9,
+    check=(9,),
+    batch=(1, 2),
+    pre_annotated=(3,),
+    flagged=(4,),
+    check_set={"estimate": 0.8, "low": 0.5, "high": 0.9, "n": 10.0},
+    seconds={"train": 0.1},
+    finished_at=5.0,
+)
+
+
+def an_annotation(id_=1, task=1, choice="a", at="2026-01-01T00:00:01Z", *, cancelled=False):
+    return Annotation(id_, task, 1, choice, cancelled, at)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return f"sqlite:///{tmp_path / 'everylabel.db'}"
+
+
+@pytest.fixture
+def store(path):
+    store = Store(path, clock=lambda: 100.0)
+    store.save_project(1, label_config="<View/>")
+    yield store
+    store.close()
+
+
+def test_everything_is_there_after_a_restart(store, path):
+    store.save_tasks(1, [Task(1, "a.png"), Task(2, None)])
+    store.save_embedded(1, {1: 0})
+    store.save_problems(1, {2: "no image"})
+    store.save_annotations(1, [an_annotation()])
+    store.add_event(1, "ANNOTATION_CREATED", {"annotations": []})
+    store.save_round(1, ROUND, [9, 8])
+    store.close()
+
+    again = Store(path)
+    assert again.tasks(1) == [Task(1, "a.png", 0), Task(2, None, None, "no image")]
+    assert again.annotations(1) == [an_annotation()]
+    assert [e.action for e in again.events(1)] == ["ANNOTATION_CREATED"]
+    assert again.rounds(1) == [ROUND]
+    assert again.project(1).check_tasks == (9, 8)
+    again.close()
+
+
+def test_saving_twice_is_saving_once(store):
+    for _ in range(2):
+        store.save_tasks(1, [Task(1, "a.png"), Task(1, "a.png")])
+        store.save_annotations(1, [an_annotation(), an_annotation()])
+        store.save_round(1, ROUND, [])
+    assert len(store.tasks(1)) == len(store.annotations(1)) == len(store.rounds(1)) == 1
+
+
+def test_an_older_version_of_an_annotation_never_replaces_a_newer_one(store):
+    newer = an_annotation(choice="b", at="2026-01-01T00:00:02Z")
+    store.save_annotations(1, [newer])
+    store.save_annotations(1, [an_annotation(choice="a", at="2026-01-01T00:00:01Z")])
+    assert store.annotations(1) == [newer]
+
+
+def test_what_label_studio_holds_overrules_any_date(store):
+    store.save_annotations(1, [an_annotation(choice="b", at="9999")])
+    store.save_annotations(1, [an_annotation(choice="a")], as_read=True)
+    assert store.annotations(1) == [an_annotation(choice="a")]
+
+
+def test_a_task_whose_image_has_changed_is_embedded_again(store):
+    store.save_tasks(1, [Task(1, "a.png"), Task(2, "b.png")])
+    store.save_embedded(1, {1: 0, 2: 1})
+    store.save_tasks(1, [Task(1, "changed.png"), Task(2, "b.png")])
+    assert store.tasks_to_embed(1) == [Task(1, "changed.png")]
+
+
+def test_a_crop_whose_image_is_back_has_no_problem_any_more(store):
+    store.save_tasks(1, [Task(1, "a.png")])
+    store.save_problems(1, {1: "the host is away"})
+    assert store.tasks_to_embed(1) == []
+    store.forget_problems(1)
+    store.save_embedded(1, {1: 0})
+    assert store.tasks(1) == [Task(1, "a.png", 0)]
+
+
+def test_with_another_encoder_every_crop_is_embedded_again(store):
+    store.save_tasks(1, [Task(1, "a.png"), Task(2, "b.png")])
+    store.save_embedded(1, {1: 0})
+    store.save_problems(1, {2: "broken"})
+    store.forget_embeddings(1, "another")
+    assert [task.id for task in store.tasks_to_embed(1)] == [1, 2]
+    assert store.project(1).encoder == "another"
+
+
+def test_tasks_that_went_away_meanwhile_are_passed_over(store):
+    store.save_embedded(1, {77: 0})
+    store.save_problems(1, {78: "broken"})
+    assert store.tasks(1) == []
+
+
+def test_projects_are_kept_apart_and_one_can_be_forgotten_whole(store):
+    store.save_project(2)
+    for project in (1, 2):
+        store.save_tasks(project, [Task(1, f"{project}.png")])
+        store.save_annotations(project, [an_annotation(choice=str(project))])
+        store.add_event(project, "START_TRAINING", {})
+        store.save_round(project, ROUND, [])
+    store.delete_project(1)
+    assert store.project(1) is None
+    assert (store.tasks(1), store.annotations(1), store.events(1), store.rounds(1)) == ([], [], [], [])
+    assert [a.choice for a in store.annotations(2)] == ["2"]
+    assert store.projects_with_events() == [2]
+    assert store.rounds(2) == [ROUND]
+
+
+def test_deleting_tasks_takes_their_annotations_along(store):
+    store.save_tasks(1, [Task(i, f"{i}.png") for i in range(1, 1202)])
+    store.save_annotations(1, [an_annotation(1, 1), an_annotation(2, 1201)])
+    store.delete_tasks(1, range(2, 1202))
+    assert [task.id for task in store.tasks(1)] == [1]
+    assert [a.task_id for a in store.annotations(1)] == [1]
+
+
+def test_events_come_in_order_and_tell_their_age(store):
+    for number in range(3):
+        store.add_event(1, "ANNOTATION_CREATED", {"n": number})
+    assert [event.payload["n"] for event in store.events(1)] == [0, 1, 2]
+    assert store.events_waiting() == (3, 100.0)
+    store.delete_events([event.id for event in store.events(1)][:2])
+    assert [event.payload["n"] for event in store.events()] == [2]
+
+
+def test_a_published_round_says_when(store):
+    store.save_round(1, ROUND, [])
+    store.mark_published(1, 1)
+    assert store.latest_round(1) == replace(ROUND, published_at=100.0)
+
+
+def test_eight_writers_of_two_processes_lose_nothing_and_refuse_nothing(store, path):
+    other = Store(path)
+    failures = []
+
+    def write(mine, worker):
+        try:
+            for number in range(10):
+                mine.save_project(2 + number % 2, problem=str(worker))
+                mine.save_tasks(
+                    1, [Task(100 + number, "same.png"), Task(1000 * worker + number + 1, "own.png")]
+                )
+                mine.save_annotations(
+                    1, [an_annotation(number + 1), an_annotation(1000 * worker + number + 1)]
+                )
+                mine.add_event(1, "START_TRAINING", {"worker": worker})
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=((store, other)[i % 2], i)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    other.close()
+    assert failures == []
+    assert len(store.events(1)) == 80
+    assert len(store.tasks(1)) == 10 + 80
+    assert len(store.annotations(1)) == 80
