@@ -1,0 +1,150 @@
+"""What a round makes of a project: labels, queue, restarts, projects kept apart."""
+
+from __future__ import annotations
+
+from backend import mirror
+from backend.rounds import labels_by_task, skipped_tasks
+from backend.store import Annotation, Task
+
+
+def annotation(id_, task, choice, *, cancelled=False, annotator=1):
+    return Annotation(id_, task, annotator, choice, cancelled, f"2026-01-01T00:00:{id_:02d}Z")
+
+
+def label(stand_in, services, truth, count):
+    """Label the next `count` crops as the stand-in's queue serves them, a round after every four."""
+    for number in range(1, count + 1):
+        task = stand_in.queue(1)[0]
+        services.store.add_event(1, *event(stand_in.annotate(task, truth[task])))
+        if number % 4 == 0 or number == count:
+            services.catch_up(1)
+
+
+def event(body):
+    return body["action"], mirror.compact(body["action"], body)
+
+
+def test_a_task_has_the_label_that_most_of_its_annotators_chose():
+    annotations = [annotation(1, 7, "a"), annotation(2, 7, "b"), annotation(3, 7, "a")]
+    assert labels_by_task(annotations, ("a", "b")) == {7: "a"}
+
+
+def test_of_equally_many_votes_the_latest_counts():
+    assert labels_by_task([annotation(1, 7, "a"), annotation(2, 7, "b")], ("a", "b")) == {7: "b"}
+
+
+def test_skipped_and_empty_annotations_and_classes_that_left_the_config_say_nothing():
+    annotations = [
+        annotation(1, 1, "a", cancelled=True),
+        annotation(2, 2, None),
+        annotation(3, 3, "gone"),
+        annotation(4, 4, "a"),
+    ]
+    labels = labels_by_task(annotations, ("a", "b"))
+    assert labels == {4: "a"}
+    assert skipped_tasks(annotations, labels) == {1}
+
+
+def test_the_queue_is_the_rounds_batch_before_and_after_a_model_is_known(stand_in, services, project):
+    first = services.store.latest_round(1)
+    assert stand_in.projects[1]["model_version"] == first.model_version == "round 1"
+    assert stand_in.queue(1)[: len(first.queue)] == list(first.queue)
+    assert len(first.batch) == 5
+
+    label(stand_in, services, project, 12)
+
+    latest = services.store.latest_round(1)
+    assert latest.n_labels == 12
+    assert stand_in.projects[1]["model_version"] == latest.model_version
+    assert stand_in.queue(1)[: len(latest.queue)] == list(latest.queue)
+    assert not set(latest.queue) & {t["id"] for t in stand_in.tasks.values() if t["annotations"]}
+
+
+def test_an_annotation_changes_the_next_crop(stand_in, services, project):
+    before = stand_in.queue(1)[0]
+    label(stand_in, services, project, 1)
+    assert stand_in.queue(1)[0] != before
+
+
+def test_a_check_crop_is_never_pre_annotated_nor_in_a_batch(stand_in, services, project):
+    label(stand_in, services, project, 24)
+    drawn = set(services.store.project(1).check_tasks)
+    assert drawn, "no check crop was ever drawn"
+    rounds = services.store.rounds(1)
+    first_drawn = {task: min(r.number for r in rounds if task in r.check) for task in drawn}
+    shown = {(p["model_version"], p["task"]): p["result"] for p in stand_in.predictions}
+    for record in rounds:
+        for task, number in first_drawn.items():
+            if record.number >= number:
+                assert task not in record.batch
+                assert task not in record.pre_annotated
+                if task in record.check:
+                    assert shown[record.model_version, task] == []
+
+
+def test_a_check_crop_that_cannot_be_read_for_a_while_stays_a_check_crop(stand_in, services, project):
+    label(stand_in, services, project, 12)
+    drawn = services.store.project(1).check_tasks
+    services.store.save_tasks(1, [Task(drawn[0], "http://elsewhere.example/crop.png")])
+    services.store.save_problems(1, {drawn[0]: "its host is away"})
+
+    services.rounds.run(1)
+
+    assert services.store.project(1).check_tasks[: len(drawn)] == drawn
+
+
+def test_a_restart_gives_the_same_state_and_the_same_next_round(stand_in, services, project, make_services):
+    label(stand_in, services, project, 12)
+    again = make_services()
+
+    assert again.store.rounds(1) == services.store.rounds(1)
+    assert again.store.annotations(1) == services.store.annotations(1)
+    mine = services.rounds.run(1, save=False)
+    theirs = again.rounds.run(1, save=False)
+    assert mine.queue == theirs.queue
+    assert mine.record.number == theirs.record.number == services.store.latest_round(1).number + 1
+
+
+def test_projects_are_kept_apart(stand_in, services, project, digit_crops):
+    stand_in.add_project(2)
+    others = stand_in.add_tasks(2, *(image for image, _ in digit_crops[60:80]))
+    services.store.save_project(2, connected=True)
+    services.catch_up(2)
+    label(stand_in, services, project, 6)
+
+    assert services.store.latest_round(1).n_labels == 6
+    assert services.store.latest_round(2).n_labels == 0
+    assert set(stand_in.queue(2)) <= set(others)
+    assert set(stand_in.queue(1)) <= set(project)
+    assert services.model(2) is None
+    assert services.model(1) is not None
+
+
+def test_with_one_class_labelled_there_is_a_batch_but_no_guess(stand_in, services, project):
+    for task in [t for t, digit in project.items() if digit == "0"][:4]:
+        services.store.add_event(1, *event(stand_in.annotate(task, "0")))
+    services.catch_up(1)
+    latest = services.store.latest_round(1)
+    assert latest.n_labels == 4
+    assert len(latest.batch) == 5
+    assert services.model(1) is None
+    assert all(p["result"] == [] for p in stand_in.predictions)
+
+
+def test_a_skipped_crop_is_not_asked_for_again(stand_in, services, project):
+    skipped = stand_in.queue(1)[0]
+    services.store.add_event(1, *event(stand_in.annotate(skipped, None, was_cancelled=True)))
+    services.catch_up(1)
+    assert skipped not in services.store.latest_round(1).queue
+
+
+def test_trying_a_round_keeps_nothing_of_it_and_loses_no_event(stand_in, services, project):
+    task = stand_in.queue(1)[0]
+    services.store.add_event(1, *event(stand_in.annotate(task, project[task])))
+    before = services.store.rounds(1)
+    tried = services.preview(1)
+    assert tried.record.n_labels == 1
+    assert services.store.rounds(1) == before
+    assert stand_in.projects[1]["model_version"] == "round 1"
+    services.catch_up(1)
+    assert services.store.latest_round(1).n_labels == 1
