@@ -1,0 +1,180 @@
+"""`everylabel doctor` and `connect`: every fault is found, with what to do; connecting twice changes nothing twice."""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+
+import pytest
+from typer.testing import CliRunner
+from werkzeug.serving import make_server
+
+from backend.app import create_app
+from backend.label_config import LabelConfigError
+from scripts import doctor
+from scripts.cli import app
+from scripts.connect import connect_project
+from scripts.doctor import examine
+from tests.stand_in_label_studio import label_config
+
+
+@pytest.fixture
+def served(make_services, stand_in, digit_crops):
+    """A backend that really answers on loopback, with a password, and project 1 connected to it."""
+    servers = []
+
+    def serve(**changes):
+        services = make_services(**{"basic_auth_user": "ann", "basic_auth_pass": "s3cret", **changes})
+        server = make_server("127.0.0.1", 0, create_app(services), threaded=True)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        servers.append(server)
+        services.settings.public_url = f"http://127.0.0.1:{server.server_port}"
+        services.start_heartbeat()
+        return services
+
+    stand_in.add_project(1)
+    stand_in.add_tasks(1, *(image for image, _ in digit_crops[:12]))
+    yield serve
+    for server in servers:
+        server.shutdown()
+
+
+@pytest.fixture
+def connected(served):
+    services = served()
+    connect_project(services, 1)
+    return services
+
+
+def problems(services, project=1):
+    return {finding.check: finding.problem for finding in examine(services, project) if finding.problem}
+
+
+def test_after_connecting_all_is_well(connected):
+    findings = list(examine(connected, 1))
+    assert [f.problem for f in findings] == [None] * len(findings)
+    assert {f.check for f in findings} >= {"Label Studio", "Token", "Backend", "Webhook", "Media", "Sampling"}
+
+
+def test_connecting_twice_changes_nothing_twice(stand_in, connected):
+    before = (len(stand_in.webhooks), len(stand_in.backends), len(stand_in.tabs), len(stand_in.predictions))
+    connect_project(connected, 1)
+    after = (len(stand_in.webhooks), len(stand_in.backends), len(stand_in.tabs), len(stand_in.predictions))
+    assert before == after
+    assert connected.store.latest_round(1).number == 1
+
+
+def test_the_webhook_carries_the_password_and_so_does_the_ml_backend(stand_in, connected):
+    expected = "Basic " + base64.b64encode(b"ann:s3cret").decode()
+    assert [hook["headers"] for hook in stand_in.webhooks.values()] == [{"Authorization": expected}]
+    (backend,) = stand_in.backends.values()
+    assert (backend["basic_auth_user"], backend["basic_auth_pass"]) == ("ann", "s3cret")
+
+
+def test_another_backends_webhook_on_this_machine_is_left_alone(stand_in, served):
+    theirs = {"id": 1, "project": 1, "url": "http://localhost:9091/webhook", "headers": {}, "actions": []}
+    stand_in.webhooks[1] = dict(theirs)
+    connect_project(served(), 1)
+    assert stand_in.webhooks[1] == theirs
+    assert len(stand_in.webhooks) == 2
+
+
+def test_a_backend_that_moved_takes_its_own_webhook_along(stand_in, connected, served):
+    moved = served(model_dir=connected.settings.model_dir)
+    assert "connected to" in problems(moved)["ML backend"]
+    connect_project(moved, 1)
+    assert [hook["url"] for hook in stand_in.webhooks.values()] == [f"{moved.settings.public_url}/webhook"]
+    assert problems(moved) == {}
+
+
+def test_a_server_that_is_down_is_the_only_fault_shown(stand_in, connected):
+    stand_in.down = True
+    assert list(problems(connected)) == ["Label Studio"]
+
+
+def test_a_refused_token_is_found(stand_in, connected):
+    stand_in.token = "another"
+    found = problems(connected)
+    assert "LABEL_STUDIO_API_KEY" in found["Token"]
+    assert "0123456789abcdef" not in str(found)
+
+
+def test_a_backend_nobody_started_is_found(connected):
+    connected.settings.public_url = "http://127.0.0.1:1"
+    assert "everylabel serve" in problems(connected)["Backend"]
+
+
+def test_a_dead_trainer_is_found(connected, served, tmp_path):
+    idle = served(model_dir=tmp_path / "idle")
+    idle.trainer_alive = lambda: False
+    assert "trainer is not running" in problems(idle)["Backend"]
+
+
+def test_a_password_that_differs_is_found(connected, make_services):
+    here = make_services(
+        basic_auth_user="ann", basic_auth_pass="other", public_url=connected.settings.public_url
+    )
+    found = problems(here)
+    assert "BASIC_AUTH_PASS" in found["Backend"]
+    assert "another password" in found["Webhook"]
+    assert "s3cret" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("fault", "check", "told"),
+    [
+        (lambda s: s.projects.clear(), "Project", "/projects/<number>/"),
+        (lambda s: s.projects[1].update(label_config="<View/>"), "Labeling config", "needs an <Image>"),
+        (lambda s: s.backends.clear(), "ML backend", "everylabel connect --project 1"),
+        (
+            lambda s: s.backends[1].update(readable_state="Error", error_message="timed out"),
+            "ML backend",
+            "timed out.*reachable from Label Studio",
+        ),
+        (lambda s: s.webhooks.clear(), "Webhook", "training never fires"),
+        (lambda s: s.webhooks[1].update(is_active=False), "Webhook", "switched off"),
+        (lambda s: s.webhooks[1].update(send_payload=False), "Webhook", "no payload"),
+        (lambda s: s.webhooks[1].update(headers={}), "Webhook", "another password"),
+        (lambda s: s.projects[1].update(sampling="Sequential sampling"), "Sampling", "queue is not followed"),
+        (lambda s: s.projects[1].update(model_version="everylabel"), "Sampling", "silently is random"),
+        (lambda s: s.tasks.clear(), "Media", "import some crops"),
+        (lambda s: s.tasks[1].update(data={"text": "x"}), "Media", "no 'image'"),
+        (lambda s: s.tasks[1].update(data={"image": "data:image/png;base64,AAAA"}), "Media", "format"),
+        (
+            lambda s: s.tasks[1].update(data={"image": "http://10.0.0.1/a.png"}),
+            "Media",
+            "private or reserved",
+        ),
+    ],
+)
+def test_each_fault_is_found_with_what_to_do(stand_in, connected, fault, check, told):
+    fault(stand_in)
+    assert re.search(told, problems(connected)[check])
+
+
+def test_a_round_that_failed_is_shown(connected):
+    connected.store.save_project(1, problem="Label Studio was away.")
+    assert problems(connected)["Rounds"] == "Label Studio was away."
+
+
+def test_the_command_shows_brackets_in_titles_as_they_are_and_says_by_its_code_whether_all_is_well(
+    stand_in, connected, monkeypatch
+):
+    monkeypatch.setattr(doctor, "load_settings", lambda: connected.settings)
+    monkeypatch.setattr(doctor, "Services", lambda settings: connected)
+    stand_in.projects[1]["title"] = "[/] crops [red]"
+    well = CliRunner().invoke(app, ["doctor", "--project", "1"])
+    assert well.exit_code == 0, well.output
+    assert "[/] crops [red]" in well.output
+    stand_in.webhooks.clear()
+    ill = CliRunner().invoke(app, ["doctor", "--project", "1"])
+    assert ill.exit_code == 1
+    assert "training never fires" in " ".join(ill.output.split())
+
+
+def test_a_config_that_classifies_no_image_is_refused_before_anything_is_set_up(stand_in, served):
+    stand_in.projects[1]["label_config"] = label_config().replace("Choices", "Labels")
+    with pytest.raises(LabelConfigError):
+        connect_project(served(), 1)
+    assert stand_in.webhooks == stand_in.backends == {}
