@@ -1,0 +1,412 @@
+"""Every route of the ML-backend protocol, called as Label Studio 1.23.2 calls it (`ml/api_connector.py`)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from werkzeug.serving import make_server
+
+from backend.app import create_app
+from backend.ml_backend import UNTRAINED
+from tests.stand_in_label_studio import choice, label_config
+
+CREATED = 1_700_000_000
+PASSWORD = {"Authorization": "Basic " + base64.b64encode(b"ann:s3cret").decode()}
+
+
+@pytest.fixture
+def client(services):
+    return create_app(services).test_client()
+
+
+@pytest.fixture
+def guarded(make_services):
+    """A backend that asks for a password."""
+    return create_app(make_services(basic_auth_user="ann", basic_auth_pass="s3cret")).test_client()
+
+
+@pytest.fixture
+def taught(stand_in, services, project, client):
+    """Project 1 after 12 labels, each sent as a webhook, and a round."""
+    for task in list(project)[:12]:
+        assert client.post("/webhook", json=stand_in.annotate(task, project[task])).status_code == 201
+    services.catch_up(1)
+    return client
+
+
+def setup_body(project=1, config=None):
+    """As `MLApi.setup`."""
+    return {
+        "project": f"{project}.{CREATED}",
+        "schema": label_config() if config is None else config,
+        "hostname": "http://localhost:8080",
+        "access_token": "legacy",
+        "extra_params": None,
+    }
+
+
+def predict_body(tasks, project=1, context=None):
+    """As `MLApi._prep_prediction_req`."""
+    return {
+        "tasks": tasks,
+        "project": f"{project}.{CREATED}",
+        "label_config": label_config(),
+        "params": {"login": None, "password": None, "context": context},
+    }
+
+
+# --- each route, as Label Studio uses it
+
+
+def test_health_answers_up(client):
+    answer = client.get("/health")
+    assert answer.status_code == 200
+    assert answer.json["status"] == "UP"
+
+
+def test_setup_answers_the_model_version_and_remembers_the_config(client, services):
+    answer = client.post("/setup", json=setup_body())
+    assert (answer.status_code, answer.json) == (200, {"model_version": UNTRAINED})
+    assert services.store.project(1).label_config == label_config()
+
+
+def test_setup_after_a_round_answers_the_models_version(taught, services):
+    version = taught.post("/setup", json=setup_body()).json["model_version"]
+    assert services.store.latest_round(1).model_version in version
+
+
+def test_setup_of_a_project_that_classifies_no_image_says_so_where_label_studio_shows_it(client):
+    answer = client.post("/setup", json=setup_body(config="<View><Text name='t' value='$t'/></View>"))
+    assert answer.status_code == 400
+    assert "needs an <Image>" in answer.json["error"]
+    # Label Studio shows the status line (`raise_for_status`) and drops the body.
+    assert "needs an <Image>" in answer.status
+
+
+def test_predict_answers_one_prediction_a_task_in_order(taught, stand_in, project):
+    ids = list(project)[12:]
+    answer = taught.post("/predict", json=predict_body([stand_in.plain(i) for i in ids]))
+    assert answer.status_code == 200
+    results = answer.json["results"]
+    assert len(results) == len(ids)
+    for result in results:
+        assert result.keys() == {"result", "score", "model_version"}
+        assert result["result"][0]["value"]["choices"][0] in "0123"
+        assert 0 <= result["score"] <= 1
+
+
+def test_predict_takes_the_context_of_an_interactive_annotation(taught, stand_in, project):
+    context = {"result": choice("1")}
+    body = predict_body([stand_in.plain(1)], context=context)
+    assert len(taught.post("/predict", json=body).json["results"]) == 1
+
+
+def test_predict_of_a_hundred_embedded_tasks(taught, stand_in, project):
+    tasks = [stand_in.plain(id_) for id_ in list(project) * 3][:100]
+    results = taught.post("/predict", json=predict_body(tasks)).json["results"]
+    assert len(results) == 100
+    assert results[0] == results[len(project)]
+
+
+def test_predict_of_nothing_answers_nothing(client):
+    assert client.post("/predict", json=predict_body([])).json == {"results": []}
+
+
+def test_predict_of_a_project_known_by_its_config_alone(client, trainer, digit_crops):
+    body = predict_body([{"id": 5, "data": {"image": digit_crops[0][0]}}, {"id": 6, "data": {}}], project=50)
+    results = client.post("/predict", json=body).json["results"]
+    assert [r["result"] for r in results] == [[], []]
+    assert "no image" in results[1]["error"]
+
+
+def test_webhook_is_answered_while_a_round_runs_with_the_label_on_disk(client, stand_in, services, project):
+    body = stand_in.annotate(1, project[1])
+    with services.files(1).lock():
+        started = time.monotonic()
+        answer = client.post("/webhook", json=body)
+        assert time.monotonic() - started < 1, "Label Studio waits one second, then drops it"
+    assert answer.status_code == 201
+    assert len(services.store.events(1)) == 1
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "ANNOTATION_CREATED",
+        "ANNOTATION_UPDATED",
+        "ANNOTATIONS_CREATED",
+        "ANNOTATIONS_DELETED",
+        "START_TRAINING",
+    ],
+)
+def test_every_training_webhook_is_taken_in(client, stand_in, services, project, action):
+    created = stand_in.annotate(1, "0")
+    body = {
+        "ANNOTATIONS_CREATED": created | {"annotation": [created["annotation"]], "task": [created["task"]]},
+        "ANNOTATIONS_DELETED": stand_in.webhook(action, annotations=[{"id": created["annotation"]["id"]}]),
+        "START_TRAINING": stand_in.webhook(action),  # as `MLApi.train`
+    }.get(action, created)
+    assert client.post("/webhook", json=body | {"action": action}).status_code == 201
+    assert [event.action for event in services.store.events(1)] == [action]
+
+
+def test_versions_are_asked_for_without_a_project(taught, client):
+    answer = client.get("/versions")
+    assert answer.status_code == 200
+    assert answer.json["versions"] == [taught.post("/setup", json=setup_body()).json["model_version"]]
+
+
+def test_metrics_tell_what_waits_and_what_was_predicted(taught, stand_in, project):
+    taught.post("/predict", json=predict_body([stand_in.plain(1), {"id": "x"}]))
+    taught.post("/webhook", json=stand_in.annotate(20, "0"))
+    text = taught.get("/metrics").text
+    assert "everylabel_events_waiting 1.0" in text
+    assert 'everylabel_predictions_total{outcome="predicted"} 1.0' in text
+    assert 'everylabel_predictions_total{outcome="empty"} 1.0' in text
+    assert 'everylabel_labels{project="1"} 12.0' in text
+
+
+# --- who is let in
+
+ROUTES = [
+    ("GET", "/", None),
+    ("POST", "/setup", setup_body()),
+    ("POST", "/predict", predict_body([])),
+    ("POST", "/webhook", {"action": "START_TRAINING", "project": {"id": 1}}),
+    ("GET", "/versions", None),
+    ("GET", "/metrics", None),
+]
+
+
+def test_every_route_is_in_the_list_below(client):
+    rules = {rule.rule for rule in client.application.url_map.iter_rules() if rule.endpoint != "static"}
+    assert rules == {path for _, path, _ in ROUTES} | {"/health"}
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ROUTES)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Basic " + base64.b64encode(b"ann:wrong").decode()},
+        {"Authorization": "Basic " + base64.b64encode(b"eve:s3cret").decode()},
+        {"Authorization": "Basic not-base64"},
+        {"Authorization": "Bearer s3cret"},
+        {"Authorization": "Basic " + base64.b64encode("änn:s3cret".encode("latin-1")).decode()},
+    ],
+)
+def test_nobody_gets_in_without_the_password(guarded, method, path, body, headers):
+    answer = guarded.open(path, method=method, json=body, headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Basic")
+    assert "everylabel connect" in answer.status
+    assert "s3cret" not in answer.text + answer.status
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ROUTES)
+def test_with_the_password_every_route_answers(guarded, method, path, body):
+    assert guarded.open(path, method=method, json=body, headers=PASSWORD).status_code < 300
+
+
+def test_health_is_open_and_tells_nothing_private(guarded):
+    answer = guarded.get("/health")
+    assert answer.status_code == 200
+    assert answer.json.keys() == {"status", "model_class", "trainer"}
+
+
+def test_over_a_real_connection_label_studio_shows_why_it_was_refused(make_services):
+    app = create_app(make_services(basic_auth_user="ann", basic_auth_pass="s3cret"))
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        answer = httpx.post(f"{url}/setup", json=setup_body())
+        with pytest.raises(httpx.HTTPStatusError, match="401 This backend asks for a user name and password"):
+            answer.raise_for_status()
+        assert httpx.post(f"{url}/setup", json=setup_body(), auth=("ann", "s3cret")).is_success
+        broken = httpx.post(
+            f"{url}/setup", json=setup_body(config="<View>\r\nX: 1\x07</View>\n\n"), auth=("ann", "s3cret")
+        )
+        assert broken.status_code == 400
+        assert broken.reason_phrase
+    finally:
+        server.shutdown()
+
+
+# --- bad input: 4xx and a reason, never 5xx
+
+HUGE = 10**30
+BAD = [
+    ("/setup", {}),
+    ("/setup", {"project": "1.1"}),
+    ("/setup", setup_body() | {"schema": 7}),
+    ("/setup", setup_body() | {"schema": "<View"}),
+    ("/setup", setup_body() | {"schema": "\ud800"}),
+    *[
+        ("/setup", setup_body() | {"project": project})
+        for project in (None, 0, -1, True, 1.5, "x", "", "1.x", "²", HUGE, str(HUGE), [1], {"id": 1}, "1\n")
+    ],
+    ("/predict", {}),
+    ("/predict", predict_body({})),
+    ("/predict", predict_body("all")),
+    ("/predict", predict_body([1, 2])),
+    ("/predict", predict_body([{"id": 1}]) | {"project": HUGE}),
+    ("/predict", predict_body([{"id": 1}]) | {"label_config": "<View/>"}),
+    ("/predict", predict_body([{"id": 1}], project=77) | {"label_config": None}),
+    ("/predict", predict_body([{"id": 1, "data": {"image": "\udfff.png"}}])),
+    ("/webhook", {}),
+    ("/webhook", {"action": 7, "project": {"id": 1}}),
+    ("/webhook", {"action": "START_TRAINING"}),
+    ("/webhook", {"action": "START_TRAINING", "project": {}}),
+    ("/webhook", {"action": "START_TRAINING", "project": {"id": HUGE}}),
+    ("/webhook", {"action": "START_TRAINING", "project": {"id": [1]}}),
+    ("/webhook", {"action": "ANNOTATION_CREATED", "project": {"id": 1}}),
+    (
+        "/webhook",
+        {
+            "action": "ANNOTATION_CREATED",
+            "project": {"id": 1},
+            "annotation": {"id": HUGE, "task": 1},
+            "task": {"id": 1},
+        },
+    ),
+    ("/webhook", {"action": "ANNOTATIONS_DELETED", "project": {"id": 1}, "annotations": "all"}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), BAD)
+def test_bad_input_is_refused_with_a_reason(client, services, path, body):
+    answer = client.post(path, data=json.dumps(body), content_type="application/json")
+    assert answer.status_code == 400, answer.text
+    assert answer.json["error"]
+    assert answer.status == f"400 {' '.join(answer.status.split()[1:])}"
+    assert services.store.events() == []
+
+
+@pytest.mark.parametrize("path", ["/setup", "/predict", "/webhook"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b"null",
+        b"7",
+        b'"x"',
+        b"{",
+        b"\xff\xfe",
+        b'{"a":' * 100_000,
+        b"[" * 100_000,
+        b'{"project": ' + b"9" * 5000 + b"}",
+    ],
+)
+def test_a_body_that_is_no_json_object_is_refused(client, path, content):
+    answer = client.post(path, data=content, content_type="application/json")
+    assert answer.status_code == 400
+    assert answer.json["error"]
+
+
+def test_a_body_that_is_too_large_is_refused_unread(make_services):
+    small = create_app(make_services(max_request_megabytes=0.01)).test_client()
+    answer = small.post("/webhook", data=b"x" * 20_000, content_type="application/json")
+    assert answer.status_code == 413
+    assert answer.json["error"]
+
+
+@pytest.mark.parametrize(("method", "path", "code"), [("GET", "/predict", 405), ("GET", "/nowhere", 404)])
+def test_wrong_methods_and_addresses_are_answered_in_json(client, method, path, code):
+    answer = client.open(path, method=method)
+    assert answer.status_code == code
+    assert answer.json["error"]
+
+
+def test_a_fault_of_ours_tells_the_log_and_not_the_caller(client, services, caplog, monkeypatch):
+    def broken(*args, **kwargs):
+        raise RuntimeError("the secret is s3cret")
+
+    monkeypatch.setattr(services.store, "projects", broken)
+    answer = client.get("/versions")
+    assert answer.status_code == 500
+    assert "s3cret" not in answer.text
+    assert "s3cret" in caplog.text
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(), max_size=8)
+    | st.sampled_from(["1", "1.17", 1, HUGE, "\ud800", label_config(), "data:image/png;base64,AAAA"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["id", "data", "image", "label_config", "x"]), inner, max_size=3)
+    ),
+    max_leaves=10,
+)
+identifiers = st.integers(min_value=-2, max_value=3) | values
+
+
+def records(**fields):
+    return st.fixed_dictionaries({}, optional=fields) | values
+
+
+ANY = {
+    "/setup": records(project=st.sampled_from([1, "1.17"]) | values, schema=st.just(label_config()) | values),
+    "/predict": records(
+        project=st.sampled_from([1, "1.17"]) | values,
+        label_config=st.just(label_config()) | values,
+        tasks=st.lists(records(id=identifiers, data=records(image=values)), max_size=3) | values,
+        params=records(context=values),
+    ),
+    "/webhook": records(
+        action=st.sampled_from(
+            [
+                "ANNOTATION_CREATED",
+                "ANNOTATIONS_CREATED",
+                "ANNOTATIONS_DELETED",
+                "TASKS_CREATED",
+                "TASKS_DELETED",
+            ]
+        )
+        | values,
+        project=records(id=st.just(1) | values, label_config=values),
+        annotation=records(id=identifiers, task=identifiers, result=values, updated_at=values),
+        annotations=st.lists(records(id=identifiers), max_size=2) | values,
+        task=records(id=identifiers, data=values),
+        tasks=st.lists(records(id=identifiers, data=values), max_size=2) | values,
+    ),
+}
+
+
+@pytest.fixture
+def hurried(make_services):
+    """A backend without a trainer that waits for none."""
+    return make_services(predict_seconds=0.001)
+
+
+@pytest.mark.parametrize("path", ANY)
+def test_no_json_at_all_is_answered_with_a_5xx_or_stops_the_trainer(hurried, path):
+    client = create_app(hurried).test_client()
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(body=ANY[path])
+    @example(body={"project": 1, "tasks": [{"id": 1}, {"id": 1}], "label_config": label_config()})
+    def check(body):
+        answer = client.post(path, data=json.dumps(body), content_type="application/json")
+        assert answer.status_code < 500, answer.text
+        if answer.status_code >= 400:
+            assert answer.json["error"]
+
+    check()
+    for project in hurried.store.projects_with_events():
+        if hurried.store.project(project) is None:
+            hurried.store.save_project(project)
+        hurried.mirror.apply(project, hurried.store.events(project))
