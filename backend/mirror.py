@@ -61,11 +61,11 @@ def compact(action: str, body: Mapping[str, Any]) -> dict[str, Any]:
         event["label_config"] = project["label_config"]
     if action in ANNOTATIONS:
         event["annotations"] = [_annotation_fields(a) for a in _list(body, "annotation")]
-        event["tasks"] = [_task_fields(t) for t in _list(body, "task") if is_id(t.get("id"))]
+        event["tasks"] = [_task_fields(t) for t in _list(body, "task") if _is_task(t)]
     elif action == "ANNOTATIONS_DELETED":
         event["annotation_ids"] = [a["id"] for a in _list(body, "annotations") if is_id(a.get("id"))]
     elif action == "TASKS_CREATED":
-        event["tasks"] = [_task_fields(t) for t in _list(body, "tasks") if is_id(t.get("id"))]
+        event["tasks"] = [_task_fields(t) for t in _list(body, "tasks") if _is_task(t)]
     elif action == "TASKS_DELETED":
         event["task_ids"] = [t["id"] for t in _list(body, "tasks") if is_id(t.get("id"))]
     return event
@@ -193,6 +193,11 @@ def _annotation_fields(body: Mapping[str, Any]) -> dict[str, Any]:
         "was_cancelled": bool(body.get("was_cancelled")),
         "updated_at": str(body.get("updated_at") or ""),
     }
+
+
+def _is_task(body: Mapping[str, Any]) -> bool:
+    """Whether a task comes with its data: without, nothing is said about its image, and it is left as it is."""
+    return is_id(body.get("id")) and _is_map(body.get("data"))
 
 
 def _task_fields(body: Mapping[str, Any]) -> dict[str, Any]:
