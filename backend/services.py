@@ -308,6 +308,12 @@ class Services:
         project = self.store.project(project_id)
         return force or (project is not None and project.connected)
 
+    def wake(self) -> None:
+        """Have every connected project read whole: what happened while nothing ran here, no webhook has told."""
+        for project in self.store.projects():
+            if project.connected:
+                self.store.save_project(project.id, reconciled_at=None)
+
     def tend(self) -> list[int]:
         """Say which projects need a look, and clean old versions out of Label Studio (a job, once a minute)."""
         waiting = set(self.store.projects_with_events())
@@ -396,5 +402,6 @@ def current_services() -> Services:
             _current = Services(Settings())
             if not _current.trainer_alive():
                 _current.start_heartbeat()
+                _current.wake()
                 _current.jobs.start_trainer_thread()
         return _current

@@ -66,6 +66,7 @@ def trainer() -> None:
     os.nice(10)
     services = Services(settings)
     services.start_heartbeat()
+    services.wake()
     services.jobs.run_trainer()
 
 
