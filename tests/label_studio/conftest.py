@@ -1,15 +1,16 @@
 """Every test in this folder runs against a real Label Studio server, most of them with a real backend beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.everylabel_process import EveryLabel
+
 if TYPE_CHECKING:
     from scripts.datasets import Dataset
     from tests.conftest import LabelStudio, Project
-    from tests.everylabel_process import EveryLabel
 
     Connected = Callable[..., Project]
 
@@ -22,9 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def connected(
-    label_studio: "LabelStudio", everylabel_backend: "EveryLabel", digits: "Dataset"
-) -> "Connected":
+def connected(label_studio: "LabelStudio", everylabel_backend: EveryLabel, digits: "Dataset") -> "Connected":
     """Make a project of digit crops that is connected to the backend: call it with a number of crops and a title."""
 
     def make(count: int, title: str, labels: int = 0) -> "Project":
@@ -35,3 +34,21 @@ def connected(
         return project
 
     return make
+
+
+@pytest.fixture(scope="session")
+def guarded_backend(
+    label_studio: "LabelStudio", tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EveryLabel]:
+    """A second backend, one that asks for a password; tests may stop and start it."""
+    home = tmp_path_factory.mktemp("guarded")
+    backend = EveryLabel(
+        label_studio.url,
+        label_studio.token,
+        home,
+        basic_auth_user="label-studio",
+        basic_auth_pass="a: pass phrase",
+    )
+    backend.start()
+    yield backend
+    backend.stop()

@@ -1,0 +1,72 @@
+"""With BASIC_AUTH_USER and BASIC_AUTH_PASS set, strangers are kept out and Label Studio is not."""
+
+import base64
+
+import httpx
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/versions"),
+        ("GET", "/metrics"),
+        ("POST", "/setup"),
+        ("POST", "/predict"),
+        ("POST", "/webhook"),
+    ],
+)
+def test_a_request_without_the_password_gets_nothing(guarded_backend, method, path):
+    body = {"json": {"action": "START_TRAINING", "project": {"id": 1}}} if method == "POST" else {}
+    url = f"{guarded_backend.settings.public_url}{path}"
+    assert httpx.request(method, url, **body).status_code == 401
+    assert httpx.request(method, url, auth=("label-studio", "guessed"), **body).status_code == 401
+
+
+def test_health_is_for_everybody(guarded_backend):
+    assert httpx.get(f"{guarded_backend.settings.public_url}/health").json()["status"] == "UP"
+
+
+def test_the_loop_runs_with_a_password(label_studio, guarded_backend, digits):
+    project = label_studio.digits_project(digits, 20, "with a password")
+    connect = guarded_backend.command("connect", "--project", str(project.id))
+    assert connect.returncode == 0, connect.stderr
+    (hook,) = label_studio.api("GET", "/api/webhooks/", params={"project": project.id})
+    secret = base64.b64encode(b"label-studio:a: pass phrase").decode()
+    assert hook["headers"] == {"Authorization": f"Basic {secret}"}
+    assert "pass phrase" not in connect.stdout + connect.stderr
+    task = label_studio.next_task(project.id)
+    label_studio.annotate(task, project.labels[task])
+    latest = guarded_backend.wait_for_round(project.id, labels=1)
+    assert label_studio.next_task(project.id) == latest.queue[0]
+    doctor = guarded_backend.command("doctor", "--project", str(project.id))
+    assert doctor.returncode == 0, doctor.stdout
+
+
+def test_a_password_label_studio_would_send_otherwise_is_refused_at_the_start(guarded_backend):
+    said = guarded_backend.command("serve", BASIC_AUTH_PASS="pässword")
+    assert said.returncode == 1
+    assert "ASCII" in said.stderr
+    assert "pässword" not in said.stderr
+
+
+def test_label_studios_own_webhook_without_the_password_is_put_right(label_studio, guarded_backend, digits):
+    """Connected by hand in Label Studio's settings: it makes a webhook whose calls are refused."""
+    project = label_studio.digits_project(digits, 5, "connected by hand")
+    by_hand = {
+        "project": project.id,
+        "url": guarded_backend.settings.public_url,
+        "title": "by hand",
+        "auth_method": "BASIC_AUTH",
+        "basic_auth_user": "label-studio",
+        "basic_auth_pass": "a: pass phrase",
+    }
+    label_studio.api("POST", "/api/ml/", json=by_hand)
+    (hook,) = label_studio.api("GET", "/api/webhooks/", params={"project": project.id})
+    assert hook["headers"] == {}
+    guarded_backend.connect(project.id)
+    (hook,) = label_studio.api("GET", "/api/webhooks/", params={"project": project.id})
+    assert hook["headers"].keys() == {"Authorization"}
+    assert len(label_studio.api("GET", "/api/ml/", params={"project": project.id})) == 1
+    label_studio.annotate(project.task_ids[0], project.labels[project.task_ids[0]])
+    guarded_backend.wait_for_round(project.id, labels=1)
