@@ -98,7 +98,6 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             # Label Studio shows its config before every prediction: once is enough until the trainer has it.
             if not any(event.action == "PROJECT_UPDATED" and event.payload == change for event in waiting):
                 self._services.store.add_event(self._project_id, "PROJECT_UPDATED", change)
-                self._services.jobs.learn(self._project_id)
 
     @property
     def model_version(self) -> str:
@@ -168,7 +167,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         return answers
 
     def fit(self, event: str, data: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Take in a webhook: it is on disk when this returns, and the trainer is told.
+        """Take in a webhook: it is on disk when this returns, where the trainer finds it.
 
         Training itself happens in the background: Label Studio calls this inside the annotator's own click
         and waits one second at most.
@@ -187,7 +186,6 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         payload = mirror.compact(event, data)
         self._services.store.add_event(self._project_id, event, payload)
         self._services.metrics.events.labels(event).inc()
-        self._services.jobs.learn(self._project_id)
         return {"status": "queued"}
 
     def _embedded(self, tasks: Sequence[Mapping[str, Any]], control: ImageChoices) -> dict[int, Task]:

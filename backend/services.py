@@ -171,16 +171,19 @@ class Services:
             left = [task.id for task in self.store.tasks(project_id, task_ids) if task.embedding_row is None]
             self.store.save_problems(project_id, dict.fromkeys(left, str(failure)))
 
-    def learn(self, project_id: int) -> None:
-        """Catch up with a project and run a round if one is due (a job).
+    def waiting(self) -> list[int]:
+        """Projects that have webhooks waiting."""
+        return self.store.projects_with_events()
 
-        A failure is kept as the project's problem, to be shown by `everylabel doctor` and tried again.
+    def learn(self, project_id: int) -> bool:
+        """Catch up with a project and run a round if one is due (a job); False if it has to be tried again.
+
+        A failure is kept as the project's problem, to be shown by `everylabel doctor`.
         """
         try:
             self.catch_up(project_id, wait=False)
         except Timeout:
-            # Whoever runs this project's round looks for new events when it is done: no thread need stand by.
-            return
+            return False  # another process runs this project's round
         except (LabelStudioError, LabelConfigError) as error:
             log.warning("project %s: %s", project_id, error)
             project = self.store.project(project_id)
@@ -189,6 +192,8 @@ class Services:
                 self.store.delete_project(project_id)
             else:
                 self.store.save_project(project_id, problem=str(error))
+            return False
+        return True
 
     def catch_up(
         self,
@@ -228,8 +233,6 @@ class Services:
             self.store.delete_events(events)
             if finished is not None:
                 self._publish(project_id, finished, force)
-        if self.store.events(project_id):
-            self.jobs.learn(project_id)
         return finished
 
     def preview(

@@ -18,9 +18,11 @@ class Recorder:
     def __init__(self):
         self.done = []
         self.to_tend = []
+        self.with_webhooks = []
         self.release = threading.Event()
         self.release.set()
         self.fails_once = False
+        self.cannot_learn = set()
 
     def learn(self, project_id):
         self.release.wait(10)
@@ -28,6 +30,10 @@ class Recorder:
             self.fails_once = False
             raise RuntimeError("training failed")
         self.done.append(("learn", project_id))
+        return project_id not in self.cannot_learn
+
+    def waiting(self):
+        return [p for p in self.with_webhooks if p in self.cannot_learn or ("learn", p) not in self.done]
 
     def embed(self, project_id, task_ids):
         self.done.append(("embed", project_id, list(task_ids)))
@@ -102,6 +108,21 @@ def test_nothing_on_disk_is_a_pickle(jobs, work, tmp_path):
     stored = again._huey.storage.enqueued_items()
     assert len(stored) == 2
     assert all(isinstance(json.loads(item), list) for item in stored)
+
+
+def test_a_project_with_webhooks_is_looked_at_without_being_asked_for(work, trainer, wait):
+    trainer()
+    work.with_webhooks = [5]
+    wait(lambda: ("learn", 5) in work.done)
+    time.sleep(0.2)
+    assert work.done == [("learn", 5)], "looked at once"
+
+
+def test_a_project_that_cannot_be_learned_is_tried_less_and_less_often(work, trainer):
+    work.cannot_learn, work.with_webhooks = {5}, [5]
+    trainer()
+    time.sleep(1.0)
+    assert 2 <= len(work.done) <= 5
 
 
 class Trap:

@@ -193,7 +193,7 @@ def test_fit_returns_before_training_with_the_label_on_disk(
     after_a_restart = make_services()
     (event,) = after_a_restart.store.events(1)
     assert event.payload["annotations"][0]["task"] == task
-    assert after_a_restart.jobs.waiting() == 1
+    assert after_a_restart.waiting() == [1]
     assert services.store.latest_round(1).n_labels == 0
 
 
