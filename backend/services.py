@@ -244,7 +244,9 @@ class Services:
             LabelStudioError, LabelConfigError: as `catch_up`.
         """
         with self.files(project_id).lock():
-            self._bring_up_to_date(project_id, True, progress)
+            due, events = self._bring_up_to_date(project_id, True, progress)
+            if not due:
+                self.store.delete_events(events)  # looking asks for no round
             finished = self.rounds.run(project_id, batch_size=batch_size, save=False)
         if self._publishes(project_id, force=False):
             self.jobs.learn(project_id)  # What was found new here still waits for its round.

@@ -101,7 +101,11 @@ class Store:
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._engine = _engine(url)
-        Base.metadata.create_all(self._engine)
+        with self._engine.begin() as connection:
+            if self._engine.dialect.name == "sqlite":
+                # The web server and the trainer start together: one makes the tables, the other finds them.
+                connection.execute(text("BEGIN IMMEDIATE"))
+            Base.metadata.create_all(connection)
         self._session = sessionmaker(self._engine, expire_on_commit=False)
 
     def close(self) -> None:
