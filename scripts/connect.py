@@ -12,6 +12,7 @@ from backend import label_config, mirror
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_studio import LabelStudio, LabelStudioError
+from backend.publish import SAMPLING
 from backend.rounds import unreadable
 from backend.services import Progress, Services
 from backend.settings import Settings
@@ -62,7 +63,17 @@ def connect_project(services: Services, project_id: int, report: Progress | None
     label_config.parse(str(services.label_studio.project(project_id)["label_config"]))
     register(services.label_studio, services.settings, project_id)
     services.store.save_project(project_id, connected=True)
-    services.catch_up(project_id, read_all=True, progress=report)
+    services.catch_up(
+        project_id, read_all=True, force=not _is_followed(services, project_id), progress=report
+    )
+
+
+def _is_followed(services: Services, project_id: int) -> bool:
+    """Whether the label stream follows the newest round: Label Studio's settings page may point it elsewhere."""
+    latest = services.store.latest_round(project_id)
+    project = services.label_studio.project(project_id)
+    shown = (project["sampling"], project["model_version"])
+    return latest is not None and shown == (SAMPLING, latest.model_version)
 
 
 def register(label_studio: LabelStudio, settings: Settings, project_id: int) -> None:
