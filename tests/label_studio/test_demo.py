@@ -1,0 +1,115 @@
+"""`everylabel demo` from the first start to the last: it runs by itself, goes on, and leaves no process behind."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.label_studio_server import VERSION
+from tests.everylabel_process import REPOSITORY, descendants, free_port, is_running, wait_until
+
+# Each of these starts a Label Studio of the demo's own.
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def demo(digits, tmp_path_factory):
+    """The command line of a demo on 36 crops of a person's own, three classes in subfolders."""
+    home = tmp_path_factory.mktemp("demo")
+    for digit in "358":
+        (home / "crops" / digit).mkdir(parents=True)
+        for path in [p for p, label in zip(digits.images, digits.labels, strict=True) if label == digit][:12]:
+            shutil.copy(path, home / "crops" / digit / path.name)
+    named = os.environ.get("EVERYLABEL_TEST_LABEL_STUDIO")
+    executable = named or REPOSITORY / ".everylabel" / f"label-studio-{VERSION}" / "bin" / "label-studio"
+    return [
+        *(sys.executable, "-m", "scripts.cli", "demo"),
+        *("--images", str(home / "crops"), "--directory", str(home / "everylabel")),
+        *("--label-studio", str(executable)),
+        *("--port", str(free_port()), "--backend-port", str(free_port())),
+    ]
+
+
+def simulated(demo, labels, report):
+    ended = subprocess.run(
+        [*demo, "--annotator", "simulated", "--labels", str(labels), "--report", str(report)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
+    return json.loads(report.read_text())
+
+
+def test_a_simulated_annotator_labels_and_reports(demo, tmp_path):
+    report = simulated(demo, 12, tmp_path / "report.json")
+    assert report.keys() >= {
+        *("labels", "rounds", "model_versions", "true_accuracy", "check_set", "queue_followed"),
+        *("seconds_to_new_queue", "flags", "pre_annotations"),
+    }
+    assert report["labels"] == 12
+    assert report["queue_followed"] is True
+    assert report["rounds"] == len(report["model_versions"]) == len(set(report["model_versions"])) == 13
+    assert [one["labels"] for one in report["true_accuracy"]] == [5, 10, 12]
+    assert all(0 <= one["accuracy"] <= 1 for one in report["true_accuracy"])
+    assert report["true_accuracy"][-1]["accuracy"] > 0.5, "three classes: chance is a third"
+    assert (
+        0 <= report["check_set"]["low"] <= report["check_set"]["estimate"] <= report["check_set"]["high"] <= 1
+    )
+    assert report["check_set"]["n"] >= 1
+    assert 0 < report["seconds_to_new_queue"]["median"] <= report["seconds_to_new_queue"]["p95"]
+    assert report["flags"] >= 0
+    assert report["pre_annotations"] >= 0
+
+
+def test_a_second_run_goes_on_where_the_first_stopped(demo, tmp_path):
+    report = simulated(demo, 14, tmp_path / "report.json")
+    assert report["labels"] == 14
+    assert report["rounds"] == 3, "two labels were missing"
+    assert report["queue_followed"] is True
+    assert int(report["model_versions"][0].removeprefix("round ")) >= 13
+
+
+def test_ctrl_c_stops_everything_it_started(demo, tmp_path):
+    output = tmp_path / "output.txt"
+    with output.open("wb") as file:
+        process = subprocess.Popen(demo, cwd=REPOSITORY, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        wait_until(
+            lambda: "Label All Tasks" in output.read_text() or process.poll() is not None, "welcome", 300
+        )
+        assert process.poll() is None, output.read_text()
+        started = descendants(process.pid)
+        commands = "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in started)
+        assert all(name in commands for name in ("label-studio", "gunicorn", "trainer"))
+        for said in ("user", "password", "/projects/"):
+            assert said in output.read_text()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: not any(map(is_running, started)), "processes of the demo are still running", 20)
+    assert "Traceback" not in output.read_text()
+
+
+def test_ctrl_c_while_it_starts_stops_everything_too(demo, tmp_path):
+    output = tmp_path / "output.txt"
+    with output.open("wb") as file:
+        process = subprocess.Popen(demo, cwd=REPOSITORY, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        started = wait_until(lambda: descendants(process.pid), "Label Studio has not been started", 60)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: not any(map(is_running, started)), "Label Studio is still running", 20)
+    assert "Traceback" not in output.read_text()
