@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.folds import stratified_folds
-from model.logistic import fit_softmax, log_loss, softmax
+from model.calibration import averaged_softmax, can_be_judged, posterior_scales
 from model.pool import Rows, chunks, spread
+from model.ridge import fit_ridge, leave_one_out_scores
 from model.threads import single_threaded
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# Inverse regularisation strengths tried on rows of length 1; the first is the one used before anything can be
-# tuned.
-STRENGTHS = (100.0, 10.0, 1.0)
-TEMPERATURES = np.geomspace(0.1, 10.0, 41)
-TUNING_FOLDS = 5
+PENALTIES = np.geomspace(0.03, 10.0, 11)
+USUAL_PENALTY = 0.7
+# Leave-one-out scores of this many rows say enough about penalty and scale; more would cost seconds.
+TUNING_ROWS = 400
 CENTRE_SAMPLE = 2000
 
 
@@ -48,7 +47,8 @@ class Classifier(Protocol):
     def fresh(self) -> Classifier:
         """An unfitted copy with the same settings, for cross-validation.
 
-        What `adapt` learned and the settings a fit has chosen go with it, so that a fold costs one plain fit.
+        What `adapt` learned goes with it; what a fit has chosen from labels may only where choosing again
+        would cost seconds.
         """
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -59,28 +59,27 @@ class Classifier(Protocol):
 
 
 class EmbeddingClassifier:
-    """Logistic regression on centred, length-1 embeddings, class-weighted and calibrated.
+    """Class-weighted ridge regression on centred, length-1 embeddings, with calibrated confidence.
 
-    The strength of regularisation and a temperature (Guo et al. 2017, 1706.04599) minimise the log loss of
-    out-of-fold predictions, so a stated confidence is one on rows the model has not seen. With one known
-    class every probability is 1.
+    Everything is in closed form: the penalty is the one with the least leave-one-out error, and the scale
+    that turns scores into probabilities is judged on leave-one-out scores too, so a stated confidence is one
+    on rows the model has not seen. Few labels leave the scale open: probabilities are averaged over what
+    they leave open (MacKay 1992, "The evidence framework applied to classification networks"), under a prior
+    that holds confidence down until the labels support it. With one known class every probability is 1.
 
-    `strength` and `temperature` fix a choice; None leaves it to the data.
+    `penalty` fixes the penalty; None leaves it to the data.
     """
 
     folds = 5
 
-    def __init__(
-        self, *, strength: float | None = None, temperature: float | None = None, seed: int = 0
-    ) -> None:
-        self.strength = strength
-        self.temperature = temperature
+    def __init__(self, *, penalty: float | None = None, seed: int = 0) -> None:
+        self.penalty = penalty
         self.seed = seed
         self.classes_: tuple[str, ...] = ()
         self._centre: NDArray[Any] | None = None
-        self._chosen: tuple[float, float] | None = None
         self._weights: NDArray[Any] = np.zeros((0, 0), dtype=np.float32)
         self._bias: NDArray[Any] = np.zeros(0, dtype=np.float32)
+        self._scales: NDArray[Any] = np.ones(1, dtype=np.float32)
 
     def adapt(self, pool: Rows) -> Self:
         """Take the pool's mean embedding, from at most 2,000 rows, as the centre."""
@@ -92,7 +91,8 @@ class EmbeddingClassifier:
     def fit(self, x: Rows, labels: Sequence[str], sample_weight: NDArray[Any] | None = None) -> Self:
         """Fit on (n, d) embeddings; milliseconds at 100 rows, whatever d is.
 
-        Raises ValueError on no rows, on rows and labels of different length, and on embeddings that are not
+        Rows that weigh less than the heaviest are taken for guesses (pseudo-labels): they train the head and
+        say nothing about its penalty and its calibration. Raises ValueError on no rows, on rows and labels of different length, and on embeddings that are not
         finite.
         """
         if len(labels) == 0 or len(x) != len(labels):
@@ -111,6 +111,7 @@ class EmbeddingClassifier:
         if len(names) == 1:
             self._weights = np.zeros((rows.shape[1], 1), dtype=np.float32)
             self._bias = np.zeros(1, dtype=np.float32)
+            self._scales = np.ones(1, dtype=np.float32)
             return self
         weight = np.ones(len(codes)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
         with single_threaded():
@@ -122,7 +123,8 @@ class EmbeddingClassifier:
         self._require_fit()
         probabilities = np.empty((len(x), len(self.classes_)), dtype=np.float32)
         for rows in chunks(len(x)):
-            probabilities[rows] = softmax(self.features(x[rows]) @ self._weights + self._bias)
+            scores = self.features(x[rows]) @ self._weights + self._bias
+            probabilities[rows] = averaged_softmax(scores, self._scales)
         return probabilities
 
     def features(self, x: Rows) -> NDArray[Any]:
@@ -133,29 +135,27 @@ class EmbeddingClassifier:
         return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
     def fresh(self) -> EmbeddingClassifier:
-        """An unfitted copy; keeps the centre and, after a fit, the strength and temperature it chose."""
-        copy = EmbeddingClassifier(
-            strength=self.strength if self._chosen is None else self._chosen[0],
-            temperature=self.temperature if self._chosen is None else self._chosen[1],
-            seed=self.seed,
-        )
+        """An unfitted copy that keeps the centre; each fit chooses its own penalty and scale."""
+        copy = EmbeddingClassifier(penalty=self.penalty, seed=self.seed)
         copy._centre = self._centre
         return copy
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays `classes`, `centre`, `weights`, `bias`; the temperature is already in the last two."""
+        """Arrays `classes`, `centre`, `weights`, `bias`, `scales`."""
         self._require_fit()
         return {
             "classes": np.asarray(self.classes_, dtype=str),
             "centre": np.asarray(self._centre),
             "weights": self._weights,
             "bias": self._bias,
+            "scales": self._scales,
         }
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> Self:
         """Predict as the classifier did whose state this is."""
         self.classes_ = tuple(str(name) for name in state["classes"])
         self._centre, self._weights, self._bias = state["centre"], state["weights"], state["bias"]
+        self._scales = np.asarray(state.get("scales", np.ones(1, dtype=np.float32)))
         return self
 
     def _require_fit(self) -> None:
@@ -163,51 +163,33 @@ class EmbeddingClassifier:
             raise RuntimeError("this classifier has not been fitted: call fit, or load_state, first")
 
     def _fit_head(self, rows: NDArray[Any], codes: NDArray[Any], weight: NDArray[Any]) -> None:
-        # The penalised optimum lies in the span of the rows, so n numbers a class are enough where n < d.
-        basis = (
-            np.linalg.qr(rows.T)[0] if len(rows) < rows.shape[1] else np.eye(rows.shape[1], dtype=np.float32)
-        )
-        inside = rows @ basis
-        strength, temperature = self._tune(inside, codes, weight)
-        weights, bias = fit_softmax(
-            inside, codes, len(self.classes_), weight=_balanced(codes, weight), strength=strength
-        )
-        self._chosen = (strength, temperature)
-        self._weights = (basis @ weights / temperature).astype(np.float32)
-        self._bias = (bias / temperature).astype(np.float32)
+        known = np.flatnonzero(weight >= weight.max() * (1 - 1e-9))
+        if len(known) > TUNING_ROWS:
+            known = np.sort(np.random.default_rng(self.seed).permutation(known)[:TUNING_ROWS])
+        k = len(self.classes_)
+        penalty, loo = _least_error(rows[known], codes[known], k, self.penalty)
+        self._scales = posterior_scales(loo, codes[known], k).astype(np.float32)
+        weights, bias = fit_ridge(rows, codes, k, weight=balanced(codes, weight), penalty=penalty)
+        self._weights, self._bias = weights.astype(np.float32), bias.astype(np.float32)
 
-    def _tune(self, x: NDArray[Any], codes: NDArray[Any], weight: NDArray[Any]) -> tuple[float, float]:
-        """The strength and temperature with the least out-of-fold log loss."""
-        if self.strength is not None and self.temperature is not None:
-            return self.strength, self.temperature
-        # A class with one row is missing from the fold that judges it: that row says nothing about either
-        # choice.
-        judged = np.bincount(codes)[codes] > 1
-        if judged.sum() < 4:
-            return self.strength or STRENGTHS[0], self.temperature or 1.0
-        n_classes = int(codes.max()) + 1
-        folds = stratified_folds(codes, TUNING_FOLDS, self.seed)
-        strengths = STRENGTHS if self.strength is None else (self.strength,)
-        temperatures = TEMPERATURES if self.temperature is None else np.asarray([self.temperature])
-        logits = np.zeros((len(strengths), len(codes), n_classes))
-        for fold in range(TUNING_FOLDS):
-            test, train = folds == fold, folds != fold
-            balanced = _balanced(codes[train], weight[train])
-            for number, strength in enumerate(strengths):
-                weights, bias = fit_softmax(
-                    x[train], codes[train], n_classes, weight=balanced, strength=strength, tolerance=1e-5
-                )
-                logits[number, test] = x[test] @ weights + bias
-        # Few labels say little about the temperature: a prior holds it near 1 until they do.
-        prior = np.log(temperatures) ** 2
-        best = (np.inf, 0, 1.0)
-        for number in range(len(strengths)):
-            loss = np.array(
-                [weight[judged] @ log_loss(logits[number, judged] / t, codes[judged]) for t in temperatures]
-            )
-            choice = int(np.argmin(loss + prior))
-            best = min(best, (float(loss[choice] + prior[choice]), number, float(temperatures[choice])))
-        return float(strengths[best[1]]), best[2]
+
+def _least_error(
+    x: NDArray[Any], codes: NDArray[Any], n_classes: int, fixed: float | None
+) -> tuple[float, NDArray[Any]]:
+    """The penalty with the least leave-one-out error, and the leave-one-out scores under it."""
+    weight = balanced(codes, np.ones(len(codes)))
+    penalties = PENALTIES if fixed is None else np.asarray([fixed])
+    scores = leave_one_out_scores(x, codes, n_classes, weight=weight, penalties=penalties)
+    judged = can_be_judged(codes)
+    if not judged.any():
+        nearest = int(np.argmin(np.abs(np.log(penalties / USUAL_PENALTY))))
+        return float(penalties[nearest]), scores[nearest]
+    target = np.eye(n_classes)[codes]
+    error = (weight[judged, None] * (scores - target)[:, judged] ** 2).sum(axis=(1, 2)) / judged.sum()
+    # Few labels choose wildly; the prior holds them near what serves most sets.
+    loss = 0.5 * judged.sum() * np.log(np.maximum(error, 1e-9)) + np.log(penalties / USUAL_PENALTY) ** 2
+    best = int(np.argmin(loss))
+    return float(penalties[best]), scores[best]
 
 
 def _flat(x: Rows) -> NDArray[Any]:
@@ -215,7 +197,7 @@ def _flat(x: Rows) -> NDArray[Any]:
     return rows.reshape(len(rows), math.prod(rows.shape[1:]))
 
 
-def _balanced(codes: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
+def balanced(codes: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
     """Weights under which every class present weighs the same and all rows together what they weighed."""
     totals = np.bincount(codes, weights=weight)
     present = totals > 0

@@ -50,7 +50,7 @@ def detect_label_errors(
     if len(classes) < 2:
         return []
     if classifier is None:
-        classifier = EmbeddingClassifier(strength=10.0, temperature=1.0, seed=seed).adapt(x)
+        classifier = EmbeddingClassifier(seed=seed).adapt(x)
     folds = stratified_folds(codes, classifier.folds, seed)
     probabilities = out_of_fold_probabilities(classifier, x, list(names), list(classes), folds)
     return rank_label_issues(names, probabilities, list(classes))

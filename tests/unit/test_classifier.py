@@ -81,6 +81,50 @@ def test_a_stated_confidence_is_kept_on_crops_it_has_not_seen():
     assert abs(confidence.mean() - right) < 0.08
 
 
+@pytest.mark.parametrize("n", [10, 25, 50])
+@pytest.mark.parametrize("noise", [2.0, 3.5])
+def test_what_it_states_at_nine_tenths_is_right_nine_times_in_ten_from_few_labels(n, noise):
+    """Ten labels separate any two classes in 64 dimensions: confidence has to wait for evidence."""
+    stated, right = 0, 0
+    test_x, test_labels = blobs(500, 2, noise=noise, seed=3)
+    for seed in range(40):
+        x, labels = blobs(n, 2, noise=noise, seed=100 + seed)
+        if len(set(labels)) < 2:
+            continue
+        classifier = EmbeddingClassifier().adapt(test_x).fit(x, labels)
+        probabilities = classifier.predict_proba(test_x)
+        sure = probabilities.max(axis=1) >= 0.9
+        guesses = np.asarray(classifier.classes_)[probabilities.argmax(axis=1)]
+        stated += int(sure.sum())
+        right += int((guesses == np.asarray(test_labels))[sure].sum())
+    assert right >= 0.9 * stated
+    assert stated > 0 or n < 50 or noise > 2
+
+
+def test_more_labels_earn_more_confidence():
+    test_x, _ = blobs(300, 3, noise=0.5, seed=3)
+    means = []
+    for n in (9, 30, 120):
+        x, labels = blobs(n, 3, noise=0.5, seed=5)
+        means.append(
+            EmbeddingClassifier().adapt(test_x).fit(x, labels).predict_proba(test_x).max(axis=1).mean()
+        )
+    assert means == sorted(means)
+    assert means[-1] > 0.9
+
+
+def test_guesses_train_it_but_do_not_make_it_surer():
+    """Pseudo-labels agree with the model that made them: they are no evidence of how right it is."""
+    x, labels = blobs(60, 2, noise=3.5)
+    pool, _ = blobs(400, 2, noise=3.5, seed=2)
+    alone = EmbeddingClassifier().adapt(pool).fit(x, labels)
+    guesses = np.asarray(alone.classes_)[alone.predict_proba(pool).argmax(axis=1)]
+    weight = np.concatenate([np.ones(60), np.full(400, 60 / 400)])
+    both = alone.fresh().fit(np.concatenate([x, pool]), [*labels, *guesses], weight)
+    np.testing.assert_array_equal(both.state()["scales"], alone.state()["scales"])
+    assert not np.allclose(both.state()["weights"], alone.state()["weights"])
+
+
 def test_a_pool_row_at_the_centre_stays_finite():
     x, labels = blobs(20)
     classifier = EmbeddingClassifier().adapt(np.zeros((4, 64), dtype=np.float16)).fit(x, labels)
@@ -91,9 +135,7 @@ def test_weights_of_zero_take_rows_out():
     x, labels = blobs(40, 2, noise=0.3)
     wrong = [*labels, *(["class 1" if label == "class 0" else "class 0" for label in labels])]
     weight = np.concatenate([np.ones(40), np.full(40, 1e-9)])
-    classifier = EmbeddingClassifier(strength=100.0, temperature=1.0).fit(
-        np.concatenate([x, x]), wrong, weight
-    )
+    classifier = EmbeddingClassifier(penalty=0.01).fit(np.concatenate([x, x]), wrong, weight)
     assert accuracy(classifier, x, labels) == 1.0
 
 
@@ -117,11 +159,14 @@ def test_unusable_input_is_named():
         EmbeddingClassifier().predict_proba(x)
 
 
-def test_a_hundred_labels_fit_in_well_under_a_second():
+def test_a_hundred_labels_fit_in_milliseconds():
     x, labels = blobs(100, 10, d=1280)
-    start = time.perf_counter()
-    EmbeddingClassifier().fit(x, labels)
-    assert time.perf_counter() - start < 1.0
+    spent = []
+    for _ in range(5):
+        start = time.process_time()
+        EmbeddingClassifier().fit(x, labels)
+        spent.append(time.process_time() - start)
+    assert min(spent) < 0.1  # 5 ms on an idle core
 
 
 def test_a_pool_is_read_in_chunks():
@@ -165,7 +210,7 @@ class TestFolds:
         x = rng.standard_normal((100, 200)).astype(np.float32)
         codes = rng.integers(2, size=100)
         labels = [str(code) for code in codes]
-        classifier = EmbeddingClassifier(strength=100.0, temperature=1.0)
+        classifier = EmbeddingClassifier(penalty=0.01)
         assert accuracy(classifier.fresh().fit(x, labels), x, labels) > 0.95
         folds = stratified_folds(codes, 5)
         judged = out_of_fold_probabilities(classifier, x, labels, ["0", "1"], folds).argmax(axis=1)

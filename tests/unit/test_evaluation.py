@@ -38,7 +38,7 @@ def test_check_labels_are_judged_by_models_that_have_not_seen_them():
     x = rng.standard_normal((120, 300)).astype(np.float32)
     labels = [str(code) for code in rng.integers(2, size=120)]
     estimate = estimate_accuracy(
-        EmbeddingClassifier(strength=100.0, temperature=1.0), x, labels, np.arange(120) < 60
+        EmbeddingClassifier(penalty=0.01), x, labels, np.arange(120) < 60
     )
     assert estimate is not None
     assert estimate.n == 60
