@@ -20,6 +20,7 @@ import numpy as np
 
 from backend import label_config as label_configs
 from backend import mirror
+from backend.publish import version_name
 from backend.services import current_services
 from backend.store import Task
 
@@ -106,8 +107,10 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         Never equal to a round's queue version (`round 3`): a prediction retrieved by hand must not slip into
         the label stream, or under an annotator's eyes as if the model were sure of it.
         """
-        latest = self._services.store.latest_round(self._project_id)
-        return f"{latest.model_version} model" if latest and len(latest.classes) > 1 else UNTRAINED
+        project = self._services.store.project(self._project_id)
+        if project is None or project.model_round is None:
+            return UNTRAINED
+        return f"{version_name(project.model_round)} model"
 
     def get(self, key: str) -> str | None:
         """What label-studio-ml's server asks of its cache by name; everything else is unknown."""

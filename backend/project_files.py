@@ -86,7 +86,7 @@ class ProjectFiles:
         """Write a round's model whole or not at all: arrays only, never a pickle."""
         folder = self.folder / "models"
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"round-{number:06d}.npz"
+        path = self._model(number)
         temporary = path.with_suffix(".partial")
         with temporary.open("wb") as file:
             arrays: dict[str, Any] = {
@@ -100,7 +100,7 @@ class ProjectFiles:
 
     def load_model(self, number: int, classifier: str) -> dict[str, NDArray[Any]] | None:
         """A round's model as arrays; None where there is none, it is damaged, or of another kind of classifier."""
-        path = self.folder / "models" / f"round-{number:06d}.npz"
+        path = self._model(number)
         if not path.exists():
             return None
         try:
@@ -113,10 +113,20 @@ class ProjectFiles:
             return None
         return state if saved_for == classifier else None
 
-    def keep_models(self, newest: int) -> None:
-        """Delete all but the newest models."""
-        for path in sorted((self.folder / "models").glob("round-*.npz"))[:-newest]:
-            path.unlink(missing_ok=True)
+    def keep_models(self, newest: int, also: int | None = None) -> None:
+        """Delete all but the newest models, and the one in use."""
+        for number in self.models()[:-newest]:
+            if number != also:
+                self._model(number).unlink(missing_ok=True)
+
+    def models(self) -> list[int]:
+        """The rounds whose model is kept, oldest first."""
+        return sorted(
+            int(path.stem.removeprefix("round-")) for path in self._model(0).parent.glob("round-*.npz")
+        )
+
+    def _model(self, number: int) -> Path:
+        return self.folder / "models" / f"round-{number:06d}.npz"
 
     def delete(self) -> None:
         """Remove everything of this project."""

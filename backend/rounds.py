@@ -137,7 +137,8 @@ class Rounds:
         session.set_check_crops([row_of[id_] for id_ in project.check_tasks if id_ in row_of])
         outcome = session.run_round()
 
-        queue = self._queue(outcome, task_at)
+        promoted = not project.model_pinned and self._is_no_worse(project_id, project.model_round, outcome)
+        queue = self._queue(outcome, task_at, promoted)
         record = RoundRecord(
             number=outcome.number,
             model_version=queue.model_version,
@@ -151,13 +152,14 @@ class Rounds:
             check_set=_check_set(outcome),
             seconds={phase: round(seconds, 4) for phase, seconds in outcome.seconds.items()},
             finished_at=self._clock(),
+            promoted=promoted,
         )
         if save:
             if outcome.probabilities is not None:
                 self._files(project_id).save_model(
                     record.number, session.classifier.state(), encoder.signature
                 )
-                self._files(project_id).keep_models(MODELS_KEPT)
+                self._files(project_id).keep_models(MODELS_KEPT, also=project.model_round)
             drawn = [id_ for id_ in project.check_tasks if id_ in known]
             drawn += [task_at[row] for row in session.check_crops if task_at[row] not in drawn]
             self._store.save_round(project_id, record, drawn)
@@ -183,19 +185,29 @@ class Rounds:
             strategy=self._settings.strategy or DEFAULT,
         )
 
-    def _queue(self, outcome: Round, task_at: Mapping[int, int]) -> Queue:
+    def _is_no_worse(self, project_id: int, model_round: int | None, outcome: Round) -> bool:
+        """Whether a model may replace the one in use: its accuracy is not below that one's interval."""
+        if model_round is None or outcome.check_set is None:
+            return True
+        in_use = self._store.round(project_id, model_round)
+        if in_use is None or in_use.check_set is None:
+            return True
+        return outcome.check_set.estimate >= in_use.check_set["low"]
+
+    def _queue(self, outcome: Round, task_at: Mapping[int, int], promoted: bool) -> Queue:
+        """The queue of a round; a model that is not promoted orders it, but pre-fills nothing."""
+
         def crop(row: int, threshold: float) -> QueuedCrop:
             if outcome.probabilities is None:
                 return QueuedCrop(task_at[row], None, 0.0)
             best = int(np.argmax(outcome.probabilities[row]))
             confidence = float(outcome.probabilities[row, best])
             # A guess below the threshold is not pre-filled: it would pull the annotator's hand.
-            return QueuedCrop(
-                task_at[row], outcome.classes[best] if confidence >= threshold else None, confidence
-            )
+            sure = promoted and confidence >= threshold
+            return QueuedCrop(task_at[row], outcome.classes[best] if sure else None, confidence)
 
         asked = {*outcome.batch, *outcome.check}
-        sure = [label for label in outcome.pseudo_labels if label.index not in asked]
+        sure = [label for label in outcome.pseudo_labels if promoted and label.index not in asked]
         confident = sorted(
             sure[: self._settings.pre_annotations_per_round], key=lambda label: label.confidence
         )

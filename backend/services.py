@@ -114,21 +114,25 @@ class Services:
         return self.embedding_file(project_id).read()
 
     def model(self, project_id: int) -> Classifier | None:
-        """The newest round's classifier, or None while nothing is learned; read once per round."""
-        latest = self.store.latest_round(project_id)
-        if latest is None or len(latest.classes) < 2:
+        """The classifier in use, or None while nothing is learned; read from disk once.
+
+        Where its file is damaged, the newest readable one before it answers instead.
+        """
+        project = self.store.project(project_id)
+        if project is None or project.model_round is None:
             return None
         cached = self._models.get(project_id)
-        if cached is not None and cached[0] == latest.number:
+        if cached is not None and cached[0] == project.model_round:
             return cached[1]
-        encoder = self.encoder()
-        state = self.files(project_id).load_model(latest.number, encoder.signature)
-        if state is None:
-            return None
-        classifier = encoder.make_classifier()
-        classifier.load_state(state)
-        self._models[project_id] = (latest.number, classifier)
-        return classifier
+        files, encoder = self.files(project_id), self.encoder()
+        for number in reversed([number for number in files.models() if number <= project.model_round]):
+            state = files.load_model(number, encoder.signature)
+            if state is not None:
+                classifier = encoder.make_classifier()
+                classifier.load_state(state)
+                self._models[project_id] = (project.model_round, classifier)
+                return classifier
+        return None
 
     # --- what the trainer does
 

@@ -33,6 +33,10 @@ class Project:
     """`everylabel connect` has set it up: rounds are published into it."""
     problem: str | None
     reconciled_at: float | None
+    model_round: int | None
+    """The round whose model answers `/predict` and pre-fills; None before there is one."""
+    model_pinned: bool
+    """A person has rolled back to that round: new ones are not promoted."""
     check_tasks: tuple[int, ...]
     """Every task ever drawn for the blind check set, in the order drawn."""
 
@@ -84,6 +88,8 @@ class RoundRecord:
     check_set: dict[str, float] | None
     seconds: dict[str, float]
     finished_at: float
+    promoted: bool = True
+    """Whether its model came into use: it was not clearly worse on the check set than the one before."""
     published_at: float | None = None
 
     @property
@@ -350,11 +356,10 @@ class Store:
                     record=json.dumps(fields),
                 )
             )
-            session.execute(
-                update(ProjectRow)
-                .where(ProjectRow.id == project_id)
-                .values(check_tasks=json.dumps(list(check_tasks)))
-            )
+            values: dict[str, Any] = {"check_tasks": json.dumps(list(check_tasks))}
+            if record.promoted:
+                values["model_round"] = record.number if len(record.classes) > 1 else None
+            session.execute(update(ProjectRow).where(ProjectRow.id == project_id).values(**values))
 
     def mark_published(self, project_id: int, number: int) -> None:
         """Record that Label Studio's queue now is this round's."""
@@ -370,6 +375,12 @@ class Store:
         query = select(RoundRow).where(RoundRow.project_id == project_id).order_by(RoundRow.number)
         with self._session() as session:
             return [_round(row) for row in session.scalars(query)]
+
+    def round(self, project_id: int, number: int) -> RoundRecord | None:
+        """One round, or None where there is none of this number."""
+        with self._session() as session:
+            row = session.get(RoundRow, (project_id, number))
+            return None if row is None else _round(row)
 
     def latest_round(self, project_id: int) -> RoundRecord | None:
         """The newest round, or None before the first."""
@@ -395,6 +406,7 @@ _RECORD_FIELDS = (
     "flagged",
     "check_set",
     "seconds",
+    "promoted",
 )
 
 
@@ -436,6 +448,8 @@ def _project(row: ProjectRow) -> Project:
         connected=row.connected,
         problem=row.problem,
         reconciled_at=row.reconciled_at,
+        model_round=row.model_round,
+        model_pinned=row.model_pinned,
         check_tasks=tuple(json.loads(row.check_tasks)),
     )
 

@@ -20,6 +20,8 @@ class ProjectRow(Base):
     connected: Mapped[bool] = mapped_column(Boolean, default=False)
     problem: Mapped[str | None] = mapped_column(Text, default=None)
     reconciled_at: Mapped[float | None] = mapped_column(Float, default=None)
+    model_round: Mapped[int | None] = mapped_column(Integer, default=None)
+    model_pinned: Mapped[bool] = mapped_column(Boolean, default=False)
     check_tasks: Mapped[str] = mapped_column(Text, default="[]")
 
 

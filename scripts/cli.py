@@ -18,6 +18,8 @@ COMMANDS = {
     "sync": "sync",
     "doctor": "doctor",
     "status": "status",
+    "rounds": "rounds",
+    "rollback": "rollback",
     "simulate": "simulate",
 }
 """Command -> the module of this folder that holds a function of its name."""

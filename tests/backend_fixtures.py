@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from backend.ml_backend import ActiveLearningBackend
 from backend.services import Services
 from backend.settings import Settings
 from model import encoders
@@ -113,3 +114,11 @@ def project(stand_in: StandIn, services: Services, digit_crops: list[tuple[str, 
     services.store.save_project(1, connected=True)
     services.catch_up(1)
     return dict(zip(ids, (label for _, label in digit_crops[:40]), strict=True))
+
+
+@pytest.fixture
+def send(services: Services) -> Callable[[dict[str, Any]], object]:
+    """A webhook as /webhook takes it in."""
+    return lambda body: ActiveLearningBackend(body["project"]["id"], services=services).fit(
+        body["action"], body
+    )

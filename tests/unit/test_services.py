@@ -16,14 +16,6 @@ from backend.store import Task
 from tests.stand_in_label_studio import CLASSES, label_config
 
 
-@pytest.fixture
-def send(services):
-    """A webhook as /webhook takes it in."""
-    return lambda body: ActiveLearningBackend(body["project"]["id"], services=services).fit(
-        body["action"], body
-    )
-
-
 def test_an_annotation_becomes_a_new_queue_in_the_background(
     stand_in, services, trainer, project, send, wait
 ):

@@ -1,0 +1,47 @@
+"""`everylabel rollback`: let an earlier round's model answer again, until you let go of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from backend.publish import version_name
+from backend.services import Services
+from scripts.console import console, fail, load_settings
+
+
+def rollback(
+    project: Annotated[
+        int, typer.Option(min=1, help="The number in the project's address, /projects/<number>/.")
+    ],
+    to: Annotated[
+        int | None, typer.Option(min=1, help="The round to return to; see `everylabel rounds`.")
+    ] = None,
+    newest: Annotated[bool, typer.Option("--newest", help="Let go: take the newest model again.")] = False,
+) -> None:
+    """Return to an earlier round's model: it answers /predict, and newer ones pre-fill nothing meanwhile."""
+    services = Services(load_settings())
+    if (to is None) == (not newest):
+        fail("Say which round to return to with --to N, or --newest to let go of one.")
+    with services.files(project).lock():
+        latest = services.store.latest_round(project)
+        if latest is None:
+            fail(f"Project {project} has no rounds. Run: everylabel connect --project {project}")
+        kept = services.files(project).models()
+        if newest:
+            services.store.save_project(project, model_pinned=False, model_round=kept[-1] if kept else None)
+        elif to in kept:
+            services.store.save_project(project, model_pinned=True, model_round=to)
+        else:
+            known = ", ".join(map(str, kept)) or "none"
+            fail(f"The model of round {to} is not kept any more. These are: {known}.")
+        # The queue in Label Studio still carries what the other model has pre-filled.
+        services.store.add_event(project, "START_TRAINING", {})
+    if newest:
+        console.print("The newest model is in use again.")
+    else:
+        console.print(
+            f"The model of {version_name(to or 0)} is in use. New rounds go on choosing crops, but pre-fill nothing; "
+            f"let go with: everylabel rollback --project {project} --newest"
+        )

@@ -1,0 +1,48 @@
+"""`everylabel rounds`: the rounds of a project with their figures, and which one's model is in use."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from backend.services import Services
+from scripts.console import console, fail, load_settings
+
+
+def rounds(
+    project: Annotated[
+        int, typer.Option(min=1, help="The number in the project's address, /projects/<number>/.")
+    ],
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest rounds to show.")] = 20,
+) -> None:
+    """List a project's rounds, newest last."""
+    services = Services(load_settings())
+    known = services.store.project(project)
+    records = services.store.rounds(project)[-last:]
+    if known is None or not records:
+        fail(f"Project {project} has no rounds. Run: everylabel connect --project {project}")
+    table = Table(title=f"Rounds of project {project}")
+    for column in ("round", "finished", "labels", "accuracy (95 %)", "threshold", "seconds", "model"):
+        table.add_column(column, justify="left" if column in ("round", "finished", "model") else "right")
+    for record in records:
+        finished = datetime.fromtimestamp(record.finished_at, timezone.utc).astimezone()
+        check = record.check_set
+        accuracy = f"{check['estimate']:.0%} ({check['low']:.0%} to {check['high']:.0%})" if check else ""
+        in_use = record.number == known.model_round
+        pinned = ", rolled back to" if in_use and known.model_pinned else ""
+        model = (
+            f"[green]in use{pinned}[/]" if in_use else "" if record.promoted else "[yellow]not promoted[/]"
+        )
+        table.add_row(
+            record.model_version,
+            f"{finished:%Y-%m-%d %H:%M:%S}",
+            str(record.n_labels),
+            accuracy,
+            f"{record.threshold:.2f}",
+            f"{sum(record.seconds.values()):.2f}",
+            model,
+        )
+    console.print(table)
