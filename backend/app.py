@@ -15,6 +15,7 @@ from backend import ml_backend
 from backend.label_config import LabelConfigError
 from backend.mirror import EventError
 from backend.ml_backend import ActiveLearningBackend
+from backend.openapi import DESCRIPTION
 from backend.services import Services
 
 log = logging.getLogger(__name__)
@@ -107,9 +108,20 @@ def create_app(services: Services) -> Flask:
         ]
         return jsonify({"versions": sorted(set(found)), "message": None})
 
+    @app.get("/openapi.json")
+    def openapi() -> Any:
+        return jsonify(DESCRIPTION)
+
     @app.get("/metrics")
     def metrics() -> Any:
         return Response(services.metrics.render(), content_type=CONTENT_TYPE_LATEST)
+
+    _answer_errors(app)
+    return app
+
+
+def _answer_errors(app: Flask) -> None:
+    """Every failure as JSON with its reason; Label Studio shows the status line."""
 
     @app.errorhandler(BadRequestError)
     @app.errorhandler(EventError)
@@ -125,8 +137,6 @@ def create_app(services: Services) -> Flask:
     def failure(error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.path, exc_info=error)
         return _refusal(500, "Something failed that should not have; the backend's log says what.")
-
-    return app
 
 
 def _body() -> dict[str, Any]:

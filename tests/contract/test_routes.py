@@ -181,6 +181,7 @@ ROUTES = [
     ("POST", "/predict", predict_body([])),
     ("POST", "/webhook", {"action": "START_TRAINING", "project": {"id": 1}}),
     ("GET", "/versions", None),
+    ("GET", "/openapi.json", None),
     ("GET", "/metrics", None),
 ]
 
