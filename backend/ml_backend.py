@@ -200,26 +200,21 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         new = [
             found
             for id_, task in zip(ids, tasks, strict=True)
-            if id_ != NO_ID and not _is_known(found := Task(id_, control.image_url(task.get("data"))), known)
+            if id_ != NO_ID and not _is_known(found := _task(id_, task, control), known)
         ]
-        without = {
-            t.id: f"The task has no image: its data lacks {control.image_key!r}."
-            for t in new
-            if t.image_url is None
-        }
         if new:
             store.save_tasks(self._project_id, new)
-            store.save_problems(self._project_id, without)
-        changed = {task.id for task in new} - without.keys()
+        changed = {task.id for task in new if task.image_url is not None}
         open_ids = sorted(changed | {id_ for id_ in ids if id_ in known and _is_open(known[id_])})
-        if not open_ids and not without:
+        if not open_ids and not new:
             return known
         if open_ids:
             self._services.jobs.embed(self._project_id, open_ids)
         until = time.monotonic() + self._services.settings.predict_seconds
         while True:
             known = {task.id: task for task in store.tasks(self._project_id, ids)}
-            if not any(_is_open(known.get(id_)) for id_ in open_ids):
+            # One that is gone was deleted in Label Studio meanwhile.
+            if not any(_is_open(known[id_]) for id_ in open_ids if id_ in known):
                 return known
             if time.monotonic() > until:
                 log.warning(
@@ -244,8 +239,14 @@ def project_number(project: str | int | None) -> int:
     return number
 
 
-def _is_open(task: Task | None) -> bool:
-    return task is None or (task.embedding_row is None and task.problem is None)
+def _is_open(task: Task) -> bool:
+    return task.embedding_row is None and task.problem is None
+
+
+def _task(id_: int, task: Mapping[str, Any], control: ImageChoices) -> Task:
+    url = control.image_url(task.get("data"))
+    lacks = f"The task has no image: its data lacks {control.image_key!r}."
+    return Task(id_, url, problem=None if url else lacks)
 
 
 def _task_id(task: Mapping[str, Any]) -> int:

@@ -165,21 +165,26 @@ class Store:
     # --- tasks
 
     def save_tasks(self, project_id: int, tasks: Iterable[Task]) -> None:
-        """Add tasks; one that is known keeps its embedding unless its image has changed."""
+        """Add tasks; one that is known keeps its embedding and its problem unless its image has changed."""
+        tasks = list(tasks)
         with self._writing() as session:
-            query = select(TaskRow.id, TaskRow.image_url).where(TaskRow.project_id == project_id)
-            known: dict[int, str | None] = {row.id: row.image_url for row in session.execute(query)}
-            new: dict[int, str | None] = {}
+            known = {
+                row.id: row.image_url for row in _select_tasks(session, project_id, (t.id for t in tasks))
+            }
+            new: dict[int, Task] = {}
             for task in tasks:
                 if task.id not in known:
-                    new[task.id] = task.image_url
+                    new[task.id] = task
                 elif known[task.id] != task.image_url:
                     session.execute(
                         update(TaskRow)
                         .where(TaskRow.project_id == project_id, TaskRow.id == task.id)
-                        .values(image_url=task.image_url, embedding_row=None, problem=None)
+                        .values(image_url=task.image_url, embedding_row=None, problem=task.problem)
                     )
-            rows = [{"project_id": project_id, "id": id_, "image_url": url} for id_, url in new.items()]
+            rows = [
+                {"project_id": project_id, "id": t.id, "image_url": t.image_url, "problem": t.problem}
+                for t in new.values()
+            ]
             if rows:
                 session.execute(insert(TaskRow), rows)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 import time
 
 import numpy as np
@@ -223,3 +224,12 @@ def test_a_projects_number_is_read_in_every_way_label_studio_writes_it(given, nu
 def test_what_is_no_projects_number_is_refused(given):
     with pytest.raises(ValueError, match="is not a project"):
         project_number(given)
+
+
+def test_a_task_deleted_while_predict_waits_for_its_crop_is_not_waited_for(services, backend, digit_crops):
+    deletion = threading.Timer(0.3, services.store.delete_tasks, (1, [81]))
+    deletion.start()
+    started = time.monotonic()
+    (answer,) = backend.predict([{"id": 81, "data": {"image": digit_crops[8][0]}}])
+    assert answer["result"] == []
+    assert time.monotonic() - started < 10
