@@ -32,6 +32,8 @@ from model.encoders import Encoder
 
 log = logging.getLogger(__name__)
 
+LOOK = "LOOK"
+"""An event of our own: compare with Label Studio, and run a round only if something is new."""
 HEARTBEAT_SECONDS = 2.0
 DEAD_AFTER_SECONDS = 15.0
 VERSIONS_KEPT_SECONDS = 900.0
@@ -322,6 +324,7 @@ class Services:
         for project in self.store.projects():
             if project.connected:
                 self.store.save_project(project.id, reconciled_at=None)
+                self.store.add_event(project.id, LOOK, {})
 
     def tend(self) -> list[int]:
         """Say which projects need a look, and clean old versions out of Label Studio (a job, once a minute)."""

@@ -14,4 +14,6 @@ def application() -> Flask:
     """The web side of a backend with settings from the environment; a trainer runs beside it."""
     settings = Settings()
     logs.configure(settings.log_level)
-    return create_app(Services(settings))
+    services = Services(settings)
+    services.wake()  # webhooks found nobody while this process was away, even where the trainer went on
+    return create_app(services)

@@ -114,6 +114,13 @@ class EveryLabel:
 
         wait_until(alive, f"everylabel serve has not started, see {self.log_path}", 90)
 
+    @property
+    def pid(self) -> int:
+        """The process of `everylabel serve`."""
+        assert self._child is not None
+        assert self._child.process is not None
+        return self._child.process.pid
+
     def stop(self) -> None:
         """End it as a service manager would."""
         if self._child is not None:
