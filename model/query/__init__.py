@@ -4,22 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
+from model.query.auto import AutoQueryStrategy
+from model.query.badge import BadgeQueryStrategy
 from model.query.base import Query, QueryStrategy
-from model.query.coverage import CoverageQueryStrategy
 from model.query.coverage_then_hybrid import CoverageThenHybridQueryStrategy
+from model.query.dropquery import DropQueryQueryStrategy
 from model.query.hybrid import HybridQueryStrategy
+from model.query.k_centre import KCentreQueryStrategy
 from model.query.margin import MarginQueryStrategy
+from model.query.max_herding import MaxHerdingQueryStrategy
+from model.query.probcover import ProbCoverQueryStrategy
 from model.query.random import RandomQueryStrategy
+from model.query.typiclust import TypiClustQueryStrategy
+from model.query.uherding import UHerdingQueryStrategy
 
 __all__ = [
     "DEFAULT",
-    "CoverageQueryStrategy",
+    "AutoQueryStrategy",
+    "BadgeQueryStrategy",
     "CoverageThenHybridQueryStrategy",
+    "DropQueryQueryStrategy",
     "HybridQueryStrategy",
+    "KCentreQueryStrategy",
     "MarginQueryStrategy",
+    "MaxHerdingQueryStrategy",
+    "ProbCoverQueryStrategy",
     "Query",
     "QueryStrategy",
     "RandomQueryStrategy",
+    "TypiClustQueryStrategy",
+    "UHerdingQueryStrategy",
     "create",
     "names",
 ]
@@ -27,14 +41,21 @@ __all__ = [
 _STRATEGIES: dict[str, type[QueryStrategy]] = {
     strategy.name: strategy
     for strategy in (
-        CoverageQueryStrategy,
+        AutoQueryStrategy,
+        BadgeQueryStrategy,
         CoverageThenHybridQueryStrategy,
+        DropQueryQueryStrategy,
         HybridQueryStrategy,
+        KCentreQueryStrategy,
         MarginQueryStrategy,
+        MaxHerdingQueryStrategy,
+        ProbCoverQueryStrategy,
         RandomQueryStrategy,
+        TypiClustQueryStrategy,
+        UHerdingQueryStrategy,
     )
 }
-DEFAULT = CoverageThenHybridQueryStrategy.name
+DEFAULT = AutoQueryStrategy.name
 
 
 def names() -> tuple[str, ...]:

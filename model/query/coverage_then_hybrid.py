@@ -8,8 +8,8 @@ import torch
 
 from model.pool import Rows
 from model.query.base import Query, QueryStrategy
-from model.query.coverage import CoverageQueryStrategy
 from model.query.hybrid import HybridQueryStrategy
+from model.query.max_herding import MaxHerdingQueryStrategy
 
 
 class CoverageThenHybridQueryStrategy(QueryStrategy):
@@ -24,7 +24,7 @@ class CoverageThenHybridQueryStrategy(QueryStrategy):
 
     def __init__(self, beta: int = 3, cold_start: int = 10) -> None:
         self.cold_start = cold_start
-        self._coverage = CoverageQueryStrategy()
+        self._coverage = MaxHerdingQueryStrategy()
         self._hybrid = HybridQueryStrategy(beta)
 
     def select(self, query: Query, batch_size: int) -> list[int]:

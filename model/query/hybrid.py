@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 
 from model.query.base import Query, QueryStrategy, count, most_uncertain
-from model.query.coverage import CoverageQueryStrategy
+from model.query.max_herding import MaxHerdingQueryStrategy
 from model.threads import single_threaded
 from model.uncertainty import margin_uncertainty
 
@@ -31,7 +31,7 @@ class HybridQueryStrategy(QueryStrategy):
         """Choose one crop a cluster, most uncertain first; an empty cluster's pick goes to the next."""
         size = count(query, batch_size)
         if query.probabilities is None:
-            return CoverageQueryStrategy().select(query, batch_size)
+            return MaxHerdingQueryStrategy().select(query, batch_size)
         if size == 0:
             return []
         uncertainty = margin_uncertainty(query.probabilities[query.candidates])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from model.query.base import Query, QueryStrategy, count, most_uncertain
-from model.query.coverage import CoverageQueryStrategy
+from model.query.max_herding import MaxHerdingQueryStrategy
 from model.uncertainty import margin_uncertainty
 
 
@@ -17,7 +17,7 @@ class MarginQueryStrategy(QueryStrategy):
     def select(self, query: Query, batch_size: int) -> list[int]:
         """Choose by margin, smallest first."""
         if query.probabilities is None:
-            return CoverageQueryStrategy().select(query, batch_size)
+            return MaxHerdingQueryStrategy().select(query, batch_size)
         uncertainty = margin_uncertainty(query.probabilities[query.candidates])
         chosen = most_uncertain(query.candidates, uncertainty, count(query, batch_size), query.seed)
         return [int(index) for index in chosen]
