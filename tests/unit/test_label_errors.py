@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from model.label_errors import detect_label_errors, rank_label_issues
+from model.label_errors import audit_labels, detect_label_errors, rank_label_issues
 
 
 def blobs(n: int = 100, n_classes: int = 4, seed: int = 0):
@@ -17,9 +17,12 @@ def test_flipped_labels_come_first_with_the_class_they_should_have():
     flipped = [3, 17, 42, 60, 88]
     for index in flipped:
         noisy[index] = f"kind {(int(labels[index][-1]) + 1) % 4}"
-    issues = detect_label_errors(x, noisy)
-    assert {issue.index for issue in issues[:5]} == set(flipped)
-    for issue in issues[:5]:
+    audit = audit_labels(x, noisy)
+    assert set(np.argsort(-audit.wrong)[:5]) == set(flipped)
+    assert {issue.index for issue in audit.issues} <= set(flipped)
+    assert len(audit.issues) >= 3
+    assert detect_label_errors(x, noisy) == list(audit.issues)
+    for issue in audit.issues:
         assert issue.given_label == noisy[issue.index]
         assert issue.suggested_label == labels[issue.index]
 
