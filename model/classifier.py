@@ -118,6 +118,12 @@ class EmbeddingClassifier:
             self._fit_head(rows, codes, weight)
         return self
 
+    def calibrate(self, scores: NDArray[Any], labels: Sequence[str]) -> Self:
+        """Judge confidence anew by (n, k) scores of labels that had no part in them."""
+        codes = np.searchsorted(self.classes_, list(labels))
+        self._scales = posterior_scales(scores, codes, len(self.classes_)).astype(np.float32)
+        return self
+
     def predict_proba(self, x: Rows) -> NDArray[Any]:
         """(n, k) float32, read a chunk of rows at a time: `x` may be a float16 memory map."""
         self._require_fit()
@@ -167,13 +173,13 @@ class EmbeddingClassifier:
         if len(known) > TUNING_ROWS:
             known = np.sort(np.random.default_rng(self.seed).permutation(known)[:TUNING_ROWS])
         k = len(self.classes_)
-        penalty, loo = _least_error(rows[known], codes[known], k, self.penalty)
+        penalty, loo = choose_penalty(rows[known], codes[known], k, self.penalty)
         self._scales = posterior_scales(loo, codes[known], k).astype(np.float32)
         weights, bias = fit_ridge(rows, codes, k, weight=balanced(codes, weight), penalty=penalty)
         self._weights, self._bias = weights.astype(np.float32), bias.astype(np.float32)
 
 
-def _least_error(
+def choose_penalty(
     x: NDArray[Any], codes: NDArray[Any], n_classes: int, fixed: float | None
 ) -> tuple[float, NDArray[Any]]:
     """The penalty with the least leave-one-out error, and the leave-one-out scores under it."""

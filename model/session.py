@@ -12,52 +12,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model.agreement import agreed_labels
 from model.classifier import Classifier, EmbeddingClassifier
 from model.evaluation import CheckSetEstimate, check_crops_wanted, estimate_accuracy
 from model.label_errors import LabelIssue, detect_label_errors
+from model.neighbours import PoolGraph
 from model.pool import MappedRows, Rows
 from model.pseudo_labels import PseudoLabel, PseudoLabeler, expand_with_pseudo_labels
 from model.query import DEFAULT, Query, QueryStrategy, create
+from model.round import Round, TrainingData
+from model.stopping import PoolPredictions, StoppingAdvice, stop_set, stopping_advice
 from model.torch_classifier import TorchClassifier
 
-# A guess weighs half a human label: with at most one guess to two labels, a fifth of the whole.
+__all__ = ["ActiveLearningSession", "Round", "TrainingData"]
+
+# Under the threshold rule a guess weighs half a human label: with at most one guess to two labels, a fifth of
+# the whole.
 PSEUDO_LABEL_WEIGHT = 0.5
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What training sees: human labels by ascending index, then pseudo-labels by falling confidence."""
-
-    indices: tuple[int, ...]
-    labels: tuple[str, ...]
-    weights: NDArray[Any]
-    """(n,) float: 1 for a human label, less for a pseudo-label."""
-    is_pseudo: NDArray[Any]
-    """(n,) bool."""
-
-
-@dataclass(frozen=True)
-class Round:
-    """What a round found, and what it asks a person to do next."""
-
-    number: int
-    n_labels: int
-    classes: tuple[str, ...]
-    """The columns of `probabilities`: the classes that have a label, sorted."""
-    check: tuple[int, ...]
-    """Blind check crops to label next, drawn uniformly, the oldest draw first."""
-    batch: tuple[int, ...]
-    """Crops to label next: by rising confidence; before there is a model, in the strategy's order."""
-    probabilities: NDArray[Any] | None
-    """(n, k) float32 of every pool crop; None before two classes are known."""
-    threshold: float
-    pseudo_labels: tuple[PseudoLabel, ...]
-    """Highest confidence first; never a labelled, excluded or check crop, but possibly one of the batch."""
-    label_issues: tuple[LabelIssue, ...]
-    """Most suspicious first."""
-    check_set: CheckSetEstimate | None
-    seconds: dict[str, float]
-    """Wall time by phase: train, score, select, pseudo_label, audit."""
+PSEUDO_LABEL_RULES = ("agreement", "threshold")
 
 
 class ActiveLearningSession:
@@ -66,7 +38,10 @@ class ActiveLearningSession:
     `pool`: (n, ...) rows, embeddings for a frozen encoder or crops for a torch module; read in chunks, so a
     float16 memory map is fine. `classifier`: what is trained (default: `EmbeddingClassifier`); a torch module
     is wrapped in a `TorchClassifier`. `pseudo_label_after`: human labels needed before any pseudo-label.
-    `check_share`: blind uniform draws as a share of all labels.
+    `check_share`: blind uniform draws as a share of all labels. `train_on_pseudo_labels` adds to training, by
+    `pseudo_label_rule`, the crops that two opinions agree on ("agreement": with the embedding classifier, and
+    only where out-of-fold loss on human labels does not rise) or the most confident ones ("threshold"). The
+    pseudo-labels of a `Round`, the ones to show, are confident under either.
 
     Invariants: a crop has at most one label; a labelled or excluded crop is never asked for again; a check
     crop is never in a batch and never pseudo-labelled. The same labels, exclusions, check draws, round number
@@ -84,7 +59,8 @@ class ActiveLearningSession:
         pseudo_labeler: PseudoLabeler | None = None,
         pseudo_label_after: int = 10,
         check_share: float = 0.1,
-        train_on_pseudo_labels: bool = False,
+        train_on_pseudo_labels: bool = True,
+        pseudo_label_rule: str = "agreement",
         round_number: int = 0,
         seed: int = 0,
         device: str | torch.device = "cpu",
@@ -93,6 +69,10 @@ class ActiveLearningSession:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if not 0 <= check_share < 1:
             raise ValueError(f"check_share must be in [0, 1), got {check_share}")
+        if pseudo_label_rule not in PSEUDO_LABEL_RULES:
+            raise ValueError(
+                f"pseudo_label_rule must be one of {', '.join(PSEUDO_LABEL_RULES)}, got {pseudo_label_rule!r}"
+            )
         if classifier is None:
             classifier = EmbeddingClassifier(seed=seed)
         elif isinstance(classifier, torch.nn.Module):
@@ -104,6 +84,7 @@ class ActiveLearningSession:
         self.pseudo_label_after = pseudo_label_after
         self.check_share = check_share
         self.train_on_pseudo_labels = train_on_pseudo_labels
+        self.pseudo_label_rule = pseudo_label_rule
         self.round_number = round_number
         self.seed = seed
         # Never fitted: every training starts from it, so a round depends on its labels and not on rounds
@@ -114,7 +95,9 @@ class ActiveLearningSession:
         self._excluded: set[int] = set()
         self._check: list[int] = []
         self._probabilities: NDArray[Any] | None = None
-        self._pseudo: tuple[PseudoLabel, ...] = ()
+        self._guessed = _NOTHING_GUESSED
+        self._graph: PoolGraph | None = None
+        self._history: list[PoolPredictions] = []
         self._stale = True
 
     @property
@@ -163,22 +146,19 @@ class ActiveLearningSession:
         check, batch = self._select(self.batch_size if batch_size is None else batch_size)
         return [*check, *batch]
 
+    def set_previous_predictions(self, history: Iterable[PoolPredictions]) -> None:
+        """Restore what earlier rounds predicted (`Round.predictions`), for stopping advice."""
+        self._history = list(history)
+
     def get_training_data(self) -> TrainingData:
         """The labels training uses; pseudo-labels are among them where `train_on_pseudo_labels` is set."""
-        human = np.asarray(sorted(self._labels), dtype=np.intp)
-        guesses = self._pseudo if self.train_on_pseudo_labels else ()
-        indices, labels = expand_with_pseudo_labels(
-            human,
-            [self._labels[index] for index in human.tolist()],
-            np.asarray([guess.index for guess in guesses], dtype=np.intp),
-            [guess.label for guess in guesses],
-        )
-        is_pseudo = np.arange(len(indices)) >= len(human)
+        human = self.labels
+        indices = [*human, *self._guessed.indices]
         return TrainingData(
-            indices=tuple(int(index) for index in indices),
-            labels=tuple(str(label) for label in labels),
-            weights=np.where(is_pseudo, PSEUDO_LABEL_WEIGHT, 1.0),
-            is_pseudo=is_pseudo,
+            indices=tuple(indices),
+            labels=(*human.values(), *self._guessed.labels),
+            weights=np.concatenate([np.ones(len(human)), self._guessed.weights]),
+            is_pseudo=np.arange(len(indices)) >= len(human),
         )
 
     def retrain_model(self) -> None:
@@ -192,10 +172,15 @@ class ActiveLearningSession:
         Without `audit` nothing else changes: a replay of many rounds reads only what was asked and guessed.
         """
         seconds: dict[str, float] = {}
+        # Drawn first: a check crop must not be among the pseudo-labels the model is trained on.
+        self._draw_check_crops(self.batch_size)
         with _timed(seconds, "train"):
             self._train()
         with _timed(seconds, "score"):
             self._score()
+            predictions, advice = self._advise()
+        with _timed(seconds, "pseudo_label"):
+            self._train_on_guesses()
         with _timed(seconds, "select"):
             check, batch = self._select(self.batch_size)
         with _timed(seconds, "pseudo_label"):
@@ -215,6 +200,9 @@ class ActiveLearningSession:
             label_issues=tuple(issues),
             check_set=check_set,
             seconds=seconds,
+            trained_on_pseudo_labels=len(self._guessed.indices),
+            predictions=predictions,
+            stopping=advice,
         )
 
     def _checked(self, indices: Iterable[int]) -> list[int]:
@@ -227,7 +215,7 @@ class ActiveLearningSession:
         return crops
 
     def _train(self) -> None:
-        self._pseudo = ()
+        self._guessed = _NOTHING_GUESSED
         self._classifier = self._untrained.fresh()
         self._fit()
         self._stale = False
@@ -241,17 +229,86 @@ class ActiveLearningSession:
     def _score(self) -> None:
         known = len(self._classifier.classes_)
         self._probabilities = self._classifier.predict_proba(self.pool) if known >= 2 else None
-        if self.train_on_pseudo_labels:
-            self._pseudo = self._pseudo_label()[1]
-            if self._pseudo:
-                self._classifier = self._classifier.fresh()
-                self._fit()
-                self._probabilities = self._classifier.predict_proba(self.pool)
+
+    def _train_on_guesses(self) -> None:
+        """Train again with pseudo-labels, by the rule that is set, and score the pool again."""
+        enough = len(self._labels) >= self.pseudo_label_after
+        if not self.train_on_pseudo_labels or self._probabilities is None or not enough:
+            return
+        self._guessed = self._agreed() if self.pseudo_label_rule == "agreement" else self._confident()
+        if self._guessed.indices:
+            self._classifier = self._untrained.fresh()
+            self._fit()
+            if isinstance(self._classifier, EmbeddingClassifier) and self._guessed.scores is not None:
+                # The head judges itself on labels its pseudo-labels came from: these scores are out of fold.
+                self._classifier.calibrate(self._guessed.scores, list(self.labels.values()))
+            self._probabilities = self._classifier.predict_proba(self.pool)
+
+    def _agreed(self) -> _Guessed:
+        graph = self._pool_graph()
+        if graph is None or self._probabilities is None:
+            return _NOTHING_GUESSED
+        human, classes = self.labels, self._classifier.classes_
+        found = agreed_labels(
+            graph,
+            graph.positions(human),
+            np.searchsorted(classes, list(human.values())),
+            graph.positions(np.intersect1d(self._unlabeled(without_check=True), graph.rows)),
+            self._probabilities[graph.rows].argmax(axis=1),
+            len(classes),
+            seed=self.seed,
+        )
+        if not found.accepted:
+            return _NOTHING_GUESSED
+        return _Guessed(
+            tuple(found.indices.tolist()),
+            tuple(classes[code] for code in found.codes),
+            found.weights,
+            found.scores,
+        )
+
+    def _confident(self) -> _Guessed:
+        guesses = self._pseudo_label()[1]
+        indices, labels = expand_with_pseudo_labels(
+            np.zeros(len(self._labels), dtype=np.intp),
+            [""] * len(self._labels),
+            np.asarray([guess.index for guess in guesses], dtype=np.intp),
+            [guess.label for guess in guesses],
+        )
+        taken = len(indices) - len(self._labels)
+        return _Guessed(
+            tuple(int(index) for index in indices[-taken:]) if taken else (),
+            tuple(str(label) for label in labels[-taken:]) if taken else (),
+            np.full(taken, PSEUDO_LABEL_WEIGHT),
+        )
+
+    def _pool_graph(self) -> PoolGraph | None:
+        """The pool's neighbour graph; None for a classifier whose features are learned from the labels."""
+        if not isinstance(self._untrained, EmbeddingClassifier):
+            return None
+        usable = np.setdiff1d(np.arange(len(self.pool)), list(self._excluded))
+        features = MappedRows(self.pool, self._untrained.features)
+        self._graph = PoolGraph.build(features, self._labels, usable, seed=self.seed, known=self._graph)
+        return self._graph
+
+    def _advise(self) -> tuple[PoolPredictions | None, StoppingAdvice | None]:
+        """Judge stability by models trained on human labels: called before pseudo-labels are trained on."""
+        if self._probabilities is None:
+            return None, None
+        looked_at = stop_set(len(self.pool), np.asarray(sorted(self._excluded), dtype=np.intp))
+        best = self._probabilities[looked_at].argmax(axis=1)
+        now = PoolPredictions(
+            len(self._labels),
+            tuple(looked_at.tolist()),
+            tuple(self._classifier.classes_[code] for code in best),
+        )
+        self._history = [past for past in self._history if past.n_labels != now.n_labels] + [now]
+        return now, stopping_advice(self._history)
 
     def _select(self, batch_size: int) -> tuple[list[int], list[int]]:
-        if self._stale:
-            self.retrain_model()
         self._draw_check_crops(batch_size)
+        if self._stale or not set(self._check).isdisjoint(self._guessed.indices):
+            self.retrain_model()
         candidates = self._unlabeled(without_check=True)
         labeled = np.asarray(sorted(self._labels), dtype=np.intp)
         names = {name: code for code, name in enumerate(sorted(set(self._labels.values())))}
@@ -314,8 +371,11 @@ class ActiveLearningSession:
         labeled = sorted(self._labels)
         labels = [self._labels[index] for index in labeled]
         rows = self.pool[np.asarray(labeled, dtype=np.intp)]
-        # Fresh copies of the fitted classifier keep the settings it chose: a fold costs one plain fit.
-        found = detect_label_errors(rows, labels, classifier=self._classifier, seed=self.seed)
+        graph = self._pool_graph()
+        smoothed = None if graph is None else graph.smoothed(graph.positions(labeled))
+        found = detect_label_errors(
+            rows, labels, classifier=self._classifier, smoothed=smoothed, seed=self.seed
+        )
         issues = [
             LabelIssue(labeled[issue.index], issue.given_label, issue.suggested_label, issue.score)
             for issue in found
@@ -329,8 +389,22 @@ class ActiveLearningSession:
         return int(state[0])
 
 
+@dataclass(frozen=True)
+class _Guessed:
+    """Pseudo-labels that training uses."""
+
+    indices: tuple[int, ...]
+    labels: tuple[str, ...]
+    weights: NDArray[Any]
+    scores: NDArray[Any] | None = None
+    """(n, k) out-of-fold scores of the human labels, in the order of their crops."""
+
+
+_NOTHING_GUESSED = _Guessed((), (), np.zeros(0))
+
+
 @contextmanager
 def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    seconds[phase] = time.perf_counter() - start
+    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start

@@ -300,14 +300,74 @@ class TestPseudoLabels:
         assert thresholds[14] == 0.88
         assert thresholds[29] == 0.82
 
-    def test_training_on_them_adds_at_most_one_to_two_human_labels_and_says_which(self, pool):
-        session = ActiveLearningSession(pool[0], train_on_pseudo_labels=True)
+    def test_the_threshold_rule_adds_at_most_one_to_two_human_labels_and_says_which(self, pool):
+        session = ActiveLearningSession(pool[0], pseudo_label_rule="threshold")
         outcome = label_until(session, pool[1], 40)
         data = session.get_training_data()
-        assert data.is_pseudo.sum() == outcome.n_labels // 2
+        assert data.is_pseudo.sum() == outcome.n_labels // 2 == outcome.trained_on_pseudo_labels
         assert not set(np.asarray(data.indices)[data.is_pseudo]) & set(session.labels)
         assert not set(np.asarray(data.indices)[data.is_pseudo]) & set(session.check_crops)
         assert (data.weights[data.is_pseudo] < 1).all()
+
+
+    def test_agreement_trains_on_crops_nobody_labelled_and_says_how_many(self):
+        x, names, codes = a_pool(noise=2.2)
+        session = ActiveLearningSession(x)
+        outcome = label_until(session, [names[code] for code in codes], 25)
+        data = session.get_training_data()
+        guessed = np.asarray(data.indices)[data.is_pseudo]
+        assert outcome.trained_on_pseudo_labels == len(guessed) > 100
+        assert not set(guessed) & (set(session.labels) | set(session.check_crops))
+        assert (data.weights[data.is_pseudo] < 1).all()
+        assert data.weights[data.is_pseudo].sum() <= 2.001 * outcome.n_labels
+
+    def test_agreement_makes_the_model_better_where_classes_are_clusters(self):
+        gains = []
+        for seed in range(6):
+            x, names, codes = a_pool(noise=2.2, seed=seed)
+            truth = np.asarray(names)[codes]
+            right = []
+            for use in (False, True):
+                session = ActiveLearningSession(x, train_on_pseudo_labels=use, seed=seed)
+                session.add_labels(range(20), truth[:20])
+                outcome = session.run_round(audit=False)
+                guesses = np.asarray(outcome.classes)[outcome.probabilities.argmax(axis=1)]
+                right.append((guesses[20:] == truth[20:]).mean())
+            gains.append(right[1] - right[0])
+        assert np.mean(gains) > 0.02
+
+    def test_judgements_of_labels_and_accuracy_see_no_pseudo_label(self):
+        x, names, codes = a_pool(noise=2.2)
+        rounds = []
+        for use in (False, True):
+            session = ActiveLearningSession(x, train_on_pseudo_labels=use)
+            session.set_check_crops(range(0, 40, 4))
+            session.add_labels(range(40), [names[code] for code in codes[:40]])
+            rounds.append(session.run_round())
+        without, with_them = rounds
+        assert with_them.trained_on_pseudo_labels and not without.trained_on_pseudo_labels
+        assert with_them.label_issues == without.label_issues
+        assert with_them.check_set == without.check_set
+        assert (with_them.predictions, with_them.stopping) == (without.predictions, without.stopping)
+
+
+class TestStopping:
+    def test_a_session_built_anew_advises_as_one_that_was_kept(self, pool):
+        x, names = pool
+        kept, history = ActiveLearningSession(x), []
+        for n in range(10, 71, 10):
+            anew = ActiveLearningSession(x, round_number=kept.round_number)
+            anew.set_previous_predictions(history)
+            for session in (kept, anew):
+                session.add_labels(range(n), names[:n])
+            outcome, again = kept.run_round(), anew.run_round()
+            assert again.stopping == outcome.stopping
+            history.append(outcome.predictions)
+        assert outcome.stopping.stop
+        assert not outcome.stopping.reason.startswith("too early")
+
+    def test_no_advice_before_there_is_a_model(self, pool):
+        assert ActiveLearningSession(pool[0]).run_round().stopping is None
 
 
 class TestLabelIssues:
@@ -321,7 +381,7 @@ class TestLabelIssues:
         assert (issue.index, issue.given_label, issue.suggested_label) == (123, given[123], names[123])
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 0}, {"check_share": 1.0}, {"strategy": "bogus"}])
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"check_share": 1.0}, {"strategy": "bogus"}, {"pseudo_label_rule": "bogus"}])
 def test_settings_that_cannot_work_are_refused(pool, options):
-    with pytest.raises(ValueError, match=r"batch_size|check_share|unknown query strategy"):
+    with pytest.raises(ValueError, match=r"batch_size|check_share|unknown query strategy|pseudo_label_rule"):
         ActiveLearningSession(pool[0], **options)

@@ -1,0 +1,118 @@
+"""The pool as a graph of nearest neighbours: what the crops nobody has labelled say of those somebody has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from model.pool import Rows, chunks
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+NEIGHBOURS = 10
+PROJECTED = 128
+
+
+class PoolGraph:
+    """Crops joined to their ten nearest by cosine, weighted by closeness, normalised by degree.
+
+    `rows`: (m,) pool indices in the graph, ascending. A large pool is represented by a sample, so the cost
+    depends on `at_most` alone: about 0.1 s for 2,000 crops on one core.
+    """
+
+    def __init__(self, rows: NDArray[Any], features: NDArray[Any], matrix: Any) -> None:
+        self.rows = rows
+        self.features = features
+        self._matrix = matrix
+
+    @classmethod
+    def build(
+        cls,
+        features: Rows,
+        keep: Iterable[int],
+        others: NDArray[Any],
+        *,
+        at_most: int = 2000,
+        seed: int = 0,
+        known: Self | None = None,
+    ) -> Self | None:
+        """Join the crops in `keep` and as many of `others`, drawn uniformly, as there is room for.
+
+        `features`: (n, d) rows of length 1, read for these crops only. None where `keep` alone is more than
+        `at_most`, or there are not enough crops to have neighbours. `known`, a graph of the same pool, is
+        returned where it has just these crops.
+        """
+        kept = np.unique(np.fromiter(keep, dtype=np.intp))
+        others = np.setdiff1d(others, kept)
+        room = at_most - len(kept)
+        if room < 0:
+            return None
+        if len(others) > room:
+            others = np.random.default_rng(seed).permutation(others)[:room]
+        rows = np.sort(np.concatenate([kept, others])).astype(np.intp)
+        if len(rows) <= 2 * NEIGHBOURS:
+            return None
+        if known is not None and np.array_equal(known.rows, rows):
+            return known
+        inside = np.asarray(features[rows], dtype=np.float32)
+        return cls(rows, inside, _joined(inside))
+
+    def positions(self, indices: Iterable[int]) -> NDArray[Any]:
+        """Where pool indices stand in `rows`; each must be in the graph."""
+        return np.searchsorted(self.rows, np.fromiter(indices, dtype=np.intp))
+
+    def propagate(self, seeds: NDArray[Any], *, alpha: float = 0.95, steps: int = 25) -> NDArray[Any]:
+        """Spread (m, c) seeds over the graph (Zhou et al. 2003, "Learning with local and global consistency")."""
+        start = seeds.astype(np.float32)
+        spread = start
+        for _ in range(steps):
+            spread = alpha * (self._matrix @ spread) + (1 - alpha) * start
+        return np.asarray(spread)
+
+    def smoothed(self, positions: NDArray[Any]) -> NDArray[Any]:
+        """Features of a few crops, averaged with those of their neighbours and theirs: (p, d), of length 1."""
+        chosen = sparse.csr_matrix(
+            (np.ones(len(positions), dtype=np.float32), (np.arange(len(positions)), positions)),
+            shape=(len(positions), len(self.rows)),
+        )
+        # Two steps of a walk that stays where it is half of the time.
+        for _ in range(2):
+            chosen = 0.5 * chosen + 0.5 * (chosen @ self._matrix)
+        return unit_rows(chosen @ self.features)
+
+
+def unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
+    """Rows scaled to length 1; a row of zeros stays."""
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
+
+
+def project(features: NDArray[Any], dim: int) -> NDArray[Any]:
+    """(n, d) to (n, dim) by a fixed random projection that about keeps inner products; narrower rows stay."""
+    if features.shape[1] <= dim:
+        return features
+    drawn = np.random.default_rng(0).standard_normal((features.shape[1], dim), dtype=np.float32)
+    return np.asarray(features @ (drawn / np.float32(np.sqrt(dim))))
+
+
+def _joined(features: NDArray[Any]) -> Any:
+    n = len(features)
+    short = unit_rows(project(features, PROJECTED))
+    nearest = np.empty((n, NEIGHBOURS), dtype=np.intp)
+    closeness = np.empty((n, NEIGHBOURS), dtype=np.float32)
+    for rows in chunks(n):
+        similarity = short[rows] @ short.T
+        similarity[np.arange(len(similarity)), np.arange(rows.start, rows.stop)] = -np.inf
+        found = np.argpartition(-similarity, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+        nearest[rows], closeness[rows] = found, np.take_along_axis(similarity, found, axis=1)
+    squared = np.maximum(2 - 2 * closeness, 0)
+    width = max(float(np.median(squared.max(axis=1))), 1e-12)
+    ends = np.arange(0, n * NEIGHBOURS + 1, NEIGHBOURS)
+    weights = sparse.csr_matrix((np.exp(-squared / width).ravel(), nearest.ravel(), ends), shape=(n, n))
+    weights = weights + weights.T
+    root = sparse.diags(1 / np.sqrt(np.maximum(np.asarray(weights.sum(axis=1)).ravel(), 1e-12)))
+    return (root @ weights @ root).tocsr().astype(np.float32)

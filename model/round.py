@@ -1,0 +1,54 @@
+"""What a round of active learning takes in and gives out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from model.evaluation import CheckSetEstimate
+from model.label_errors import LabelIssue
+from model.pseudo_labels import PseudoLabel
+from model.stopping import PoolPredictions, StoppingAdvice
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What training sees: human labels by ascending index, then pseudo-labels."""
+
+    indices: tuple[int, ...]
+    labels: tuple[str, ...]
+    weights: NDArray[Any]
+    """(n,) float: 1 for a human label, less for a pseudo-label."""
+    is_pseudo: NDArray[Any]
+    """(n,) bool."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round found, and what it asks a person to do next."""
+
+    number: int
+    n_labels: int
+    classes: tuple[str, ...]
+    """The columns of `probabilities`: the classes that have a label, sorted."""
+    check: tuple[int, ...]
+    """Blind check crops to label next, drawn uniformly, the oldest draw first."""
+    batch: tuple[int, ...]
+    """Crops to label next: by rising confidence; before there is a model, in the strategy's order."""
+    probabilities: NDArray[Any] | None
+    """(n, k) float32 of every pool crop; None before two classes are known."""
+    threshold: float
+    pseudo_labels: tuple[PseudoLabel, ...]
+    """Highest confidence first; never a labelled, excluded or check crop, but possibly one of the batch."""
+    label_issues: tuple[LabelIssue, ...]
+    """Most suspicious first."""
+    check_set: CheckSetEstimate | None
+    seconds: dict[str, float]
+    """Wall time by phase: train, score, select, pseudo_label, audit."""
+    trained_on_pseudo_labels: int = 0
+    """How many crops the classifier was trained on besides the labelled ones."""
+    predictions: PoolPredictions | None = None
+    """For the next rounds' stopping advice: keep them and give them to `set_previous_predictions`."""
+    stopping: StoppingAdvice | None = None

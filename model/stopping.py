@@ -1,0 +1,93 @@
+"""When to stop labelling: once more labels no longer change what the model says of the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+STOP_SET = 1000
+
+
+@dataclass(frozen=True)
+class PoolPredictions:
+    """What the model trained on the labels of people alone said of a fixed sample of the pool."""
+
+    n_labels: int
+    indices: tuple[int, ...]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StoppingAdvice:
+    """Whether more labels seem worth a person's time, and why."""
+
+    stop: bool
+    reason: str
+    kappa: float | None
+    """Mean agreement over the comparisons made; None while there is none, or while it is undefined."""
+
+
+def stopping_advice(
+    history: Sequence[PoolPredictions], *, step: int = 10, window: int = 3, threshold: float = 0.98
+) -> StoppingAdvice:
+    """Advise to stop once predictions have been stable over `window` steps of `step` labels or more.
+
+    Stabilising predictions (Bloodgood and Vijay-Shanker 2009, "A method for stopping active learning based
+    on stabilizing predictions"): Cohen's kappa between successive models on crops that need no labels, so no
+    label is spent on it. Rounds that are only a few labels apart agree whatever happens and are passed over;
+    a step is at least a tenth of the labels, for the same reason.
+    """
+    points = _checkpoints(history, step)
+    if len(points) < 2:
+        return StoppingAdvice(False, f"too early to say: fewer than {step} labels to compare over", None)
+    kappas = [cohen_kappa(one, other) for one, other in pairwise(points)][-window:]
+    known = [kappa for kappa in kappas if kappa is not None]
+    if len(known) < len(kappas):
+        return StoppingAdvice(False, "too early to say: the model predicts a single class", None)
+    mean = float(np.mean(known))
+    labels = points[-1].n_labels - points[-1 - len(kappas)].n_labels
+    if len(known) < window:
+        return StoppingAdvice(False, f"too early to say: compared over the last {labels} labels only", mean)
+    if min(known) >= threshold:
+        return StoppingAdvice(
+            True, f"the last {labels} labels changed next to no prediction: more will bring little", mean
+        )
+    return StoppingAdvice(False, f"the last {labels} labels still changed predictions", mean)
+
+
+def cohen_kappa(one: PoolPredictions, other: PoolPredictions) -> float | None:
+    """Agreement beyond chance on the crops both looked at; None where both say one class throughout."""
+    said = dict(zip(one.indices, one.labels, strict=True))
+    pairs = [
+        (said[index], label)
+        for index, label in zip(other.indices, other.labels, strict=True)
+        if index in said
+    ]
+    if not pairs:
+        return None
+    first, second = np.asarray(pairs, dtype=str).T
+    classes = np.unique(np.concatenate([first, second]))
+    chance = sum(float((first == name).mean() * (second == name).mean()) for name in classes)
+    if chance >= 1.0:
+        return None
+    return float(((first == second).mean() - chance) / (1 - chance))
+
+
+def stop_set(n_pool: int, excluded: NDArray[Any]) -> NDArray[Any]:
+    """At most 1,000 pool indices, the same ones every round while the pool and its exclusions stay."""
+    drawn = np.setdiff1d(np.random.default_rng(0).permutation(n_pool)[: 2 * STOP_SET], excluded)
+    return np.sort(drawn)[:: max(1, len(drawn) // STOP_SET)][:STOP_SET]
+
+
+def _checkpoints(history: Sequence[PoolPredictions], step: int) -> list[PoolPredictions]:
+    """From the newest back, the rounds that are a step apart; oldest first."""
+    points: list[PoolPredictions] = []
+    for found in sorted(history, key=lambda found: found.n_labels, reverse=True):
+        if not points or points[-1].n_labels - found.n_labels >= max(step, points[-1].n_labels // 10):
+            points.append(found)
+    return points[::-1]
