@@ -57,6 +57,8 @@ class LabelStudio:
     ):
         self.url = url.rstrip("/")
         self._token = token
+        self.calls = self.failures = 0
+        """Requests sent, and those that were refused or not answered."""
         self._tokens: TokensClientExt | None = None
         self._lock = threading.Lock()
         self._http = httpx.Client(
@@ -279,19 +281,23 @@ class LabelStudio:
 
     def _request(self, method: str, path: str, *, missing_ok: bool = False, **options: Any) -> httpx.Response:
         for attempt in range(1, RETRIES + 1):
+            self.calls += 1
             try:
                 response = self._http.request(
                     method, path, headers={"Authorization": self.authorization()}, **options
                 )
             except httpx.ConnectError as error:  # nothing was sent: trying again cannot do it twice
+                self.failures += 1
                 if attempt == RETRIES:
                     raise self._unreachable(error) from error
                 time.sleep(0.2 * attempt)
                 continue
             except httpx.HTTPError as error:
+                self.failures += 1
                 raise self._unreachable(error) from error
             if response.is_success or (missing_ok and response.status_code == httpx.codes.NOT_FOUND):
                 return response
+            self.failures += 1
             raise self._failure(response, method, path)
         raise AssertionError("unreachable: the last attempt returns or raises")
 

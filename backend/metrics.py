@@ -51,13 +51,24 @@ class _Shared:
             "Whether the trainer runs",
             value=float(self._services.trainer_alive()),
         )
+        told = self._services.heartbeat.figures()
+        for name, help_text in (
+            ("label_studio_calls", "Requests of the trainer to Label Studio since it started"),
+            ("label_studio_failures", "Those that Label Studio refused or did not answer"),
+        ):
+            yield GaugeMetricFamily(f"everylabel_{name}", help_text, value=told.get(name, 0.0))
         labels = ["project"]
+        crops = GaugeMetricFamily(
+            "everylabel_crops", "Crops by state: embedded, missing, unreadable", labels=[*labels, "state"]
+        )
         rounds = GaugeMetricFamily("everylabel_round", "Number of the newest round", labels=labels)
         seconds = GaugeMetricFamily(
             "everylabel_round_seconds", "Duration of the newest round by phase", labels=[*labels, "phase"]
         )
         given = GaugeMetricFamily("everylabel_labels", "Labels the newest round learned from", labels=labels)
         for project in store.projects():
+            for state, count in store.count_tasks(project.id).items():
+                crops.add_metric([str(project.id), state], count)
             latest = store.latest_round(project.id)
             if latest is None:
                 continue
@@ -65,4 +76,4 @@ class _Shared:
             given.add_metric([str(project.id)], latest.n_labels)
             for phase, value in latest.seconds.items():
                 seconds.add_metric([str(project.id), phase], value)
-        yield from (rounds, given, seconds)
+        yield from (crops, rounds, given, seconds)

@@ -14,6 +14,7 @@ from filelock import Timeout
 from numpy.typing import NDArray
 
 from backend.embedding import CropEmbedder, Embedded
+from backend.heartbeat import Heartbeat
 from backend.image_file import ImageLimits
 from backend.images import ImageReader
 from backend.jobs import Jobs
@@ -34,8 +35,6 @@ log = logging.getLogger(__name__)
 
 LOOK = "LOOK"
 """An event of our own: compare with Label Studio, and run a round only if something is new."""
-HEARTBEAT_SECONDS = 2.0
-DEAD_AFTER_SECONDS = 15.0
 VERSIONS_KEPT_SECONDS = 900.0
 """A superseded pre-annotation may still be open before an annotator, whose submit fails once it is deleted."""
 
@@ -370,24 +369,23 @@ class Services:
 
     # --- whether the trainer lives
 
+    @cached_property
+    def heartbeat(self) -> Heartbeat:
+        """The trainer's sign of life."""
+        return Heartbeat(self.settings.model_dir / "trainer.heartbeat")
+
     def start_heartbeat(self) -> None:
-        """Say every two seconds that this process, the trainer, is alive."""
-
-        def beat() -> None:
-            path = self.settings.model_dir / "trainer.heartbeat"
-            while True:
-                path.touch()
-                time.sleep(HEARTBEAT_SECONDS)
-
-        threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+        """Say every two seconds that this process, the trainer, is alive, and how Label Studio answers it."""
+        self.heartbeat.start(
+            lambda: {
+                "label_studio_calls": self.label_studio.calls,
+                "label_studio_failures": self.label_studio.failures,
+            }
+        )
 
     def trainer_alive(self) -> bool:
         """Whether a trainer has given a sign of life lately."""
-        try:
-            beat = (self.settings.model_dir / "trainer.heartbeat").stat().st_mtime
-        except FileNotFoundError:
-            return False
-        return time.time() - beat < DEAD_AFTER_SECONDS
+        return self.heartbeat.alive()
 
     def health(self) -> dict[str, Any]:
         """What `/health` says: `UP` as soon as requests are answered, and whether the trainer lives."""

@@ -211,6 +211,19 @@ class Store:
                 for row in session.scalars(query.where(TaskRow.id.in_(ids)))
             ]
 
+    def count_tasks(self, project_id: int) -> dict[str, int]:
+        """How many crops are `embedded`, `missing` (not looked at yet) and `unreadable`."""
+        query = select(func.count(TaskRow.embedding_row), func.count(TaskRow.problem), func.count())
+        with self._session() as session:
+            embedded, unreadable, all_tasks = session.execute(
+                query.where(TaskRow.project_id == project_id)
+            ).one()
+        return {
+            "embedded": embedded,
+            "unreadable": unreadable,
+            "missing": max(0, all_tasks - embedded - unreadable),
+        }
+
     def tasks_to_embed(self, project_id: int) -> list[Task]:
         """Tasks whose crop has not been looked at yet, by id."""
         query = select(TaskRow).where(
