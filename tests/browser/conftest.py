@@ -1,14 +1,18 @@
 """Every test in this folder drives a real Chromium, logged into the real Label Studio."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, sync_playwright
 
+from scripts.demo import label_config
+
 if TYPE_CHECKING:
-    from tests.conftest import LabelStudio
+    from scripts.datasets import Dataset
+    from tests.conftest import LabelStudio, Project
+    from tests.everylabel_process import EveryLabel
 
 #: No sandbox, because CI runs as root; no calls of the browser's own to the outside.
 FLAGS = (
@@ -61,5 +65,91 @@ def page(browser: Browser, label_studio: "LabelStudio", signed_in: StorageState)
     """A page of its own for the test, signed in; relative addresses are Label Studio's."""
     options: dict[str, Any] = {"viewport": {"width": 1400, "height": 900}}
     context = browser.new_context(base_url=label_studio.url, storage_state=signed_in, **options)
+    context.set_default_timeout(60_000)
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture(scope="session")
+def demo_project(
+    label_studio: "LabelStudio", everylabel_backend: "EveryLabel", digits: "Dataset"
+) -> Callable[..., "Project"]:
+    """Make a connected project as the demo does, some crops labelled and some of those wrongly."""
+
+    def make(count: int, title: str, labels: int = 0, wrong: int = 0) -> "Project":
+        config = label_config(digits.classes)
+        project = label_studio.digits_project(digits, count, title, config)
+        mistaken = [task for task in project.task_ids[:labels] if project.labels[task] in "046"][:wrong]
+        for task in project.task_ids[:labels]:
+            truth = project.labels[task]
+            given = str(9 - int(truth)) if task in mistaken else truth
+            label_studio.annotate(task, given, result=demo_choice(given))
+        everylabel_backend.connect(project.id)
+        return project
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def reviewed_project(demo_project: Callable[..., "Project"]) -> "Project":
+    """150 crops, 40 of them labelled, three of those wrongly; only to be looked at."""
+    return demo_project(150, "to be reviewed", labels=40, wrong=3)
+
+
+def demo_choice(label: str) -> list[dict[str, Any]]:
+    """The result of an annotation in the demo's labeling config."""
+    return [{"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": [label]}}]
+
+
+TASK_NUMBER = ".lsf-current-task__task-id"
+
+
+class LabelForm:
+    """Label Studio's label form, as far as these tests use it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def open_stream(self, project: int) -> None:
+        """Press *Label All Tasks* in the plain tab."""
+        self.page.goto(f"/projects/{project}/data")
+        self.page.locator("[role=tab][title=Default]").click()
+        self.page.get_by_role("button", name="Label All Tasks").click()
+
+    def wait_for_task(self) -> int:
+        """Return the number of the crop on show, once its picture is there."""
+        self.page.locator(TASK_NUMBER).wait_for()
+        self.wait_for_picture()
+        return self.task()
+
+    def task(self) -> int:
+        """Return the number of the crop on show."""
+        return int(self.page.locator(TASK_NUMBER).evaluate("number => number.firstChild.textContent"))
+
+    def wait_for_picture(self) -> None:
+        self.page.wait_for_function(
+            "() => { const i = document.querySelector('img[alt=image]'); return i && i.complete && i.naturalWidth; }"
+        )
+        self.page.locator(".lsf-choices").wait_for()
+
+    def chosen(self) -> list[str]:
+        """Return the classes that are selected."""
+        return list(
+            self.page.eval_on_selector_all(
+                ".lsf-choices input", "inputs => inputs.filter(i => i.checked).map(i => i.name)"
+            )
+        )
+
+    def submit(self, task: int) -> None:
+        """Press *Submit* and wait until the crop has made place for another."""
+        self.page.get_by_test_id("bottombar-submit-button").click()
+        self.page.wait_for_function(
+            "([number, task]) => document.querySelector(number)?.firstChild.textContent !== task",
+            arg=[TASK_NUMBER, str(task)],
+        )
+
+
+@pytest.fixture
+def form(page: Page) -> LabelForm:
+    """The label form on a page of its own."""
+    return LabelForm(page)

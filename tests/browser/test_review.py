@@ -1,0 +1,43 @@
+"""Opening a crop from a tab: a pseudo-label to check, a label that looks wrong."""
+
+
+def open_from_tab(form, label_studio, project, title, task):
+    """Open a task of a tab, as the address of its row in the tab does."""
+    tabs = label_studio.api("GET", "/api/dm/views/", params={"project": project.id})
+    (tab,) = [tab["id"] for tab in tabs if tab["data"]["title"] == title]
+    form.page.goto(f"/projects/{project.id}/data?tab={tab}&task={task}")
+    assert form.wait_for_task() == task
+
+
+def test_a_pseudo_label_opens_with_its_class_selected(
+    form, label_studio, everylabel_backend, reviewed_project
+):
+    latest = everylabel_backend.round(reviewed_project.id)
+    task = latest.pre_annotated[-1]
+    prediction = label_studio.predictions(reviewed_project.id, latest.model_version)[task]
+    open_from_tab(form, label_studio, reviewed_project, "Pseudo-labels to check", task)
+    form.page.wait_for_function("() => document.querySelector('.lsf-choices input:checked')")
+    assert form.chosen() == prediction["result"][0]["value"]["choices"]
+    form.page.locator(".lsf-annotation-button", has_text=latest.model_version).wait_for()
+
+
+def test_a_suspected_label_is_shown_beside_what_the_model_suggests(
+    form, label_studio, everylabel_backend, reviewed_project
+):
+    latest = everylabel_backend.round(reviewed_project.id)
+    task = latest.flagged[0]
+    prediction = label_studio.predictions(reviewed_project.id, latest.model_version)[task]
+    (annotation,) = label_studio.api("GET", f"/api/tasks/{task}")["annotations"]
+    given = annotation["result"][0]["value"]["choices"]
+    suggested = prediction["result"][0]["value"]["choices"]
+    assert given != suggested
+    open_from_tab(form, label_studio, reviewed_project, "Possible label errors", task)
+    carousel = form.page.locator(".lsf-annotation-button")
+    assert carousel.count() == 2, "the person's annotation and the model's prediction"
+    form.page.wait_for_function("() => document.querySelector('.lsf-choices input:checked')")
+    assert form.chosen() == given
+    carousel.filter(has_text=latest.model_version).click()
+    form.page.wait_for_function(
+        "name => document.querySelector(`.lsf-choices input[name='${name}']`)?.checked", arg=suggested[0]
+    )
+    assert form.chosen() == suggested
