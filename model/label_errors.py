@@ -80,18 +80,32 @@ def audit_labels(
     names = np.asarray([str(label) for label in labels], dtype=object)
     if len(x) != len(names):
         raise ValueError(f"one label a row is needed: got {len(x)} rows and {len(names)} labels")
-    classes, codes = np.unique(names.astype(str), return_inverse=True)
+    classes = np.unique(names.astype(str))
     if len(classes) < 2:
         return LabelAudit(np.zeros(len(names)), 0.0, ())
+    probabilities = judge_labels(x, names, list(classes), classifier=classifier, smoothed=smoothed, seed=seed)
+    return rank_labels(names, probabilities, list(classes))
+
+
+def judge_labels(
+    x: Rows,
+    labels: Sequence[str] | NDArray[Any],
+    classes: Sequence[str],
+    *,
+    classifier: Classifier | None = None,
+    smoothed: NDArray[Any] | None = None,
+    seed: int = 0,
+) -> NDArray[Any]:
+    """What models that have not seen a label say of its crop: (n, k), columns as in `classes`, all of two or more."""
+    position = {name: column for column, name in enumerate(classes)}
+    codes = np.asarray([position[str(label)] for label in labels], dtype=np.intp)
     if classifier is None:
         classifier = EmbeddingClassifier(seed=seed).adapt(x)
     if isinstance(classifier, EmbeddingClassifier):
         views = [classifier.features(x)] + ([] if smoothed is None else [smoothed])
-        probabilities = _leave_one_out(views, codes, len(classes), seed)
-    else:
-        folds = stratified_folds(codes, classifier.folds, seed)
-        probabilities = out_of_fold_probabilities(classifier, x, list(names), list(classes), folds)
-    return rank_labels(names, probabilities, list(classes))
+        return _leave_one_out(views, codes, len(classes), seed)
+    folds = stratified_folds(codes, classifier.folds, seed)
+    return out_of_fold_probabilities(classifier, x, [str(label) for label in labels], classes, folds)
 
 
 def rank_label_issues(
