@@ -210,6 +210,16 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             return known
         if open_ids:
             self._services.jobs.embed(self._project_id, open_ids)
+        if not self._services.embedding_waits.acquire(blocking=False):
+            return known  # the other threads answer webhooks, which have one second
+        try:
+            return self._wait_for(ids, open_ids)
+        finally:
+            self._services.embedding_waits.release()
+
+    def _wait_for(self, ids: Sequence[int], open_ids: Sequence[int]) -> dict[int, Task]:
+        """Look up tasks once the trainer has embedded those of `open_ids`, or time is up."""
+        store = self._services.store
         until = time.monotonic() + self._services.settings.predict_seconds
         while True:
             known = {task.id: task for task in store.tasks(self._project_id, ids)}

@@ -38,6 +38,7 @@ LOOK = "LOOK"
 VERSIONS_KEPT_SECONDS = 900.0
 """A superseded pre-annotation may still be open before an annotator, whose submit fails once it is deleted."""
 
+EMBEDDING_WAITS = 3
 CLEAN_UP_VERSIONS = 20
 """How many versions one clean-up deletes at most: a bounded number of writes."""
 
@@ -61,6 +62,8 @@ class Services:
         self.metrics = Metrics(self)
         self.mirror = Mirror(self.store)
         self._models: dict[int, tuple[int, Classifier]] = {}
+        self.embedding_waits = threading.BoundedSemaphore(EMBEDDING_WAITS)
+        """How many `/predict` calls may wait for crops at a time; any more are answered with what is there."""
         self._encoder_lock = threading.Lock()
         self._encoder: Encoder | None = None
 

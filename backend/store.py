@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from backend.tables import AnnotationRow, Base, EventRow, ProjectRow, RoundRow, TaskRow
 
+ROUNDS_KEPT = 2000
 CHUNK = 500  # ids in one statement: every database takes that many parameters
 
 
@@ -372,6 +373,11 @@ class Store:
                     finished_at=record.finished_at,
                     published_at=record.published_at,
                     record=json.dumps(fields),
+                )
+            )
+            session.execute(
+                delete(RoundRow).where(
+                    RoundRow.project_id == project_id, RoundRow.number <= record.number - ROUNDS_KEPT
                 )
             )
             values: dict[str, Any] = {"check_tasks": json.dumps(list(check_tasks))}

@@ -233,3 +233,24 @@ def test_a_task_deleted_while_predict_waits_for_its_crop_is_not_waited_for(servi
     (answer,) = backend.predict([{"id": 81, "data": {"image": digit_crops[8][0]}}])
     assert answer["result"] == []
     assert time.monotonic() - started < 10
+
+
+def test_waiting_for_crops_never_takes_all_threads(stand_in, services, project):
+    """Nobody embeds here, so whoever waits, waits; webhooks still find a thread."""
+    services.store.forget_embeddings(1, "another")
+    first, *others = tasks(stand_in, project)
+    ask = ActiveLearningBackend("1", services=services).predict
+    waiters = [threading.Thread(target=ask, args=([task],), daemon=True) for task in others[:3]]
+    for waiter in waiters:
+        waiter.start()
+    limit = time.monotonic() + 5
+    while services.jobs.waiting() < len(waiters) and time.monotonic() < limit:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    started = time.monotonic()
+    (answer,) = ask([first])
+    assert time.monotonic() - started < 2
+    assert answer["error"] == "The crop is not embedded yet."
+    services.store.save_problems(1, dict.fromkeys(project, "let go"))
+    for waiter in waiters:
+        waiter.join(5)
