@@ -21,6 +21,7 @@ COMMANDS = {
     "rounds": "rounds",
     "rollback": "rollback",
     "simulate": "simulate",
+    "benchmark": "benchmark",
 }
 """Command -> the module of this folder that holds a function of its name."""
 HIDDEN = {"trainer": "serve"}

@@ -40,19 +40,21 @@ class Audit:
 class Task:
     """One run: which crops, which rule, which seed."""
 
-    data: str
-    embeddings: Path
-    rows: tuple[int, ...]
-    """The rows of the embeddings that are in the pool."""
-    labels: tuple[str, ...]
-    encoder: str
-    strategy: str
-    seed: int
+    data: str = ""
+    embeddings: Path = Path()
+    rows: tuple[int, ...] = ()
+    """The rows of the embeddings that are used."""
+    labels: tuple[str, ...] = ()
+    encoder: str = encoders.DEFAULT
+    strategy: str = query.DEFAULT
+    seed: int = 0
     budget: int = 100
     batch_size: int = 5
     check_share: float = 0.1
     pseudo_labels: bool = False
     label_noise: float = 0.0
+    hold_out: float = 0.0
+    """Share of each class, drawn by the seed, that is never in the pool: accuracy is then counted on it."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,11 @@ class Curve:
     seed: int
     n_labels: tuple[int, ...]
     accuracy: tuple[float, ...]
-    """Balanced accuracy on every crop without a label, after as many labels as `n_labels` says."""
+    """Balanced accuracy on every crop without a label, after as many labels as `n_labels` says.
+
+    With `hold_out` it is on the crops held out: who finds the few crops of a rare class takes them from the
+    others, and what is left of it is then the hardest.
+    """
     rare_found: tuple[int, ...]
     """Labels of the rarest class among them."""
     audit: Audit | None
@@ -72,12 +78,14 @@ class Curve:
     """The longest any selection took."""
 
 
-def replay(task: Task, pool: Any, make_classifier: Callable[[], Classifier]) -> Curve:
-    """Label a pool in whole batches, check crops first, until the budget is spent.
+def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classifier]) -> Curve:
+    """Label a pool of (n, dim) rows in whole batches, check crops first, until the budget is spent.
 
     With `label_noise` that share of answers is wrong; accuracy is still counted on what is true.
     """
-    truth = np.asarray(task.labels)
+    everything = np.asarray(task.labels)
+    held_out = hold_out(everything, task.hold_out, task.seed)
+    truth, pool, test = everything[~held_out], rows[~held_out], rows[held_out]
     answers = flip(truth, task.label_noise, task.seed)
     names, counts = np.unique(truth, return_counts=True)
     rarest = names[int(counts.argmin())]
@@ -102,7 +110,10 @@ def replay(task: Task, pool: Any, make_classifier: Callable[[], Classifier]) -> 
             slowest = max(slowest, found.seconds["select"])
             if len(labeled):
                 n_labels.append(len(labeled))
-                accuracy.append(_balanced_accuracy(found, session, truth, labeled))
+                if len(test):
+                    accuracy.append(_held_out_accuracy(session, everything[held_out], test))
+                else:
+                    accuracy.append(_balanced_accuracy(found, session, truth, labeled))
                 rare_found.append(int((truth[labeled] == rarest).sum()))
             if last:
                 break
@@ -160,6 +171,16 @@ def flip(labels: NDArray[Any], share: float, seed: int) -> NDArray[Any]:
     return np.asarray(np.where(wrong, names[(codes + shift) % len(names)], labels))
 
 
+def hold_out(labels: NDArray[Any], share: float, seed: int) -> NDArray[Any]:
+    """(n,) bool: `share` of each class, drawn, and one crop of it at least stays."""
+    held = np.zeros(len(labels), dtype=bool)
+    rng = np.random.default_rng([seed, 8])
+    for name in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == name))
+        held[members[: min(round(share * len(members)), len(members) - 1)]] = True
+    return held
+
+
 def balanced_accuracy(truth: NDArray[Any], guesses: NDArray[Any]) -> float:
     """The mean over the classes in `truth` of the share of their crops that is guessed right."""
     names, codes = np.unique(truth, return_inverse=True)
@@ -185,6 +206,11 @@ def _balanced_accuracy(
     if found.probabilities is None:
         return balanced_accuracy(truth[free], np.full(len(free), classes[0]))
     return balanced_accuracy(truth[free], classes[found.probabilities[free].argmax(axis=1)])
+
+
+def _held_out_accuracy(session: ActiveLearningSession, truth: NDArray[Any], rows: NDArray[Any]) -> float:
+    classes = np.asarray(session.classifier.classes_)
+    return balanced_accuracy(truth, classes[session.classifier.predict_proba(rows).argmax(axis=1)])
 
 
 def _audit(session: ActiveLearningSession, truth: NDArray[Any], answers: NDArray[Any]) -> Audit:

@@ -74,6 +74,14 @@ def simulate(
         float,
         typer.Option(min=0, max=0.9, help="Share of wrong answers; the label audit is then judged too."),
     ] = 0.0,
+    hold_out: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=0.9,
+            help="Count accuracy on this share of the crops, never asked for; 0: on all crops without a label.",
+        ),
+    ] = 0.0,
     keep_every: Annotated[
         list[str] | None,
         typer.Option(help="Make one class rare: CLASS=K keeps every K-th of its crops, K of the smallest's."),
@@ -99,9 +107,14 @@ def simulate(
                 for source in split_sources(data)
             ]
             base = Task(
-                "", Path(), (), (), encoder, BASELINE, 0, budget, batch_size,
-                check_share, pseudo_labels is OnOff.on, label_noise,
-            )  # fmt: skip
+                budget=budget,
+                batch_size=batch_size,
+                check_share=check_share,
+                pseudo_labels=pseudo_labels is OnOff.on,
+                label_noise=label_noise,
+                hold_out=hold_out,
+                encoder=encoder,
+            )
             curves = run_all(
                 tasks(base, pools, strategies, range(seeds)), jobs or os.cpu_count() or 1, report
             )

@@ -1,4 +1,4 @@
-"""auto, the default: a crop that is doubtful itself and stands for many doubtful ones no label resembles."""
+"""auto, the default: a crop that stands for many doubtful ones no label resembles, and is doubtful itself."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ LEAST_UNCERTAINTY = 1e-3
 class AutoQueryStrategy(QueryStrategy):
     """Uncertainty times uncertainty covered; before there are two classes, coverage and k-centre in turn.
 
-    Each pick has the largest product of two numbers: the margin uncertainty of the crop, and the uncertainty
-    it newly covers, as in UHerding (Bae et al. 2024, 2412.20644) with a kernel of MaxHerding's fixed width.
-    The second alone prefers crops that are typical, and the first keeps it honest where what the encoder
-    finds typical is not what is asked; while few labels make every crop uncertain, the product is coverage.
+    Each pick has the largest product of two numbers: the margin uncertainty it newly covers, as in UHerding
+    (Bae et al. 2024, 2412.20644) with a kernel of MaxHerding's fixed width, and its own uncertainty to the
+    power of the trust in the model, which is 1/2 at `labels_to_trust` labels a class and grows to 1. The first
+    alone asks for what is typical, and loses where what the encoder finds typical is not what is asked.
 
     Without a model it covers (MaxHerding, 2407.12212). Where `cold_start` labels are all of one class the
     other is rare or looks alike: every second pick is then the crop furthest from all labels (k-centre,
@@ -45,11 +45,13 @@ class AutoQueryStrategy(QueryStrategy):
         max_references: int = 1000,
         bandwidth: float = 0.5,
         cold_start: int = 5,
+        labels_to_trust: int = 5,
     ) -> None:
         self.max_candidates = max_candidates
         self.max_references = max_references
         self.bandwidth = bandwidth
         self.cold_start = cold_start
+        self.labels_to_trust = labels_to_trust
 
     def select(self, query: Query, batch_size: int) -> list[int]:
         """Choose greedily, the most useful first."""
@@ -57,15 +59,20 @@ class AutoQueryStrategy(QueryStrategy):
         if size == 0:
             return []
         candidates = draw_candidates(query, size, self.max_candidates)
-        doubt = np.ones(len(candidates.indices), dtype=np.float32)
+        doubt: NDArray[Any] = np.ones(len(candidates.indices), dtype=np.float32)
+        trust = 0.0
         if query.probabilities is not None:
             doubt = margin_uncertainty(query.probabilities[candidates.indices]).astype(np.float32)
             doubt += LEAST_UNCERTAINTY
+            needed = self.labels_to_trust * query.probabilities.shape[1]
+            trust = len(query.labeled) / (len(query.labeled) + needed) if len(query.labeled) else 1.0
         with single_threaded():
-            rows = self._greedy(query, candidates.features, doubt, size)
+            rows = self._greedy(query, candidates.features, doubt, doubt**trust, size)
         return [int(candidates.indices[row]) for row in rows]
 
-    def _greedy(self, query: Query, rows: NDArray[Any], doubt: NDArray[Any], size: int) -> list[int]:
+    def _greedy(
+        self, query: Query, rows: NDArray[Any], doubt: NDArray[Any], own: NDArray[Any], size: int
+    ) -> list[int]:
         stand_for = sample_rows(len(rows), self.max_references, query.seed)
         references = rows[stand_for]
         width = self.bandwidth * median_distance(references)
@@ -79,7 +86,7 @@ class AutoQueryStrategy(QueryStrategy):
         free = np.ones(len(rows), dtype=bool)
         chosen: list[int] = []
         for number in range(len(labeled), len(labeled) + size):
-            gain = np.maximum(kernel - covered, 0) @ doubt[stand_for] * doubt
+            gain = np.maximum(kernel - covered, 0) @ doubt[stand_for] * own
             # By the number of labels, so that five picks are the same at once or one by one.
             if nearest is not None and number >= self.cold_start and number % 2:
                 gain = nearest

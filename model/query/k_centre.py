@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.query.base import Query, QueryStrategy, count
 from model.query.kernel import draw_candidates, read_features, squared_distances
@@ -31,8 +32,8 @@ class KCentreQueryStrategy(QueryStrategy):
         rows = candidates.features
         with single_threaded():
             if len(query.labeled):
-                # A label at a time: with thousands of both, all distances at once would not fit.
-                nearest = np.full(len(rows), np.inf, dtype=np.float32)
+                # Some labels at a time: with thousands of both, all distances at once would not fit.
+                nearest: NDArray[Any] = np.full(len(rows), np.inf, dtype=np.float32)
                 labeled = read_features(query, query.labeled)
                 for start in range(0, len(labeled), 256):
                     part = squared_distances(rows, labeled[start : start + 256])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 
 from model.query.base import Query, QueryStrategy, count
@@ -56,7 +57,7 @@ class TypiClustQueryStrategy(QueryStrategy):
         return [int(candidates.indices[row]) for row in chosen]
 
 
-def _typicality(rows: np.ndarray, neighbours: int) -> np.ndarray:
+def _typicality(rows: NDArray[Any], neighbours: int) -> NDArray[Any]:
     """(n,) inverse mean distance to the nearest rows, a row itself not counted."""
     if len(rows) == 1:
         return np.ones(1)
