@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaincinv
 
 from model.classifier import Classifier
 from model.folds import out_of_fold_probabilities
@@ -22,7 +23,7 @@ from model.pool import Rows
 
 @dataclass(frozen=True)
 class CheckSetEstimate:
-    """Accuracy on the check set with its 95 % Wilson interval."""
+    """Accuracy on the check set with its 95 % interval, `accuracy_interval`."""
 
     correct: int
     n: int
@@ -42,6 +43,21 @@ def wilson_interval(correct: int, n: int, z: float = 1.959964) -> tuple[float, f
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval, with the far end set by a Poisson bound where almost all or none are correct.
+
+    The modification of Brown, Cai and DasGupta 2001, "Interval estimation for a binomial proportion": with 15
+    check crops and a true accuracy of 0.99, Wilson's own interval misses the truth one time in ten.
+    """
+    low, high = wilson_interval(correct, n)
+    rare = 2 if n <= 50 else 3
+    if 1 <= correct <= rare:
+        low = min(low, float(gammaincinv(correct, 0.05)) / n)
+    if 1 <= n - correct <= rare:
+        high = max(high, 1 - float(gammaincinv(n - correct, 0.05)) / n)
+    return low, high
 
 
 def check_crops_wanted(n_labels: int, batch_size: int, share: float) -> int:
@@ -72,4 +88,6 @@ def estimate_accuracy(
     classes = sorted(set(labels))
     judged = out_of_fold_probabilities(classifier, x, labels, classes, folds)
     correct = sum(classes[int(judged[row].argmax())] == labels[row] for row in check)
-    return CheckSetEstimate(correct, len(check), correct / len(check), *wilson_interval(correct, len(check)))
+    return CheckSetEstimate(
+        correct, len(check), correct / len(check), *accuracy_interval(correct, len(check))
+    )
