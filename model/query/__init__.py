@@ -7,7 +7,6 @@ from typing import Any
 from model.query.auto import AutoQueryStrategy
 from model.query.badge import BadgeQueryStrategy
 from model.query.base import Query, QueryStrategy
-from model.query.coverage_then_hybrid import CoverageThenHybridQueryStrategy
 from model.query.dropquery import DropQueryQueryStrategy
 from model.query.hybrid import HybridQueryStrategy
 from model.query.k_centre import KCentreQueryStrategy
@@ -22,7 +21,6 @@ __all__ = [
     "DEFAULT",
     "AutoQueryStrategy",
     "BadgeQueryStrategy",
-    "CoverageThenHybridQueryStrategy",
     "DropQueryQueryStrategy",
     "HybridQueryStrategy",
     "KCentreQueryStrategy",
@@ -43,7 +41,6 @@ _STRATEGIES: dict[str, type[QueryStrategy]] = {
     for strategy in (
         AutoQueryStrategy,
         BadgeQueryStrategy,
-        CoverageThenHybridQueryStrategy,
         DropQueryQueryStrategy,
         HybridQueryStrategy,
         KCentreQueryStrategy,

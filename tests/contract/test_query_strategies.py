@@ -1,5 +1,7 @@
 """What every query strategy promises. A strategy in the registry is held to all of it without a line of its own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -91,6 +93,29 @@ class TestEveryStrategy:
     def test_any_number_of_classes(self, strategy, n_classes, cold):
         query = a_query(n_classes=n_classes, cold=cold)
         check(query, 5, strategy.select(query, 5))
+
+    def test_any_labels_known_and_all_of_one_class(self, strategy, cold):
+        plain = a_query(80, labeled=40, cold=cold)
+        query = replace(plain, labels=np.zeros(40, dtype=np.intp))
+        check(query, 5, strategy.select(query, 5))
+
+    def test_a_model_that_is_certain_of_everything(self, strategy, cold):
+        plain = a_query(80, cold=cold)
+        certain = np.eye(3, dtype=np.float32)[np.arange(92) % 3]
+        query = replace(plain, probabilities=None if cold else certain)
+        check(query, 5, strategy.select(query, 5))
+
+    def test_no_number_on_the_way_is_invalid(self, strategy, cold):
+        """Rows at the centre, duplicates and tiny numbers: a NaN would win every argmax unseen."""
+        features = np.concatenate([np.zeros((20, 8)), np.full((20, 8), 1e-20), np.eye(32, 8)])
+        query = a_query(cold=cold, features=features.astype(np.float32))
+        with np.errstate(invalid="raise", divide="raise"):
+            check(query, 5, strategy.select(query, 5))
+
+    def test_the_order_of_the_candidates_does_not_matter_to_which_exist(self, strategy, cold):
+        plain = a_query(cold=cold)
+        query = replace(plain, candidates=plain.candidates[::-1].copy())
+        check(query, 7, strategy.select(query, 7))
 
     def test_a_float16_pool_on_disk_is_enough(self, strategy, cold, tmp_path):
         np.save(tmp_path / "pool.npy", a_query().features.astype(np.float16))

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from model.query import CoverageThenHybridQueryStrategy, HybridQueryStrategy, Query
+from model.query import HybridQueryStrategy
 
 
 class TwoColumns(torch.nn.Module):
@@ -42,19 +42,3 @@ def test_an_empty_cluster_does_not_cost_a_pick():
 def test_ties_are_not_broken_by_the_order_of_the_pool():
     crops = np.column_stack([np.full(500, 0.5), np.random.default_rng(0).standard_normal((500, 2))])
     assert max(HybridQueryStrategy().select_batch(TwoColumns(), crops, batch_size=5)) > 50
-
-
-def test_a_model_decides_only_when_there_are_labels_enough():
-    rng = np.random.default_rng(0)
-    features = rng.standard_normal((300, 4)).astype(np.float32)
-    certain = np.tile(np.array([0.99, 0.01], dtype=np.float32), (300, 1))
-    certain[250:] = 0.5
-    strategy = CoverageThenHybridQueryStrategy(cold_start=10)
-
-    def batch(n_labels: int) -> list[int]:
-        labeled = np.arange(n_labels)
-        query = Query(features, np.arange(n_labels, 300), labeled, labeled % 2, certain, seed=0)
-        return strategy.select(query, 5)
-
-    assert min(batch(9)) < 250
-    assert min(batch(10)) >= 250
