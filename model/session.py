@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model.agreement import agreed_labels
 from model.classifier import Classifier, EmbeddingClassifier
 from model.evaluation import CheckSetEstimate, check_crops_wanted, estimate_accuracy
-from model.label_errors import LabelIssue, detect_label_errors
+from model.label_errors import LabelAudit, LabelIssue, audit_labels
 from model.neighbours import PoolGraph
 from model.pool import MappedRows, Rows
 from model.pseudo_labels import PseudoLabel, PseudoLabeler, expand_with_pseudo_labels
@@ -165,6 +165,18 @@ class ActiveLearningSession:
         """Train on the labels so far and score the pool; without a label there is nothing to train."""
         self._train()
         self._score()
+
+    def audit(self) -> LabelAudit:
+        """Judge every label by models that have not seen it; positions are those of `labels`, ascending."""
+        labeled = sorted(self._labels)
+        graph = self._pool_graph()
+        return audit_labels(
+            self.pool[np.asarray(labeled, dtype=np.intp)],
+            [self._labels[index] for index in labeled],
+            classifier=self._classifier,
+            smoothed=None if graph is None else graph.smoothed(graph.positions(labeled)),
+            seed=self.seed,
+        )
 
     def run_round(self, *, audit: bool = True) -> Round:
         """Train, score, select, pseudo-label, audit; counts the round.
@@ -371,14 +383,9 @@ class ActiveLearningSession:
         labeled = sorted(self._labels)
         labels = [self._labels[index] for index in labeled]
         rows = self.pool[np.asarray(labeled, dtype=np.intp)]
-        graph = self._pool_graph()
-        smoothed = None if graph is None else graph.smoothed(graph.positions(labeled))
-        found = detect_label_errors(
-            rows, labels, classifier=self._classifier, smoothed=smoothed, seed=self.seed
-        )
         issues = [
             LabelIssue(labeled[issue.index], issue.given_label, issue.suggested_label, issue.score)
-            for issue in found
+            for issue in self.audit().issues
         ]
         drawn = set(self._check)
         is_check = np.asarray([index in drawn for index in labeled])

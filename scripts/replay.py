@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,7 +17,6 @@ from sklearn.metrics import roc_auc_score
 
 from model import encoders, query
 from model.classifier import Classifier
-from model.label_errors import detect_label_errors
 from model.query import QueryStrategy
 from model.session import ActiveLearningSession, Round
 from model.threads import single_threaded
@@ -29,7 +29,7 @@ class Audit:
     """How well the label audit found flipped labels, with as many labels as the budget."""
 
     auroc: float
-    """Of the scores of all labels that could be judged, right ones against flipped ones."""
+    """Of how probably wrong the audit thinks each label, flipped ones against right ones."""
     precision: float
     """The share of flipped labels in the list shown; NaN where the list is empty."""
     length: int
@@ -98,6 +98,7 @@ def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classif
         train_on_pseudo_labels=task.pseudo_labels,
         seed=task.seed,
     )
+    budget = min(task.budget, len(truth) - 1)  # something must be left to count accuracy on
     n_labels: list[int] = []
     accuracy: list[float] = []
     rare_found: list[int] = []
@@ -105,7 +106,7 @@ def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classif
     with single_threaded():
         while True:
             labeled = np.fromiter(session.labels, dtype=np.intp)
-            last = len(labeled) >= min(task.budget, len(truth) - 1)
+            last = len(labeled) >= budget
             found = session.run_round(audit=False)
             slowest = max(slowest, found.seconds["select"])
             if len(labeled):
@@ -117,7 +118,7 @@ def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classif
                 rare_found.append(int((truth[labeled] == rarest).sum()))
             if last:
                 break
-            room = min(task.batch_size, task.budget - len(labeled))
+            room = min(task.batch_size, budget - len(labeled))
             asked = [*found.check, *found.batch][:room]
             session.add_labels(asked, answers[asked].tolist())
         audit = _audit(session, truth, answers) if task.label_noise else None
@@ -216,14 +217,8 @@ def _held_out_accuracy(session: ActiveLearningSession, truth: NDArray[Any], rows
 def _audit(session: ActiveLearningSession, truth: NDArray[Any], answers: NDArray[Any]) -> Audit:
     labeled = np.fromiter(session.labels, dtype=np.intp)
     flipped = truth[labeled] != answers[labeled]
-    given = [str(answer) for answer in answers[labeled]]
-    issues = detect_label_errors(
-        session.pool[labeled], given, classifier=session.classifier, seed=session.seed
-    )
-    listed = np.asarray([issue.index for issue in issues], dtype=np.intp)
-    # What is not listed is level, below all that is.
-    suspicion = np.zeros(len(labeled))
-    suspicion[listed] = np.arange(len(listed), 0, -1)
-    auroc = float(roc_auc_score(flipped, suspicion)) if 0 < flipped.sum() < len(flipped) else float("nan")
-    precision = float(flipped[listed].mean()) if len(listed) else float("nan")
+    found = session.audit()
+    listed = [issue.index for issue in found.issues]
+    auroc = float(roc_auc_score(flipped, found.wrong)) if 0 < flipped.sum() < len(flipped) else math.nan
+    precision = float(flipped[listed].mean()) if listed else math.nan
     return Audit(auroc, precision, len(listed), int(flipped.sum()))

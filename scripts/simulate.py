@@ -196,7 +196,13 @@ def table(summaries: Sequence[Summary], *, noisy: bool = False) -> Table:
     audit = ("audit AUROC", "precision") if noisy else ()
     for column in ("data", "strategy", *(str(n) for n in sorted(marks)), "AULC", "gain", "saved", *audit):
         is_name = column in ("data", "strategy")
-        shown.add_column(column, justify="left" if is_name else "right", overflow="fold", no_wrap=not is_name)
+        shown.add_column(
+            column,
+            justify="left" if is_name else "right",
+            overflow="fold",
+            no_wrap=not is_name and column != "gain",
+            min_width=9 if is_name else None,
+        )
     before = None
     for summary in summaries:
         if before not in (None, summary.data):
