@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cleanlab.rank import get_self_confidence_for_each_label
 from numpy.typing import NDArray
 
 from model.calibration import averaged_softmax, posterior_scales
@@ -120,7 +121,7 @@ def rank_labels(
 ) -> LabelAudit:
     """Weigh what (n, k) out-of-sample probabilities say of each label against how rare errors are.
 
-    A share of the labels, estimated by expectation maximisation under a prior of one in ten, is taken to be
+    Ranked by cleanlab's self-confidence. A share of the labels, estimated by expectation maximisation under a prior of one in ten, is taken to be
     drawn from the other classes. The expected number of errors is the length of the list; the counts of
     confident learning (Northcutt et al. 2021, 1911.00068) are two to three times the true number on sets
     where a right label is often a surprise, as it is where crops were chosen for being uncertain.
@@ -136,7 +137,8 @@ def rank_labels(
     given = np.searchsorted(kept, codes[rows])
     probabilities = out_of_sample[np.ix_(rows, kept)].astype(np.float64) + 1e-6
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    wrong[rows] = _probably_wrong(probabilities[np.arange(len(rows)), given], len(kept))
+    self_confidence = get_self_confidence_for_each_label(given, probabilities)
+    wrong[rows] = _probably_wrong(self_confidence, len(kept))
     expected = float(wrong.sum())
     length = max(round(expected), int((wrong > 0.5).sum()))
     suggested = probabilities.argmax(axis=1)
