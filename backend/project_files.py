@@ -9,6 +9,7 @@ import re
 import shutil
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,12 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from model.stopping import PoolPredictions
+
 log = logging.getLogger(__name__)
 
+PREDICTIONS_STEP = 5
+PREDICTIONS_KEPT = 60
 CLASSIFIER = "everylabel.classifier"
 """The entry of a model file that says which encoder its classifier reads."""
 
@@ -112,6 +117,35 @@ class ProjectFiles:
             log.error("%s cannot be read as a model (%s: %s)", path, type(error).__name__, error)
             return None
         return state if saved_for == classifier else None
+
+    def predictions(self, encoder: str) -> list[PoolPredictions]:
+        """What earlier models said of a sample of the pool, oldest first; nothing where the file is damaged."""
+        try:
+            found = json.loads(self._predictions(encoder).read_text(encoding="utf-8"))
+            return [PoolPredictions(n, tuple(rows), tuple(labels)) for n, rows, labels in found]
+        except FileNotFoundError:
+            return []
+        except (ValueError, TypeError) as error:
+            # Advice on stopping starts anew; nothing else rests on it.
+            log.error("%s cannot be read (%s)", self._predictions(encoder), error)
+            return []
+
+    def save_predictions(self, encoder: str, history: Sequence[PoolPredictions]) -> None:
+        """Keep what models said, whole or not at all: one in `PREDICTIONS_STEP` labels, the newest."""
+        kept: list[PoolPredictions] = []
+        for found in history:
+            if not kept or found.n_labels - kept[-1].n_labels >= PREDICTIONS_STEP:
+                kept.append(found)
+            elif found.n_labels < kept[-1].n_labels:  # labels were withdrawn: what came after is of no use
+                kept = [one for one in kept if one.n_labels < found.n_labels] + [found]
+        path = self._predictions(encoder)
+        partial = path.with_suffix(".partial")
+        rows = [[one.n_labels, one.indices, one.labels] for one in kept[-PREDICTIONS_KEPT:]]
+        partial.write_text(json.dumps(rows), encoding="utf-8")
+        partial.replace(path)
+
+    def _predictions(self, encoder: str) -> Path:
+        return self.folder / f"predictions-{_slug(encoder)}.json"
 
     def keep_models(self, newest: int, also: int | None = None) -> None:
         """Delete all but the newest models, and the one in use."""

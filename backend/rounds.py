@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -135,6 +135,9 @@ class Rounds:
         labeled = [(row_of[id_], label) for id_, label in sorted(labels.items()) if id_ in row_of]
         session.add_labels([row for row, _ in labeled], [label for _, label in labeled])
         session.set_check_crops([row_of[id_] for id_ in project.check_tasks if id_ in row_of])
+        files = self._files(project_id)
+        history = files.predictions(encoder.signature)
+        session.set_previous_predictions(history)
         outcome = session.run_round()
 
         promoted = not project.model_pinned and self._is_no_worse(project_id, project.model_round, outcome)
@@ -150,6 +153,7 @@ class Rounds:
             pre_annotated=tuple(crop.task_id for crop in queue.pre_annotated),
             flagged=tuple(crop.task_id for crop in queue.flagged),
             check_set=_check_set(outcome),
+            stopping=None if outcome.stopping is None else asdict(outcome.stopping),
             seconds={phase: round(seconds, 4) for phase, seconds in outcome.seconds.items()},
             finished_at=self._clock(),
             promoted=promoted,
@@ -160,6 +164,8 @@ class Rounds:
                     record.number, session.classifier.state(), encoder.signature
                 )
                 self._files(project_id).keep_models(MODELS_KEPT, also=project.model_round)
+            if outcome.predictions is not None:
+                files.save_predictions(encoder.signature, [*history, outcome.predictions])
             drawn = [id_ for id_ in project.check_tasks if id_ in known]
             drawn += [task_at[row] for row in session.check_crops if task_at[row] not in drawn]
             self._store.save_round(project_id, record, drawn)

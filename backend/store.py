@@ -91,6 +91,8 @@ class RoundRecord:
     finished_at: float
     promoted: bool = True
     """Whether its model came into use: it was not clearly worse on the check set than the one before."""
+    stopping: dict[str, Any] | None = None
+    """Advice on whether more labels are worth a person's time: `stop`, `reason`, `kappa`."""
     published_at: float | None = None
 
     @property
@@ -431,6 +433,7 @@ _RECORD_FIELDS = (
     "check_set",
     "seconds",
     "promoted",
+    "stopping",
 )
 
 

@@ -55,6 +55,9 @@ def _table(services: Services, project: Project) -> Table:
     latest = services.store.latest_round(project.id)
     if latest is not None:
         table.add_row("accuracy", _accuracy(latest))
+        if latest.stopping is not None:
+            advice = "[green]stop[/]" if latest.stopping["stop"] else "go on"
+            table.add_row("advice", f"{advice}: {latest.stopping['reason']}")
         table.add_row("round", f"{latest.model_version}, {_span(time.time() - latest.finished_at)} ago")
         table.add_row("queue", _queue(latest))
     if project.problem:

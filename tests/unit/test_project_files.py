@@ -9,6 +9,7 @@ import pytest
 from filelock import Timeout
 
 from backend.project_files import EmbeddingFile, ProjectFiles
+from model.stopping import PoolPredictions
 
 STATE = {"coef": np.arange(6.0).reshape(2, 3), "classes": np.array(["a", "b"])}
 
@@ -140,3 +141,22 @@ def test_a_round_waits_for_the_round_of_another_process(tmp_path):
             pass
         with ProjectFiles(tmp_path, 7).embedding_lock():
             pass
+
+
+def test_what_models_said_is_kept_once_in_five_labels(tmp_path):
+    files = ProjectFiles(tmp_path, 1)
+    files.folder.mkdir(parents=True)
+    said = [PoolPredictions(n, (1, 2), ("a", "b")) for n in range(10, 31)]
+    files.save_predictions("encoder 1", said)
+    assert [one.n_labels for one in files.predictions("encoder 1")] == [10, 15, 20, 25, 30]
+    assert files.predictions("encoder 1")[0] == said[0]
+    assert files.predictions("another encoder") == []
+
+
+def test_damaged_predictions_start_anew(tmp_path):
+    files = ProjectFiles(tmp_path, 1)
+    files.folder.mkdir(parents=True)
+    files.save_predictions("encoder", [PoolPredictions(10, (1,), ("a",))])
+    (path,) = files.folder.glob("predictions-*.json")
+    path.write_text('[[10, [1], ["a"]')
+    assert files.predictions("encoder") == []
