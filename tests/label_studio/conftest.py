@@ -37,18 +37,19 @@ def connected(label_studio: "LabelStudio", everylabel_backend: EveryLabel, digit
 
 
 @pytest.fixture(scope="session")
+def personal_access_token(label_studio: "LabelStudio") -> str:
+    """A token as a person makes it under Account & Settings."""
+    return str(label_studio.api("POST", "/api/token/")["token"])
+
+
+@pytest.fixture(scope="session")
 def guarded_backend(
-    label_studio: "LabelStudio", tmp_path_factory: pytest.TempPathFactory
+    label_studio: "LabelStudio", personal_access_token: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EveryLabel]:
-    """A second backend, one that asks for a password; tests may stop and start it."""
+    """A second backend, with a password and a personal access token as on a network; tests may restart it."""
     home = tmp_path_factory.mktemp("guarded")
-    backend = EveryLabel(
-        label_studio.url,
-        label_studio.token,
-        home,
-        basic_auth_user="label-studio",
-        basic_auth_pass="a: pass phrase",
-    )
+    password = {"basic_auth_user": "label-studio", "basic_auth_pass": "a: pass phrase"}
+    backend = EveryLabel(label_studio.url, personal_access_token, home, **password)
     backend.start()
     yield backend
     backend.stop()

@@ -1,6 +1,7 @@
 """`everylabel sync` and `everylabel doctor`, as a person runs them."""
 
 import pytest
+from pydantic import SecretStr
 
 from backend.services import Services
 from scripts.doctor import examine
@@ -105,9 +106,9 @@ def test_doctor_finds_label_studio_away(everylabel_backend, project):
 
 
 def test_doctor_finds_a_wrong_token(everylabel_backend, project):
-    said = everylabel_backend.command("doctor", "--project", str(project.id), LABEL_STUDIO_API_KEY="0" * 40)
-    assert said.returncode == 1
-    assert "✗ Token: Label Studio refused the token (401). Create a personal access token" in said.stdout
+    found = faults(everylabel_backend, project.id, label_studio_api_key=SecretStr("0" * 40))
+    assert list(found) == ["Token"]
+    assert "Label Studio refused the token (401). Create a personal access token" in found["Token"]
 
 
 def test_doctor_finds_a_deleted_webhook_and_connect_mends_it(label_studio, everylabel_backend, project):

@@ -103,14 +103,15 @@ def test_a_version_nobody_can_have_open_any_more_is_cleaned_out(label_studio, ev
     assert label_studio.next_task(project.id) == latest.queue[0]
 
 
-def test_wrong_labels_are_flagged_for_review(label_studio, everylabel_backend, connected):
-    project = connected(120, "wrong labels")
+def test_wrong_labels_are_flagged_for_review(label_studio, everylabel_backend, digits):
+    project = label_studio.digits_project(digits, 100, "wrong labels")
     labelled = project.task_ids[:60]
     wrong = [task for task in labelled if project.labels[task] in "046"][:4]
     for task in labelled:
         truth = project.labels[task]
         label_studio.annotate(task, str(9 - int(truth)) if task in wrong else truth)
-    latest = everylabel_backend.wait_for_round(project.id, labels=60)
+    latest = everylabel_backend.connect(project.id)
+    assert latest.n_labels == 60
     assert set(latest.flagged) <= set(labelled)
     assert set(latest.flagged) & set(wrong), "none of the wrong labels is flagged"
     assert len(latest.flagged) <= 20
