@@ -31,7 +31,7 @@ class AutoQueryStrategy(QueryStrategy):
     power of the trust in the model, which is 1/2 at `labels_to_trust` labels a class and grows to 1. The first
     alone asks for what is typical, and loses where what the encoder finds typical is not what is asked.
 
-    Without a model it covers (MaxHerding, 2407.12212). Where `cold_start` labels are all of one class the
+    Without a model, and below `cold_start` labels, it covers (MaxHerding, 2407.12212). Where `cold_start` labels are all of one class the
     other is rare or looks alike: every second pick is then the crop furthest from all labels (k-centre,
     1708.00489), for a rare class is as often an outlier as a small group.
     """
@@ -61,7 +61,8 @@ class AutoQueryStrategy(QueryStrategy):
         candidates = draw_candidates(query, size, self.max_candidates)
         doubt: NDArray[Any] = np.ones(len(candidates.indices), dtype=np.float32)
         trust = 0.0
-        if query.probabilities is not None:
+        # A live project has a model from its second label on: two to four labels say too little to doubt by.
+        if query.probabilities is not None and not 0 < len(query.labeled) < self.cold_start:
             doubt = margin_uncertainty(query.probabilities[candidates.indices]).astype(np.float32)
             doubt += LEAST_UNCERTAINTY
             needed = self.labels_to_trust * query.probabilities.shape[1]

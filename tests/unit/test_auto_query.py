@@ -55,7 +55,7 @@ def test_of_two_alike_it_takes_the_doubtful_one():
     features, group = blobs()
     probabilities = np.tile(np.array([0.99, 0.01], dtype=np.float32), (200, 1))
     probabilities[group == 3] = [0.55, 0.45]
-    query = a_query(features, [0, 40], [0, 1], probabilities)
+    query = a_query(features, [0, 1, 2, 40, 41], [0, 0, 0, 1, 1], probabilities)
     assert group[create("auto").select(query, 1)[0]] == 3
 
 
@@ -67,8 +67,8 @@ def test_its_own_doubt_weighs_more_as_labels_come():
     probabilities = np.tile(np.array([0.7, 0.3], dtype=np.float32), (60, 1))
     probabilities[0] = [0.85, 0.15]
     query = a_query(features, [58, 59], [0, 1], probabilities)
-    assert create("auto", labels_to_trust=1000).select(query, 1) == [0]
-    assert create("auto", labels_to_trust=0).select(query, 1) != [0]
+    assert create("auto", cold_start=2, labels_to_trust=1000).select(query, 1) == [0]
+    assert create("auto", cold_start=2, labels_to_trust=0).select(query, 1) != [0]
 
 
 def test_a_thousandfold_pool_is_sampled_by_the_seed():
