@@ -234,11 +234,23 @@ def points(summary: Summary) -> str:
 def as_json(summaries: Sequence[Summary], arguments: Sequence[str]) -> dict[str, Any]:
     """What `--json` holds: `results` in one fixed form, and `details` with what else was measured."""
     return {
-        "command": " ".join(["everylabel", *arguments]),
+        "command": _command(arguments),
         "unit": "accuracy, aulc and gain are shares from 0 to 1; gain is aulc minus random's, paired by seed",
         "results": [summary.result() for summary in summaries],
         "details": [summary.details() for summary in summaries],
     }
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command as anyone can repeat it: without where files lay, and how many processes there were."""
+    kept = ["everylabel"]
+    skip = False
+    for argument in arguments:
+        local = argument.partition("=")[0] in ("--cache", "--keep", "--out", "--json", "--plot", "--jobs")
+        if not skip and not local:
+            kept.append(argument)
+        skip = local and "=" not in argument
+    return " ".join(kept)
 
 
 def write_json(summaries: Sequence[Summary], path: Path, arguments: Sequence[str]) -> None:
