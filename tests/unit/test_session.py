@@ -309,7 +309,6 @@ class TestPseudoLabels:
         assert not set(np.asarray(data.indices)[data.is_pseudo]) & set(session.check_crops)
         assert (data.weights[data.is_pseudo] < 1).all()
 
-
     def test_agreement_trains_on_crops_nobody_labelled_and_says_how_many(self):
         x, names, codes = a_pool(noise=2.2)
         session = ActiveLearningSession(x)
@@ -381,7 +380,10 @@ class TestLabelIssues:
         assert (issue.index, issue.given_label, issue.suggested_label) == (123, given[123], names[123])
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 0}, {"check_share": 1.0}, {"strategy": "bogus"}, {"pseudo_label_rule": "bogus"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"batch_size": 0}, {"check_share": 1.0}, {"strategy": "bogus"}, {"pseudo_label_rule": "bogus"}],
+)
 def test_settings_that_cannot_work_are_refused(pool, options):
     with pytest.raises(ValueError, match=r"batch_size|check_share|unknown query strategy|pseudo_label_rule"):
         ActiveLearningSession(pool[0], **options)
