@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.label_studio_server import VERSION
+from backend.label_studio import LabelStudio
+from scripts.label_studio_server import VERSION, Credentials
 from tests.everylabel_process import REPOSITORY, descendants, free_port, is_running, wait_until
 
 # Each of these starts a Label Studio of the demo's own.
@@ -35,9 +37,10 @@ def demo(digits, tmp_path_factory):
     ]
 
 
-def simulated(demo, labels, report):
+def test_a_simulated_annotator_labels_and_reports(demo, tmp_path):
+    path = tmp_path / "report.json"
     ended = subprocess.run(
-        [*demo, "--annotator", "simulated", "--labels", str(labels), "--report", str(report)],
+        [*demo, "--annotator", "simulated", "--labels", "12", "--report", str(path)],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -45,11 +48,7 @@ def simulated(demo, labels, report):
         check=False,
     )
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
-    return json.loads(report.read_text())
-
-
-def test_a_simulated_annotator_labels_and_reports(demo, tmp_path):
-    report = simulated(demo, 12, tmp_path / "report.json")
+    report = json.loads(path.read_text())
     assert report.keys() >= {
         *("labels", "rounds", "model_versions", "true_accuracy", "check_set", "queue_followed"),
         *("seconds_to_new_queue", "flags", "pre_annotations"),
@@ -69,15 +68,7 @@ def test_a_simulated_annotator_labels_and_reports(demo, tmp_path):
     assert report["pre_annotations"] >= 0
 
 
-def test_a_second_run_goes_on_where_the_first_stopped(demo, tmp_path):
-    report = simulated(demo, 14, tmp_path / "report.json")
-    assert report["labels"] == 14
-    assert report["rounds"] == 3, "two labels were missing"
-    assert report["queue_followed"] is True
-    assert int(report["model_versions"][0].removeprefix("round ")) >= 13
-
-
-def test_ctrl_c_stops_everything_it_started(demo, tmp_path):
+def test_a_second_run_goes_on_where_the_first_stopped_and_ctrl_c_ends_all_of_it(demo, tmp_path):
     output = tmp_path / "output.txt"
     with output.open("wb") as file:
         process = subprocess.Popen(demo, cwd=REPOSITORY, stdout=file, stderr=subprocess.STDOUT)
@@ -89,8 +80,15 @@ def test_ctrl_c_stops_everything_it_started(demo, tmp_path):
         started = descendants(process.pid)
         commands = "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in started)
         assert all(name in commands for name in ("label-studio", "gunicorn", "trainer"))
-        for said in ("user", "password", "/projects/"):
-            assert said in output.read_text()
+
+        login = Credentials.of(Path(demo[demo.index("--directory") + 1]) / "demo" / "label-studio")
+        assert login.username in output.read_text()
+        assert login.password in output.read_text()
+        (address,) = set(re.findall(r"(http://[0-9.:]+)/projects/\d+/", output.read_text()))
+        (project,) = LabelStudio(address, login.token).projects()
+        assert (project["task_number"], project["num_tasks_with_annotations"]) == (36, 12)
+        assert int(project["model_version"].removeprefix("round ")) >= 13
+
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     finally:
