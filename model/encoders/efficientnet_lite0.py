@@ -22,16 +22,32 @@ from model.encoders.base import Encoder, choose_device
 
 CROP_SIZE = 160
 SMALL_SIZE = 96
+MIDDLE_BLOCKS = (10, 14)
+"""Where the two stages before the last one end: 112 and 192 channels at a sixteenth and a thirty-second of the size."""
+LAST, MIDDLE = 1280, 2 * (112 + 192)
 
 
 class EfficientNetLite0Encoder(Encoder):
-    """Frozen EfficientNet-Lite0 (Tan and Le, 1905.11946; Apache-2.0), its last feature map averaged.
+    """Frozen EfficientNet-Lite0 (Tan and Le, 1905.11946; Apache-2.0), its feature maps averaged.
 
-    Rows are (1280,) float16. ONNX Runtime computes them on a CPU, five to ten times faster than eager
-    PyTorch; PyTorch does on a GPU.
+    Rows are (1888,) float16: the mean of the last feature map (1280), then mean and standard deviation of two
+    maps from the middle of the network (2 * 112 and 2 * 192), which see texture and strokes where the last
+    sees objects. ONNX Runtime computes them on a CPU, five to ten times faster than eager PyTorch; PyTorch
+    does on a GPU.
+
+    Balanced accuracy in points of the head on random labels, without the middle maps and with them (600 crops,
+    20 draws, 95 % interval of the difference below 1.5):
+
+    | labels | digits    | cat or dog | solar cells (ELPV) | shirt or coat |
+    |--------|-----------|------------|--------------------|---------------|
+    | 10     | 44 and 47 | 79 and 79  | 63 and 65          | 61 and 64     |
+    | 25     | 65 and 73 | 90 and 90  | 67 and 71          | 72 and 75     |
+    | 50     | 79 and 87 | 93 and 93  | 72 and 74          | 77 and 81     |
+    | 100    | 86 and 94 | 95 and 96  | 75 and 77          | 81 and 86     |
 
     A row is the mean of the features of a crop at 160 px and at 96 px. Balanced accuracy of a linear head on
-    60 random labels, mean of 20 draws, standard error below 0.01, and crops a second on two cores:
+    60 random labels, last map only, mean of 20 draws, standard error below 0.01, and crops a second on two
+    cores:
 
     | pixels    | digits | solar cells (ELPV) | crops a second |
     |-----------|--------|--------------------|----------------|
@@ -45,7 +61,7 @@ class EfficientNetLite0Encoder(Encoder):
 
     def __init__(self, device: str = "auto", threads: int | None = None) -> None:
         self.name = "efficientnet-lite0"
-        self.dim = 1280
+        self.dim = LAST + MIDDLE
         self.dtype = np.dtype(np.float16)
         self.crop_size = CROP_SIZE
         self.device = choose_device(device)
@@ -57,7 +73,7 @@ class EfficientNetLite0Encoder(Encoder):
 
     def make_classifier(self) -> Classifier:
         """Make a calibrated linear head for these embeddings."""
-        return EmbeddingClassifier()
+        return EmbeddingClassifier(standardized=MIDDLE)
 
     @property
     def _on_cpu(self) -> bool:
@@ -76,7 +92,7 @@ class EfficientNetLite0Encoder(Encoder):
 
 
 class _PooledFeatures(nn.Module):
-    """(n, 160, 160, 3) uint8 -> (n, 1280) float32, normalised as the network was trained: (x - 127) / 128."""
+    """(n, 160, 160, 3) uint8 -> (n, 1888) float32, normalised as the network was trained: (x - 127) / 128."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,8 +108,21 @@ class _PooledFeatures(nn.Module):
         small = functional.interpolate(
             pixels, size=(SMALL_SIZE, SMALL_SIZE), mode="bilinear", align_corners=False
         )
-        maps = self.network.extract_features(pixels), self.network.extract_features(small)
-        return torch.stack([features.mean(dim=(2, 3)) for features in maps]).mean(dim=0)
+        return (self._pooled(pixels) + self._pooled(small)) / 2
+
+    def _pooled(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What `EfficientNet.extract_features` does, looked at on the way."""
+        net = self.network
+        maps = net._swish(net._bn0(net._conv_stem(pixels)))
+        middle = []
+        for number, block in enumerate(net._blocks):
+            maps = block(maps)
+            if number in MIDDLE_BLOCKS:
+                mean = maps.mean(dim=(2, 3), keepdim=True)
+                spread = (maps - mean).square().mean(dim=(2, 3)).sqrt()
+                middle += [mean.flatten(1), spread]
+        last = net._swish(net._bn1(net._conv_head(maps)))
+        return torch.cat([last.mean(dim=(2, 3)), *middle], dim=1)
 
 
 def _on_torch(network: nn.Module, device: str) -> Callable[[NDArray[np.uint8]], NDArray[Any]]:

@@ -215,3 +215,26 @@ class TestFolds:
         folds = stratified_folds(codes, 5)
         judged = out_of_fold_probabilities(classifier, x, labels, ["0", "1"], folds).argmax(axis=1)
         assert 0.3 < (judged == codes).mean() < 0.7
+
+
+def test_the_scale_of_a_standardised_column_says_nothing():
+    """Channels of an encoder's middle layers differ in scale by more than in what they know."""
+    x, labels = blobs(20, 2)
+    x = x.astype(np.float32)
+    rescaled = x.copy()
+    rescaled[:, -8:] *= np.geomspace(0.1, 10, 8)
+    plain, standard = EmbeddingClassifier(), EmbeddingClassifier(standardized=8)
+    assert not np.allclose(plain.adapt(x).features(x), plain.adapt(rescaled).features(rescaled), atol=1e-3)
+    expected = standard.adapt(x).features(x)
+    np.testing.assert_allclose(standard.adapt(rescaled).features(rescaled), expected, atol=1e-4)
+    fitted = standard.fit(rescaled, labels)
+    again = EmbeddingClassifier().load_state(fitted.state())
+    np.testing.assert_array_equal(again.predict_proba(rescaled), fitted.predict_proba(rescaled))
+
+
+def test_a_standardised_column_that_never_moves_stays_out_of_it():
+    x, labels = blobs(20, 2)
+    x[:, -1] = 7.0
+    fitted = EmbeddingClassifier(standardized=4).adapt(x).fit(x, labels)
+    assert np.isfinite(fitted.features(x)).all()
+    assert np.abs(fitted.features(x)[:, -1]).max() == 0
