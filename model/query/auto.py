@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from model.query.base import Query, QueryStrategy, count
 from model.query.kernel import (
@@ -24,16 +26,22 @@ LEAST_UNCERTAINTY = 1e-3
 
 
 class AutoQueryStrategy(QueryStrategy):
-    """Uncertainty times uncertainty covered; before there are two classes, coverage and k-centre in turn.
+    """Uncertainty times uncertainty covered; while one class is known, k-centre for two picks of three.
 
     Each pick has the largest product of two numbers: the margin uncertainty it newly covers, as in UHerding
     (Bae et al. 2024, 2412.20644) with a kernel of MaxHerding's fixed width, and its own uncertainty to the
     power of the trust in the model, which is 1/2 at `labels_to_trust` labels a class and grows to 1. The first
-    alone asks for what is typical, and loses where what the encoder finds typical is not what is asked.
+    alone asks for what is typical, and loses where what the encoder finds typical is not what is asked. Hence
+    two more:
 
-    Without a model, and below `cold_start` labels, it covers (MaxHerding, 2407.12212). Where `cold_start` labels are all of one class the
-    other is rare or looks alike: every second pick is then the crop furthest from all labels (k-centre,
-    1708.00489), for a rare class is as often an outlier as a small group.
+    - Crops resemble each other by the encoder and, as far as it is trusted, by the model: its probabilities
+      times the trust stand beside the features.
+    - The more the labels crowd in few classes, the more a crop's own uncertainty counts, by its rank: under a
+      class-weighted head the doubtful crops are where the rare classes are.
+
+    Without a model, and below `cold_start` labels, it covers (MaxHerding, 2407.12212). Where `cold_start`
+    labels are all of one class the other is rare or looks alike: two picks of three are then the crop
+    furthest from all labels (k-centre, 1708.00489), for a rare class is as often an outlier as a small group.
     """
 
     name: ClassVar[str] = "auto"
@@ -46,40 +54,54 @@ class AutoQueryStrategy(QueryStrategy):
         bandwidth: float = 0.5,
         cold_start: int = 5,
         labels_to_trust: int = 5,
+        rank_power: float = 10.0,
     ) -> None:
         self.max_candidates = max_candidates
         self.max_references = max_references
         self.bandwidth = bandwidth
         self.cold_start = cold_start
         self.labels_to_trust = labels_to_trust
+        self.rank_power = rank_power
 
     def select(self, query: Query, batch_size: int) -> list[int]:
         """Choose greedily, the most useful first."""
         size = count(query, batch_size)
         if size == 0:
             return []
-        candidates = draw_candidates(query, size, self.max_candidates)
-        doubt: NDArray[Any] = np.ones(len(candidates.indices), dtype=np.float32)
-        trust = 0.0
-        # A live project has a model from its second label on: two to four labels say too little to doubt by.
-        if query.probabilities is not None and not 0 < len(query.labeled) < self.cold_start:
-            doubt = margin_uncertainty(query.probabilities[candidates.indices]).astype(np.float32)
-            doubt += LEAST_UNCERTAINTY
-            needed = self.labels_to_trust * query.probabilities.shape[1]
-            trust = len(query.labeled) / (len(query.labeled) + needed) if len(query.labeled) else 1.0
         with single_threaded():
-            rows = self._greedy(query, candidates.features, doubt, doubt**trust, size)
-        return [int(candidates.indices[row]) for row in rows]
+            candidates = draw_candidates(query, size, self.max_candidates)
+            rows, labeled = candidates.features, read_features(query, query.labeled)
+            opinion = self._opinion(query, candidates.indices)
+            if query.probabilities is not None and opinion.trust:
+                trust = np.float32(opinion.trust)
+                rows = np.hstack([rows, trust * query.probabilities[candidates.indices]])
+                labeled = np.hstack([labeled, trust * query.probabilities[query.labeled]])
+            chosen = self._greedy(query, rows, labeled, opinion, size)
+        return [int(candidates.indices[row]) for row in chosen]
+
+    def _opinion(self, query: Query, indices: NDArray[Any]) -> _Opinion:
+        n_labels = len(query.labeled)
+        # A live project has a model from its second label on: two to four labels say too little to doubt by.
+        if query.probabilities is None or 0 < n_labels < self.cold_start:
+            level = np.ones(len(indices), dtype=np.float32)
+            return _Opinion(0.0, level, level)
+        doubt = margin_uncertainty(query.probabilities[indices]).astype(np.float32) + LEAST_UNCERTAINTY
+        needed = self.labels_to_trust * query.probabilities.shape[1]
+        trust = n_labels / (n_labels + needed) if n_labels else 1.0
+        # By rank too: the first models are so cautious that all doubts are nearly level.
+        rank = rankdata(doubt) / len(doubt)
+        own = doubt**trust * rank ** (self.rank_power * _crowding(query.labels))
+        return _Opinion(trust, doubt, own.astype(np.float32))
 
     def _greedy(
-        self, query: Query, rows: NDArray[Any], doubt: NDArray[Any], own: NDArray[Any], size: int
+        self, query: Query, rows: NDArray[Any], labeled: NDArray[Any], opinion: _Opinion, size: int
     ) -> list[int]:
         stand_for = sample_rows(len(rows), self.max_references, query.seed)
         references = rows[stand_for]
         width = self.bandwidth * median_distance(references)
         kernel = gaussian(squared_distances(rows, references), width)
+        weight = opinion.doubt[stand_for]
         covered = np.zeros(len(references), dtype=np.float32)
-        labeled = read_features(query, query.labeled)
         if len(labeled):
             covered = gaussian(squared_distances(labeled, references), width).max(axis=0)
         seeks = query.probabilities is None and len(labeled) > 0
@@ -87,9 +109,9 @@ class AutoQueryStrategy(QueryStrategy):
         free = np.ones(len(rows), dtype=bool)
         chosen: list[int] = []
         for number in range(len(labeled), len(labeled) + size):
-            gain = np.maximum(kernel - covered, 0) @ doubt[stand_for] * own
+            gain = np.maximum(kernel - covered, 0) @ weight * opinion.own
             # By the number of labels, so that five picks are the same at once or one by one.
-            if nearest is not None and number >= self.cold_start and number % 2:
+            if nearest is not None and number >= self.cold_start and number % 3:
                 gain = nearest
             best = int(np.argmax(np.where(free, gain, -1.0)))
             free[best] = False
@@ -98,3 +120,23 @@ class AutoQueryStrategy(QueryStrategy):
             if nearest is not None:
                 nearest = np.minimum(nearest, squared_distances(rows, rows[best : best + 1])[:, 0])
         return chosen
+
+
+@dataclass(frozen=True)
+class _Opinion:
+    """What the model says of the candidates, and how far it is to be believed."""
+
+    trust: float
+    doubt: NDArray[Any]
+    """(c,) what covering a crop is worth."""
+    own: NDArray[Any]
+    """(c,) what asking for it is worth beside what it covers."""
+
+
+def _crowding(labels: NDArray[Any]) -> float:
+    """0 where every class has as many labels, towards 1 as one has them all: 1 - entropy / log(classes)."""
+    counts = np.unique(labels, return_counts=True)[1]
+    if len(counts) < 2:
+        return 0.0
+    share = counts / counts.sum()
+    return max(0.0, float(1 + (share * np.log(share)).sum() / np.log(len(share))))

@@ -59,6 +59,30 @@ def test_of_two_alike_it_takes_the_doubtful_one():
     assert group[create("auto").select(query, 1)[0]] == 3
 
 
+def test_where_labels_crowd_in_one_class_the_doubtful_come_first():
+    """Forty shirts and one coat: the next coat is among the doubtful, not in the largest crowd."""
+    features, _ = blobs()
+    probabilities = np.tile(np.array([0.6, 0.4], dtype=np.float32), (200, 1))
+    alone = 199
+    probabilities[alone] = [0.55, 0.45]
+    features[alone] = 0.0
+    features[alone, 10] = 1.0
+    level = a_query(features, [*range(0, 160, 20), *range(1, 161, 20)], [0] * 8 + [1] * 8, probabilities)
+    crowded = a_query(features, level.labeled, [0] * 15 + [1], probabilities)
+    assert create("auto").select(level, 1) != [alone]
+    assert create("auto").select(crowded, 1) == [alone]
+
+
+def test_crops_the_model_tells_apart_do_not_stand_for_each_other():
+    """All look alike to the encoder; once trusted, the model says which half holds no label."""
+    features = np.ones((100, 8), dtype=np.float32)
+    probabilities = np.zeros((100, 2), dtype=np.float32)
+    probabilities[:50] = [0.7, 0.3]
+    probabilities[50:] = [0.3, 0.7]
+    query = a_query(features, range(40), [0, 1] * 20, probabilities)
+    assert create("auto").select(query, 1)[0] >= 50
+
+
 def test_its_own_doubt_weighs_more_as_labels_come():
     """A certain crop amid doubtful ones is asked for early on; with many labels a doubtful one is."""
     rng = np.random.default_rng(0)
