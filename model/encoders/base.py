@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ class Encoder(ABC):
     The same crop must give the same row, whatever stands beside it in a batch: rows are stored for good.
     """
 
+    reads: Literal["image", "text"] = "image"
+    """What its crops are. One for texts has `prepare_text` in the place of `prepare`."""
     name: str
     dim: int
     dtype: np.dtype[Any]
@@ -46,7 +48,15 @@ class Encoder(ABC):
         """Turn one image of any mode and size into a crop: (crop_size, crop_size, 3) uint8, shape kept."""
         return letterbox(to_rgb(image), self.crop_size)
 
-    def encode(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
+    def prepare_text(self, text: str) -> NDArray[Any]:
+        """Turn one text into a crop, where `reads` is `text`.
+
+        Raises:
+            ValueError: this encoder reads images.
+        """
+        raise ValueError(f"Encoder {self.name!r} reads images, not texts: use prepare.")
+
+    def encode(self, crops: NDArray[Any]) -> NDArray[Any]:
         """Turn prepared crops into rows to store.
 
         Args:

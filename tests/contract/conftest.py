@@ -5,6 +5,7 @@ from tests.backend_fixtures import (  # noqa: F401
     encoder,
     make_services,
     project,
+    send,
     services,
     stand_in,
     trainer,
