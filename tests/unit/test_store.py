@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.event import listen, remove
 
 from backend.store import Annotation, RoundRecord, Store, Task
 
@@ -135,6 +139,43 @@ def test_deleting_tasks_takes_their_annotations_along(store):
     assert [a.task_id for a in store.annotations(1)] == [1]
 
 
+@pytest.fixture
+def plan_of_state():
+    """How SQLite goes about counting a project's tasks, as the page asks for it."""
+
+    def read(store):
+        asked = []
+        listen(
+            store._engine, "before_cursor_execute", lambda _c, _d, sql, given, *_: asked.append((sql, given))
+        )
+        store.state(1)
+        ((sql, given),) = [(sql, given) for sql, given in asked if "FROM tasks" in sql]
+        with store._engine.connect() as connection:
+            return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", given)]
+
+    return read
+
+
+def test_where_a_project_stands_is_counted_without_reading_a_text(store, plan_of_state):
+    (step,) = plan_of_state(store)
+    assert "USING COVERING INDEX" in step
+
+
+def test_a_store_of_an_earlier_version_counts_as_fast(store, path, plan_of_state):
+    with store._writing() as session:
+        session.execute(text("DROP INDEX tasks_by_state"))
+    store.save_tasks(1, [Task(1, "a.png"), Task(2, "b.png"), Task(3, "c.png")])
+    store.save_embedded(1, {1: 0})
+    store.save_problems(1, {2: "broken"})
+    assert "COVERING" not in plan_of_state(store)[0]
+    store.close()
+    again = Store(path)
+    assert "USING COVERING INDEX" in plan_of_state(again)[0]
+    state = again.state(1)
+    assert (state.tasks, state.embedded, state.unreadable) == (3, 1, 1)
+    again.close()
+
+
 def test_events_come_in_order_and_tell_their_age(store):
     for number in range(3):
         store.add_event(1, "ANNOTATION_CREATED", {"n": number})
@@ -142,6 +183,44 @@ def test_events_come_in_order_and_tell_their_age(store):
     assert store.events_waiting() == (3, 100.0)
     store.delete_events([event.id for event in store.events(1)][:2])
     assert [event.payload["n"] for event in store.events()] == [2]
+
+
+def test_webhooks_that_come_together_share_their_commits_and_each_gets_its_own_number(store):
+    commits = []
+    listen(store._inbox._engine, "commit", lambda _: (commits.append(1), time.sleep(0.02)))  # as a slow disk
+    with ThreadPoolExecutor(8) as senders:
+        numbers = list(senders.map(lambda n: store.add_event(1, "START_TRAINING", {"n": n}), range(80)))
+    kept = {event.id: event.payload["n"] for event in store.events(1)}
+    assert [kept[number] for number in numbers] == list(range(80))
+    assert len(commits) < 80  # without sharing, one each; how far below depends on who else computes
+
+
+def test_a_webhook_is_on_disk_when_its_number_is_given(store, path):
+    number = store.add_event(1, "START_TRAINING", {})
+    other = Store(path)
+    assert [event.id for event in other.events(1)] == [number]
+    other.close()
+
+
+def test_a_commit_that_fails_is_told_to_everyone_who_waited_for_it(store):
+    def refuse(_):
+        raise OSError("the disk is gone")
+
+    listen(store._inbox._engine, "commit", refuse)
+    with ThreadPoolExecutor(4) as senders:
+        sent = [senders.submit(store.add_event, 1, "START_TRAINING", {}) for _ in range(8)]
+    assert all("disk is gone" in str(each.exception()) for each in sent)
+    remove(store._inbox._engine, "commit", refuse)
+    store.add_event(1, "START_TRAINING", {})
+    assert len(store.events(1)) == 1
+
+
+def test_a_webhook_does_not_wait_for_a_transaction_of_the_trainer(store):
+    with store._writing() as session:  # as while 50,000 tasks are saved
+        session.execute(text("UPDATE projects SET problem = 'x'"))
+        started = time.monotonic()
+        store.add_event(1, "START_TRAINING", {})
+        assert time.monotonic() - started < 5, "SQLite gives up on a locked file after 30 s"
 
 
 def test_a_published_round_says_when(store):

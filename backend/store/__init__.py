@@ -1,0 +1,31 @@
+"""The backend's memory: projects, tasks, annotations, events and rounds in SQL, a file each.
+
+SQLite in WAL mode by default, webhooks in a database of their own; nothing here needs SQLite. Embeddings and
+models are files beside it (`backend/project_files.py`). Every method is one transaction: a crash leaves all of
+it or nothing.
+"""
+
+from __future__ import annotations
+
+from backend.store.annotations import Annotation, Annotations
+from backend.store.database import StorageError
+from backend.store.events import Event, Events
+from backend.store.projects import Project, Projects
+from backend.store.rounds import RoundRecord, RoundRecords
+from backend.store.state import ProjectState, ProjectStates
+from backend.store.tasks import Task, Tasks
+
+__all__ = ["Annotation", "Event", "Project", "ProjectState", "RoundRecord", "StorageError", "Store", "Task"]
+
+
+class Store(Projects, Tasks, Annotations, RoundRecords, ProjectStates, Events):
+    """The backend's memory in one SQL database.
+
+    Safe to share between threads; several processes may open the same database.
+    """
+
+    def delete_project(self, project_id: int) -> None:
+        """Forget a project and everything that belongs to it."""
+        # The webhook that told of its deletion goes last: after a crash in between it asks for this again.
+        super().delete_project(project_id)
+        self.forget_events(project_id)

@@ -1,0 +1,134 @@
+"""Webhooks that have been received and not yet been worked in: the inbox, a database of its own.
+
+Label Studio waits for a webhook inside the annotator's own click. So nothing it waits for is shared with the
+trainer but this one file, whose transactions are all short; and webhooks that come together share one commit,
+because waiting for the disk costs more than all the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from backend.store.database import Database, StorageError, chunks
+from backend.store.tables import EventRow, InboxBase
+
+LOG_PAGES = 4000
+"""Pages of 4 KB the write-ahead log grows to before a webhook itself folds it back: where no trainer runs."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A webhook that has been received and not yet been worked in."""
+
+    id: int
+    action: str
+    payload: dict[str, Any]
+
+
+class Events(Database):
+    """The part of the store that keeps webhooks."""
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(url, clock)
+        inbox = _inbox(url)
+        self._inbox = Database(inbox, clock, InboxBase, {"wal_autocheckpoint": LOG_PAGES})
+        # A webhook that a power cut brings back is worked in once more, which changes nothing: no waiting for
+        # the disk with the file locked. And the log is folded back by the trainer, which nobody waits for.
+        swift = {"synchronous": "NORMAL", "wal_autocheckpoint": LOG_PAGES // 20}
+        self._worked_in = Database(inbox, clock, InboxBase, swift) if inbox != url else self._inbox
+        self._waiting: deque[tuple[dict[str, Any], Future[int]]] = deque()
+        self._committing = threading.Lock()
+
+    def close(self) -> None:
+        """Give every connection back."""
+        for database in (self._inbox, self._worked_in):
+            database.close()
+        super().close()
+
+    def add_event(self, project_id: int, action: str, payload: Mapping[str, Any]) -> int:
+        """Put a webhook on disk, and those of other threads that wait for it; returns its number.
+
+        Raises:
+            StorageError: it is not kept.
+        """
+        row = {"project_id": project_id, "action": action, "received_at": self._clock()}
+        number: Future[int] = Future()
+        self._waiting.append(({**row, "payload": json.dumps(payload)}, number))
+        with self._committing:
+            if not number.done():
+                self._commit_waiting()
+        try:
+            return number.result()
+        except DBAPIError as error:
+            raise StorageError(
+                f"This webhook is not kept, the backend's disk does not take it ({error.orig}). Its label is read "
+                "from Label Studio once there is space again."
+            ) from error
+
+    def _commit_waiting(self) -> None:
+        """Write all that wait in one transaction: kept all together, or failed for each of them."""
+        together = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        try:
+            with self._inbox._writing() as session:
+                numbers = [session.execute(_INSERT, row).scalar_one() for row, _ in together]
+        except BaseException as error:  # noqa: BLE001 - handed on to everyone who waits for this write
+            for _, number in together:
+                number.set_exception(error)
+        else:
+            for (_, number), given in zip(together, numbers, strict=True):
+                number.set_result(given)
+
+    def events(self, project_id: int | None = None) -> list[Event]:
+        """Webhooks not yet worked in, in the order they came."""
+        query = select(EventRow).order_by(EventRow.id)
+        if project_id is not None:
+            query = query.where(EventRow.project_id == project_id)
+        with self._inbox._session() as session:
+            return [Event(row.id, row.action, json.loads(row.payload)) for row in session.scalars(query)]
+
+    def projects_with_events(self) -> list[int]:
+        """Projects that have webhooks waiting."""
+        with self._inbox._session() as session:
+            return list(session.scalars(select(EventRow.project_id).distinct()))
+
+    def delete_events(self, event_ids: Iterable[int]) -> None:
+        """Drop webhooks whose content is in the other tables."""
+        with self._worked_in._writing() as session:
+            for ids in chunks(event_ids):
+                session.execute(delete(EventRow).where(EventRow.id.in_(ids)))
+
+    def forget_events(self, project_id: int) -> None:
+        """Drop every webhook of a project."""
+        with self._worked_in._writing() as session:
+            session.execute(delete(EventRow).where(EventRow.project_id == project_id))
+
+    def events_waiting(self, project_id: int | None = None) -> tuple[int, float | None]:
+        """How many webhooks wait, and when the oldest came (seconds since the epoch)."""
+        query = select(func.count(), func.min(EventRow.received_at))
+        if project_id is not None:
+            query = query.where(EventRow.project_id == project_id)
+        with self._inbox._session() as session:
+            count, oldest = session.execute(query).one()
+            return count, oldest
+
+
+_INSERT = insert(EventRow).returning(EventRow.id)
+
+
+def _inbox(url: str) -> str:
+    """Where the webhooks lie: with SQLite, whose writers wait for each other, in a file of their own."""
+    address = make_url(url)
+    if address.get_backend_name() != "sqlite" or not address.database:
+        return url
+    return f"{url.removesuffix('.db')}-inbox.db"

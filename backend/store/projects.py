@@ -1,0 +1,82 @@
+"""The projects the backend knows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, select
+
+from backend.store.database import Database
+from backend.store.tables import AnnotationRow, DeletedRow, ProjectRow, RoundRow, TaskRow
+
+
+@dataclass(frozen=True)
+class Project:
+    """A Label Studio project the backend knows."""
+
+    id: int
+    label_config: str
+    encoder: str
+    connected: bool
+    """`everylabel connect` has set it up: rounds are published into it."""
+    problem: str | None
+    reconciled_at: float | None
+    model_round: int | None
+    """The round whose model answers `/predict` and pre-fills; None before there is one."""
+    model_pinned: bool
+    """A person has rolled back to that round: new ones are not promoted."""
+    check_tasks: tuple[int, ...]
+    """Every task ever drawn for the blind check set, in the order drawn."""
+    title: str = ""
+    """What people call it in Label Studio; empty until it was read from there."""
+
+
+class Projects(Database):
+    """The part of the store that keeps projects."""
+
+    def project(self, project_id: int) -> Project | None:
+        """One project, or None where it is unknown."""
+        with self._session() as session:
+            row = session.get(ProjectRow, project_id)
+            return None if row is None else _project(row)
+
+    def projects(self) -> list[Project]:
+        """Every project known, by id."""
+        with self._session() as session:
+            return [_project(row) for row in session.scalars(select(ProjectRow).order_by(ProjectRow.id))]
+
+    def save_project(self, project_id: int, **changes: Any) -> None:
+        """Create or change a project; names are those of `Project`."""
+        if "check_tasks" in changes:
+            changes["check_tasks"] = json.dumps(list(changes["check_tasks"]))
+        with self._writing() as session:
+            row = session.get(ProjectRow, project_id)
+            if row is None:
+                session.add(ProjectRow(id=project_id, **changes))
+            else:
+                for name, value in changes.items():
+                    setattr(row, name, value)
+
+    def delete_project(self, project_id: int) -> None:
+        """Forget a project with its tasks, annotations and rounds."""
+        with self._writing() as session:
+            for table in (TaskRow, AnnotationRow, DeletedRow, RoundRow):
+                session.execute(delete(table).where(table.project_id == project_id))
+            session.execute(delete(ProjectRow).where(ProjectRow.id == project_id))
+
+
+def _project(row: ProjectRow) -> Project:
+    return Project(
+        id=row.id,
+        label_config=row.label_config,
+        encoder=row.encoder,
+        connected=row.connected,
+        problem=row.problem,
+        reconciled_at=row.reconciled_at,
+        model_round=row.model_round,
+        model_pinned=row.model_pinned,
+        check_tasks=tuple(json.loads(row.check_tasks)),
+        title=row.title,
+    )

@@ -1,0 +1,142 @@
+"""Finished rounds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import delete, select, update
+
+from backend.store.database import Database
+from backend.store.tables import ProjectRow, RoundRow
+
+ROUNDS_KEPT = 2000
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """A finished round as it is kept: task ids and figures, no arrays."""
+
+    number: int
+    model_version: str
+    n_labels: int
+    classes: tuple[str, ...]
+    threshold: float
+    check: tuple[int, ...]
+    batch: tuple[int, ...]
+    pre_annotated: tuple[int, ...]
+    flagged: tuple[int, ...]
+    check_set: dict[str, float] | None
+    seconds: dict[str, float]
+    finished_at: float
+    promoted: bool = True
+    """Whether its model came into use: it was not clearly worse on the check set than the one before."""
+    stopping: dict[str, Any] | None = None
+    """Advice on whether more labels are worth a person's time: `stop`, `reason`, `kappa`."""
+    flagged_updates: dict[int, str] = field(default_factory=dict)
+    """When the newest annotation of each flagged task was submitted: later on, a later one has reviewed it."""
+    confirmed: dict[int, str] = field(default_factory=dict)
+    """Labels people have reviewed since they were flagged, by task."""
+    published_at: float | None = None
+
+    @property
+    def queue(self) -> tuple[int, ...]:
+        """The tasks a person is asked to label, in order: blind check crops, then the batch."""
+        return self.check + self.batch
+
+
+class RoundRecords(Database):
+    """The part of the store that keeps rounds."""
+
+    def save_round(self, project_id: int, record: RoundRecord, check_tasks: Sequence[int]) -> None:
+        """Keep a finished round and the check draws it was made with."""
+        fields = {name: getattr(record, name) for name in _RECORD_FIELDS}
+        with self._writing() as session:
+            session.merge(
+                RoundRow(
+                    project_id=project_id,
+                    number=record.number,
+                    finished_at=record.finished_at,
+                    published_at=record.published_at,
+                    record=json.dumps(fields),
+                )
+            )
+            session.execute(
+                delete(RoundRow).where(
+                    RoundRow.project_id == project_id, RoundRow.number <= record.number - ROUNDS_KEPT
+                )
+            )
+            values: dict[str, Any] = {"check_tasks": json.dumps(list(check_tasks))}
+            if record.promoted:
+                values["model_round"] = record.number if len(record.classes) > 1 else None
+            session.execute(update(ProjectRow).where(ProjectRow.id == project_id).values(**values))
+
+    def mark_published(self, project_id: int, number: int) -> None:
+        """Record that Label Studio's queue now is this round's."""
+        with self._writing() as session:
+            session.execute(
+                update(RoundRow)
+                .where(RoundRow.project_id == project_id, RoundRow.number == number)
+                .values(published_at=self._clock())
+            )
+
+    def rounds(self, project_id: int, *, after: int = -1) -> list[RoundRecord]:
+        """Every round, or those numbered higher than `after`, oldest first."""
+        query = (
+            select(RoundRow)
+            .where(RoundRow.project_id == project_id, RoundRow.number > after)
+            .order_by(RoundRow.number)
+        )
+        with self._session() as session:
+            return [_round(row) for row in session.scalars(query)]
+
+    def round(self, project_id: int, number: int) -> RoundRecord | None:
+        """One round, or None where there is none of this number."""
+        with self._session() as session:
+            row = session.get(RoundRow, (project_id, number))
+            return None if row is None else _round(row)
+
+    def latest_round(self, project_id: int) -> RoundRecord | None:
+        """The newest round, or None before the first."""
+        query = (
+            select(RoundRow)
+            .where(RoundRow.project_id == project_id)
+            .order_by(RoundRow.number.desc())
+            .limit(1)
+        )
+        with self._session() as session:
+            row = session.scalars(query).first()
+            return None if row is None else _round(row)
+
+
+_RECORD_FIELDS = (
+    "model_version",
+    "n_labels",
+    "classes",
+    "threshold",
+    "check",
+    "batch",
+    "pre_annotated",
+    "flagged",
+    "check_set",
+    "seconds",
+    "promoted",
+    "stopping",
+    "flagged_updates",
+    "confirmed",
+)
+
+
+def _round(row: RoundRow) -> RoundRecord:
+    fields = json.loads(row.record)
+    for name in ("classes", "check", "batch", "pre_annotated", "flagged"):
+        fields[name] = tuple(fields[name])
+    for name in ("flagged_updates", "confirmed"):
+        fields[name] = {
+            int(id_): value for id_, value in fields.get(name, {}).items()
+        }  # JSON has no other keys
+    return RoundRecord(
+        number=row.number, finished_at=row.finished_at, published_at=row.published_at, **fields
+    )

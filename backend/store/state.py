@@ -1,0 +1,73 @@
+"""Where a project stands, in one cheap look: what tells a page whether anything it shows has changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from backend.store.events import Events
+from backend.store.tables import AnnotationRow, ProjectRow, RoundRow, TaskRow
+
+
+@dataclass(frozen=True)
+class ProjectState:
+    """Counts and newest times of a project; two that are equal were taken with nothing changed between."""
+
+    events: int
+    """Webhooks that wait to be worked in."""
+    tasks: int
+    embedded: int
+    unreadable: int
+    annotations: int
+    annotated_at: str | None
+    newest_round: int | None
+    finished_at: float | None
+    published_at: float | None
+    model_round: int | None
+    model_pinned: bool
+    connected: bool
+    problem: str | None
+    encoder: str
+    title: str
+
+
+class ProjectStates(Events):
+    """The part of the store that says where projects stand."""
+
+    def state(self, project_id: int) -> ProjectState | None:
+        """Where a project stands, or None where it is unknown: five small queries, no row read whole."""
+        tasks = select(func.count(), func.count(TaskRow.embedding_row), func.count(TaskRow.problem))
+        annotations = select(func.count(), func.max(AnnotationRow.updated_at))
+        newest = select(RoundRow.number, RoundRow.finished_at, RoundRow.published_at)
+        with self._session() as session:
+            project = session.get(ProjectRow, project_id)
+            if project is None:
+                return None
+            n_tasks, embedded, unreadable = session.execute(
+                tasks.where(TaskRow.project_id == project_id)
+            ).one()
+            n_annotations, annotated_at = session.execute(
+                annotations.where(AnnotationRow.project_id == project_id)
+            ).one()
+            latest = session.execute(
+                newest.where(RoundRow.project_id == project_id).order_by(RoundRow.number.desc()).limit(1)
+            ).first()
+            number, finished_at, published_at = latest or (None, None, None)
+            return ProjectState(
+                events=self.events_waiting(project_id)[0],
+                tasks=n_tasks,
+                embedded=embedded,
+                unreadable=unreadable,
+                annotations=n_annotations,
+                annotated_at=annotated_at,
+                newest_round=number,
+                finished_at=finished_at,
+                published_at=published_at,
+                model_round=project.model_round,
+                model_pinned=project.model_pinned,
+                connected=project.connected,
+                problem=project.problem,
+                encoder=project.encoder,
+                title=project.title,
+            )

@@ -1,0 +1,162 @@
+"""Tasks, and where their crops' embeddings lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from backend.store.database import chunks
+from backend.store.deletions import Deletions
+from backend.store.tables import AnnotationRow, ProjectRow, TaskRow
+
+
+@dataclass(frozen=True)
+class Task:
+    """A Label Studio task and where its crop's embedding lies."""
+
+    id: int
+    image_url: str | None
+    embedding_row: int | None = None
+    problem: str | None = None
+
+
+_TASKS = select(TaskRow.id, TaskRow.image_url, TaskRow.embedding_row, TaskRow.problem)
+"""As plain columns: 50,000 mapped objects cost every round a second."""
+
+
+class Tasks(Deletions):
+    """The part of the store that keeps tasks."""
+
+    def save_tasks(self, project_id: int, tasks: Iterable[Task], *, as_read: bool = False) -> None:
+        """Add tasks; one that is known keeps its embedding and its problem unless its image has changed.
+
+        Args:
+            project_id: the project.
+            tasks: as webhooks bring them; one that was deleted stays so.
+            as_read: Label Studio has just told of them, so they exist whatever was deleted before.
+        """
+        tasks = list(tasks)
+        with self._writing() as session:
+            ids = [task.id for task in tasks]
+            if as_read:
+                self._exists_again(session, project_id, "task", ids)
+            else:
+                gone = self._deleted(session, project_id, "task", ids)
+                tasks = [task for task in tasks if task.id not in gone]
+            known = {
+                row.id: row.image_url for row in _select_tasks(session, project_id, (t.id for t in tasks))
+            }
+            new: dict[int, Task] = {}
+            for task in tasks:
+                if task.id not in known:
+                    new[task.id] = task
+                elif known[task.id] != task.image_url:
+                    session.execute(
+                        update(TaskRow)
+                        .where(TaskRow.project_id == project_id, TaskRow.id == task.id)
+                        .values(image_url=task.image_url, embedding_row=None, problem=task.problem)
+                    )
+            rows = [
+                {"project_id": project_id, "id": t.id, "image_url": t.image_url, "problem": t.problem}
+                for t in new.values()
+            ]
+            if rows:
+                session.execute(insert(TaskRow), rows)
+
+    def delete_tasks(self, project_id: int, task_ids: Iterable[int]) -> None:
+        """Forget tasks and their annotations."""
+        task_ids = list(task_ids)
+        with self._writing() as session:
+            self._remember_deleted(session, project_id, "task", task_ids)
+            for ids in chunks(task_ids):
+                session.execute(delete(TaskRow).where(TaskRow.project_id == project_id, TaskRow.id.in_(ids)))
+                session.execute(
+                    delete(AnnotationRow).where(
+                        AnnotationRow.project_id == project_id, AnnotationRow.task_id.in_(ids)
+                    )
+                )
+
+    def tasks(self, project_id: int, task_ids: Iterable[int] | None = None) -> list[Task]:
+        """Tasks by id: all of them, or those asked for that are known."""
+        query = _TASKS.where(TaskRow.project_id == project_id).order_by(TaskRow.id)
+        with self._session() as session:
+            if task_ids is None:
+                return [Task(*row) for row in session.execute(query)]
+            return [
+                Task(*row)
+                for ids in chunks(task_ids)
+                for row in session.execute(query.where(TaskRow.id.in_(ids)))
+            ]
+
+    def count_tasks(self, project_id: int) -> dict[str, int]:
+        """How many crops are `embedded`, `missing` (not looked at yet) and `unreadable`."""
+        query = select(func.count(TaskRow.embedding_row), func.count(TaskRow.problem), func.count())
+        with self._session() as session:
+            embedded, unreadable, all_tasks = session.execute(
+                query.where(TaskRow.project_id == project_id)
+            ).one()
+        return {
+            "embedded": embedded,
+            "unreadable": unreadable,
+            "missing": max(0, all_tasks - embedded - unreadable),
+        }
+
+    def tasks_to_embed(self, project_id: int) -> list[Task]:
+        """Tasks whose crop has not been looked at yet, by id."""
+        query = _TASKS.where(
+            TaskRow.project_id == project_id, TaskRow.embedding_row.is_(None), TaskRow.problem.is_(None)
+        )
+        with self._session() as session:
+            return [Task(*row) for row in session.execute(query.order_by(TaskRow.id))]
+
+    def save_embedded(self, project_id: int, rows: Mapping[int, int]) -> None:
+        """Record in which row of the embedding file each task's crop lies."""
+        self._update_tasks(
+            project_id, [(id_, {"embedding_row": row, "problem": None}) for id_, row in rows.items()]
+        )
+
+    def save_problems(self, project_id: int, problems: Mapping[int, str]) -> None:
+        """Record why each of these tasks' crops cannot be read."""
+        self._update_tasks(project_id, [(id_, {"problem": why}) for id_, why in problems.items()])
+
+    def forget_embeddings(self, project_id: int, encoder: str) -> None:
+        """Start anew with another encoder: every crop is to be embedded again."""
+        with self._writing() as session:
+            session.execute(
+                update(TaskRow)
+                .where(TaskRow.project_id == project_id, TaskRow.image_url.is_not(None))
+                .values(embedding_row=None, problem=None)
+            )
+            session.execute(update(ProjectRow).where(ProjectRow.id == project_id).values(encoder=encoder))
+
+    def forget_problems(self, project_id: int) -> None:
+        """Let every crop that could not be read be tried again; a task without an image stays one."""
+        with self._writing() as session:
+            session.execute(
+                update(TaskRow)
+                .where(
+                    TaskRow.project_id == project_id,
+                    TaskRow.problem.is_not(None),
+                    TaskRow.image_url.is_not(None),
+                )
+                .values(problem=None)
+            )
+
+    def _update_tasks(self, project_id: int, changes: Sequence[tuple[int, dict[str, Any]]]) -> None:
+        if not changes:
+            return
+        rows = [{"project_id": project_id, "id": id_, **values} for id_, values in changes]
+        with self._writing() as session:
+            known = {row.id for row in _select_tasks(session, project_id, [id_ for id_, _ in changes])}
+            session.execute(update(TaskRow), [row for row in rows if row["id"] in known])
+
+
+def _select_tasks(session: Session, project_id: int, task_ids: Iterable[int]) -> Iterable[TaskRow]:
+    for ids in chunks(task_ids):
+        yield from session.scalars(
+            select(TaskRow).where(TaskRow.project_id == project_id, TaskRow.id.in_(ids))
+        )
