@@ -6,13 +6,17 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from backend import crop_box
 from backend.image_file import ImageError
 from backend.images import ImageReader
+from backend.label_config import text_of
 from backend.project_files import EmbeddingFile
 from backend.store import Store, Task
 from model.encoders import Encoder
@@ -66,7 +70,7 @@ class CropEmbedder:
                 crops: list[NDArray[Any]] = []
                 readable: list[int] = []
                 problems: dict[int, ImageError] = {}
-                for task, outcome in zip(chunk, pool.map(self._read, chunk), strict=True):
+                for task, outcome in chain.from_iterable(pool.map(self._read, _by_picture(chunk))):
                     if isinstance(outcome, ImageError):
                         problems[task.id] = outcome
                     else:
@@ -85,11 +89,32 @@ class CropEmbedder:
                     return Embedded(embedded, unreadable, next(iter(problems.values())))
         return Embedded(embedded, unreadable)
 
-    def _read(self, task: Task) -> NDArray[Any] | ImageError:
+    def _read(self, tasks: Sequence[Task]) -> list[tuple[Task, NDArray[Any] | ImageError]]:
+        """Prepare the crops of tasks that lie on one picture, which is fetched and decoded once."""
+        if self._encoder.reads == "text":
+            return [(task, self._encoder.prepare_text(text_of(task.image_url or "") or "")) for task in tasks]
         try:
-            return self._encoder.prepare(self._reader.read(task.image_url or "", task.id))
+            picture = self._reader.read(_picture(tasks[0]), tasks[0].id)
+        except ImageError as error:
+            return [(task, error) for task in tasks]
+        return [(task, self._prepared(task, picture)) for task in tasks]
+
+    def _prepared(self, task: Task, picture: Image.Image) -> NDArray[Any] | ImageError:
+        try:
+            return self._encoder.prepare(crop_box.cut(picture, crop_box.split(task.image_url or "")[1]))
         except ImageError as error:
             return error
+
+
+def _picture(task: Task) -> str:
+    return crop_box.split(task.image_url or "")[0]
+
+
+def _by_picture(tasks: Sequence[Task]) -> list[list[Task]]:
+    pictures: dict[str, list[Task]] = {}
+    for task in tasks:
+        pictures.setdefault(_picture(task), []).append(task)
+    return list(pictures.values())
 
 
 def _chunks(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:

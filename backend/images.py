@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes, urlsplit
 import httpx
 from PIL import Image
 
+from backend import crop_box
 from backend.image_file import (
     AddressRefusedError,
     ImageError,
@@ -73,7 +74,8 @@ class ImageReader:
 
         Args:
             url: what the task's data holds: `/data/upload/…`, `/data/local-files/?d=…`, http(s), `s3://`,
-                `gs://`, `azure-blob://` or `data:`.
+                `gs://`, `azure-blob://` or `data:`; with a box at its end (`backend/crop_box.py`), only that is
+                given back.
             task_id: the task, which Label Studio needs to resolve a cloud link.
 
         Returns:
@@ -82,7 +84,8 @@ class ImageReader:
         Raises:
             ImageError: it cannot be had; the subclass says why.
         """
-        return decode(self.fetch(url, task_id), self._limits, name=_shown(url))
+        address, box = crop_box.split(url) if isinstance(url, str) else (url, None)
+        return crop_box.cut(decode(self.fetch(address, task_id), self._limits, name=_shown(address)), box)
 
     def fetch(self, url: str, task_id: int) -> bytes:
         """Fetch the bytes of one image, at most `limits.max_bytes`; raises ImageError."""
@@ -90,7 +93,7 @@ class ImageReader:
             raise ImageMissingError(
                 "The task holds no image address", "Give the image field of the task's data an address"
             )
-        url = url.strip()
+        url = crop_box.split(url.strip())[0]
         if url[:5].lower() == "data:":
             return self._data_uri(url)
         try:

@@ -1,47 +1,85 @@
-"""Reads a labeling config: which control takes the class, which classes there are, where the image is."""
+"""Reads a labeling config: which control takes the class, which classes there are, and what a crop is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import quote, unquote
 
 from label_studio_sdk.label_interface import LabelInterface
+
+from backend import crop_box
+from backend.crop_box import BoxKeys
+from model import label_set
 
 EXAMPLE = (
     '<View><Image name="image" value="$image"/>'
     '<Choices name="label" toName="image"><Choice value="a"/><Choice value="b"/></Choices></View>'
 )
+SUPPORTED = (
+    'everylabel learns a <Choices> (choice="single" or choice="multiple") for a whole <Image>, for a box on one '
+    '(crop="$x $y $width $height" cropUnit="percent" on the <Image>), or for a <Text>'
+)
+TEXT = "data:text/plain;charset=utf-8,"
+MOST_CHARACTERS = 4000
+"""How much of a text is kept: more than any sentence encoder reads."""
+RECTANGLES = {"rectangle": "rectangle", "rectanglelabels": "rectanglelabels"}
+"""Controls that draw a box, and the type of their regions."""
 
 
 class LabelConfigError(ValueError):
-    """The labeling config has no `<Choices>` for an `<Image>`; the message says what to change."""
+    """Nothing in the labeling config is learned; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What a task shows a person: its address, or why there is none."""
+
+    url: str | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
 class ImageChoices:
-    """The part of a labeling config everylabel works with: one `<Choices>` on one `<Image>`."""
+    """The part of a labeling config everylabel works with: one `<Choices>`, and what it is for."""
 
     from_name: str
     to_name: str
     image_key: str
     classes: tuple[str, ...]
+    kind: Literal["image", "text"] = "image"
+    multiple: bool = False
+    """Several classes may hold; a label is then a set, written as `model.label_set` does."""
+    box: BoxKeys | None = None
 
-    def result(self, label: str, confidence: float | None = None) -> list[dict[str, Any]]:
-        """A Label Studio `result` that picks one class."""
+    def result(
+        self, label: str | None, confidence: float | None = None, url: str | None = None
+    ) -> list[dict[str, Any]]:
+        """A Label Studio `result` that picks a label.
+
+        Args:
+            label: None picks none: nothing is pre-filled, and only the box is drawn.
+            confidence: 0 to 1, kept beside the label.
+            url: the crop's address; a crop that is a box is drawn on its picture.
+        """
+        regions = [] if url is None or self.box is None else self._drawn(url, self.box)
+        if label is None:
+            return regions
+        # `value` first: Label Studio's tables show the first characters of a result.
         region: dict[str, Any] = {
+            "value": {"choices": list(self.names(label))},
             "from_name": self.from_name,
             "to_name": self.to_name,
             "type": "choices",
-            "value": {"choices": [label]},
         }
         if confidence is not None:
             region["score"] = confidence
-        return [region]
+        return [*regions, region]
 
     def choice(self, result: object) -> str | None:
-        """The one class an annotation's `result` picks; None if it is empty, unclear or not a list of regions."""
+        """The label an annotation's `result` picks; None if it is empty, unclear or not a list of regions."""
         if not isinstance(result, Sequence):
             return None
         for region in result:
@@ -49,24 +87,75 @@ class ImageChoices:
                 continue
             value = region.get("value")
             choices = value.get("choices") if isinstance(value, Mapping) else None
-            if isinstance(choices, list) and len(choices) == 1 and isinstance(choices[0], str):
-                return choices[0]
+            if not isinstance(choices, list) or not all(isinstance(name, str) for name in choices):
+                continue
+            if len(choices) == 1 or (choices and self.multiple):
+                return label_set.join(choices)
         return None
 
-    def image_url(self, data: object) -> str | None:
-        """The address of the task's image; None where the task has no such key or no text in it."""
+    def names(self, label: str) -> tuple[str, ...]:
+        """The classes of a label: one, or several where several may hold."""
+        return label_set.split(label) if self.multiple else (label,)
+
+    def knows(self, label: str) -> bool:
+        """Whether every class of a label is in the labeling config."""
+        return {*self.names(label)} <= {*self.classes}
+
+    def crop(self, data: object) -> Crop:
+        """What a task's data shows: the address of its image, of a box on it, or of a text."""
         value = data.get(self.image_key) if isinstance(data, Mapping) else None
-        return value if isinstance(value, str) and value else None
+        if not isinstance(value, str) or not value.strip():
+            return Crop(
+                None,
+                f"The task has no {self.kind}: its data lacks the text {self.image_key!r} that the labeling "
+                "config shows.",
+            )
+        if self.kind == "text":
+            return Crop(TEXT + quote(value.strip()[:MOST_CHARACTERS]))
+        if self.box is None or not isinstance(data, Mapping):
+            return Crop(value)
+        try:
+            return Crop(crop_box.address(value, self.box.box(data)))
+        except ValueError as error:
+            return Crop(None, f"The task has no crop: {error}. Correct its data.")
+
+    def image_url(self, data: object) -> str | None:
+        """The address of the task's crop; None where the task has none."""
+        return self.crop(data).url
+
+    def _drawn(self, url: str, keys: BoxKeys) -> list[dict[str, Any]]:
+        box = crop_box.split(url)[1]
+        if box is None:
+            return []
+        value = box.value()
+        if keys.region_label is not None:
+            value["rectanglelabels"] = [keys.region_label]
+        return [
+            {
+                "id": "crop",
+                "from_name": keys.from_name,
+                "to_name": self.to_name,
+                "type": keys.region_type,
+                "value": value,
+                "image_rotation": 0,
+                "readonly": True,
+            }
+        ]
+
+
+def text_of(url: str) -> str | None:
+    """The text of a text crop's address; None for any other address."""
+    return unquote(url.removeprefix(TEXT)) if url.startswith(TEXT) else None
 
 
 @lru_cache(maxsize=256)
 def parse(config: str) -> ImageChoices:
     """Find the classification control of a labeling config.
 
-    With several, the first `<Choices>` that belongs to an `<Image>` as a whole counts.
+    With several, the first `<Choices>` that belongs to an `<Image>` counts, or else the first for a `<Text>`.
 
     Raises:
-        LabelConfigError: the config cannot be read, or nothing in it classifies an image.
+        LabelConfigError: the config cannot be read, or nothing in it is learned; it says what is.
     """
     if not config or not config.strip():
         raise LabelConfigError(
@@ -74,30 +163,118 @@ def parse(config: str) -> ImageChoices:
         )
     try:
         interface = LabelInterface(config)
-        images = {tag.name: tag for tag in interface.objects if tag.tag.lower() == "image"}
-        controls = [tag for tag in interface.controls if tag.tag.lower() == "choices"]
+        objects = {tag.name: tag for tag in interface.objects}
+        controls = list(interface.controls)
     except Exception as error:
         raise LabelConfigError(f"The labeling config cannot be read: {error}") from error
-    if not images:
+    if not any(tag.tag.lower() in ("image", "text") for tag in objects.values()):
         raise LabelConfigError(
-            f"The labeling config needs an <Image>: everylabel classifies image crops. E.g. {EXAMPLE}"
+            f"The labeling config needs an <Image> (or a <Text>) that shows the crop. {SUPPORTED}. E.g. {EXAMPLE}"
         )
+    found: list[ImageChoices] = []
     reasons = []
     for control in controls:
-        image = next((images[name] for name in control.to_name if name in images), None)
-        attributes = {key.lower(): value for key, value in control.attr.items()}
-        classes = tuple(label for label in control.labels if label)
-        if image is None:
-            reasons.append(f"<Choices name={control.name!r}> does not point at an <Image>")
-        elif attributes.get("perregion", "").lower() == "true":
-            reasons.append(f"<Choices name={control.name!r}> is per region, not for the whole crop")
-        elif not classes:
-            reasons.append(f"<Choices name={control.name!r}> has no <Choice> written in the config")
-        elif not (image.value or "").startswith("$"):
-            reasons.append(f'<Image name={image.name!r}> takes no task data: give it value="$image"')
-        else:
-            return ImageChoices(control.name, image.name, image.value[1:], classes)
+        name = f"<{control.tag} name={control.name!r}>"
+        if control.tag.lower() != "choices":
+            if control.tag.lower() not in RECTANGLES:
+                reasons.append(f"{name} is not learned")
+            continue
+        target = next((objects[to] for to in control.to_name if to in objects), None)
+        try:
+            found.append(_choices(control, target, controls))
+        except _NotLearnedError as error:
+            reasons.append(f"{name} {error}")
+    if found:
+        return min(
+            found, key=lambda choices: choices.kind == "text"
+        )  # the first for an image, if there is one
     why = "; ".join(reasons) or "it has none"
     raise LabelConfigError(
-        f"The labeling config needs a <Choices> for its <Image>, but {why}. E.g. {EXAMPLE}"
+        f"The labeling config needs a <Choices> for its <Image> or <Text>, but {why}. {SUPPORTED}. E.g. {EXAMPLE}"
+    )
+
+
+class _NotLearnedError(ValueError):
+    """Why a `<Choices>` cannot be learned."""
+
+
+def _choices(control: Any, target: Any, controls: Sequence[Any]) -> ImageChoices:
+    attributes = _attributes(control)
+    classes = tuple(label for label in control.labels if label)
+    kind = "" if target is None else target.tag.lower()
+    multiple = attributes.get("choice", "").lower() == "multiple"
+    if kind not in ("image", "text"):
+        seen = f"points at <{target.tag} name={target.name!r}>" if target is not None else "points at nothing"
+        raise _NotLearnedError(f"{seen}: it does not point at an <Image> or a <Text>")
+    if attributes.get("perregion", "").lower() == "true":
+        raise _NotLearnedError(
+            "is per region, not for the whole crop: `everylabel regions` makes a project in which each region is a crop"
+        )
+    if not classes:
+        raise _NotLearnedError("has no <Choice> written in the config")
+    if multiple and (odd := [name for name in classes if label_set.SEPARATOR in name]):
+        raise _NotLearnedError(
+            f'has choice="multiple" and a class {odd[0]!r}: sets of classes are written with {label_set.SEPARATOR!r}, '
+            "so no class may hold it"
+        )
+    if not (target.value or "").startswith("$"):
+        raise _NotLearnedError(
+            f'is for <{target.tag} name={target.name!r}>, which takes no task data: give it value="${kind}"'
+        )
+    found = ImageChoices(control.name, target.name, target.value[1:], classes, multiple=multiple)
+    about = _attributes(target)
+    if kind == "text":
+        if about.get("valuetype", "text").lower() == "url":
+            raise _NotLearnedError(
+                f'is for <Text name={target.name!r} valueType="url">: only text in the task itself is read'
+            )
+        return replace(found, kind="text")
+    return replace(found, box=_box_keys(about, target.name, controls))
+
+
+def _box_keys(about: Mapping[str, str], image: str, controls: Sequence[Any]) -> BoxKeys | None:
+    """Read `crop`, `cropUnit` and `cropOf` of an `<Image>`; None without `crop`."""
+    if "crop" not in about:
+        return None
+    keys, unit = _keys(about["crop"]), about.get("cropunit", "")
+    if len(keys) != 4:
+        raise _NotLearnedError(
+            f'is for an <Image> with crop="{about["crop"]}": it takes four task fields, crop="$x $y $width $height"'
+        )
+    if unit not in ("percent", "pixels"):
+        raise _NotLearnedError(
+            f'is for an <Image> with a crop, whose unit must be said: cropUnit="percent" (of the picture, as Label '
+            f'Studio counts) or cropUnit="pixels", not {unit!r}'
+        )
+    sizes = _keys(about.get("cropof", ""))
+    if unit == "pixels" and len(sizes) != 2:
+        raise _NotLearnedError(
+            'is for an <Image> with a crop in pixels: say how large its picture is, cropOf="$image_width '
+            '$image_height", for Label Studio draws in percent'
+        )
+    shows = next((c for c in controls if c.tag.lower() in RECTANGLES and image in c.to_name), None)
+    if shows is None:
+        raise _NotLearnedError(
+            f"is for an <Image> with a crop, and nothing shows an annotator which part is meant: add <Rectangle "
+            f'name="box" toName="{image}"/>'
+        )
+    labels = [label for label in getattr(shows, "labels", None) or [] if label]
+    return BoxKeys(
+        keys=keys,
+        size_keys=sizes if unit == "pixels" else (),
+        from_name=shows.name,
+        region_type=RECTANGLES[shows.tag.lower()],
+        region_label=labels[0] if labels and shows.tag.lower() == "rectanglelabels" else None,
+    )
+
+
+def _attributes(tag: Any) -> dict[str, str]:
+    return {key.lower(): value for key, value in tag.attr.items()}
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    """The task fields named in an attribute: `$x $y`, with spaces or commas between."""
+    words = text.replace(",", " ").split()
+    return (
+        tuple(word[1:] for word in words) if all(len(word) > 1 and word[0] == "$" for word in words) else ()
     )

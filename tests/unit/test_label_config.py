@@ -43,13 +43,18 @@ def test_other_controls_beside_it_do_not_disturb():
         ("<View>", "cannot be read"),
         ("not xml at all", "cannot be read"),
         (view(CHOICES), "needs an <Image>|cannot be read"),
+        (view('<Video name="v" value="$v"/>', CHOICES.replace("photo", "v")), "needs an <Image>"),
+        (
+            view(IMAGE, '<Taxonomy name="t" toName="photo"><Choice value="a"/></Taxonomy>'),
+            "<Taxonomy name='t'> is not learned. everylabel learns a <Choices>",
+        ),
         (view(IMAGE), "needs a <Choices>"),
         (view(IMAGE, CHOICES.replace("<Choices ", '<Choices perRegion="true" ')), "per region"),
         (view(IMAGE, '<Choices name="kind" toName="photo" value="$options"/>'), "has no <Choice>"),
         (view(IMAGE.replace("$crop", "https://x.example/a.png"), CHOICES), "takes no task data"),
         (
-            view(IMAGE, '<Text name="t" value="$t"/>', CHOICES.replace("photo", "t")),
-            "does not point at an <Image>",
+            view(IMAGE, '<Audio name="t" value="$t"/>', CHOICES.replace("photo", "t")),
+            "points at <Audio name='t'>: it does not point at an <Image> or a <Text>",
         ),
     ],
 )
