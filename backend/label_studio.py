@@ -22,6 +22,11 @@ PAGE_SIZE = 500
 """Of 1,000 uploaded images a page, Label Studio 1.23.2 on SQLite fails (500, expression tree too large)."""
 IMPORT_SIZE = 1000
 RETRIES = 3
+_NOBODY_THERE = {
+    httpx.codes.BAD_GATEWAY,
+    httpx.codes.SERVICE_UNAVAILABLE,
+    httpx.codes.GATEWAY_TIMEOUT,
+}
 
 
 class LabelStudioError(RuntimeError):
@@ -151,6 +156,22 @@ class LabelStudio:
             return self._pages(project_id, "all", {"conjunction": "or", "items": filters}, progress)
         return self._pages(project_id, "task_only", None, progress)
 
+    def annotated(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
+        """Which of these tasks, 500 at most, a person has annotated or skipped."""
+        among = _filter("id", "in_list", "List", list(task_ids))
+        items = [
+            {**_filter(field, "greater", "Number", 0), "child_filter": among}
+            for field in ("total_annotations", "cancelled_annotations")
+        ]
+        params = {
+            "project": project_id,
+            "page_size": PAGE_SIZE,
+            "fields": "task_only",
+            "query": json.dumps({"filters": {"conjunction": "or", "items": items}}),
+        }
+        answer = self._json("GET", "/api/tasks", "tasks", params={**params, "page": 1})
+        return {int(task["id"]) for task in answer["tasks"]}
+
     def predicted_tasks(self, project_id: int, model_version: str) -> Iterator[dict[str, Any]]:
         """The tasks that have a prediction of a version, with all their predictions.
 
@@ -159,6 +180,12 @@ class LabelStudio:
         item = _filter("predictions_model_versions", "contains", "List", [model_version])
         return self._pages(project_id, "all", {"conjunction": "and", "items": [item]}, None)
 
+    def whole_tasks(
+        self, project_id: int, *, progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """A project's tasks by id, with all their annotations and predictions."""
+        return self._pages(project_id, "all", None, progress)
+
     def _pages(
         self,
         project_id: int,
@@ -166,19 +193,27 @@ class LabelStudio:
         filters: dict[str, Any] | None,
         progress: Callable[[int, int], None] | None,
     ) -> Iterator[dict[str, Any]]:
-        params: dict[str, Any] = {"project": project_id, "page_size": PAGE_SIZE, "fields": fields}
-        if filters is not None:
-            params["query"] = json.dumps({"filters": filters})
-        read, page, total = 0, 1, 1
-        while read < total:
-            answer = self._json("GET", "/api/tasks", "tasks", "total", params={**params, "page": page})
-            tasks, total = answer["tasks"], int(answer["total"])
+        """Tasks by rising id, each page from where the last one ended.
+
+        Pages by number would pass over a task for each one that leaves an earlier page meanwhile.
+        """
+        params = {"project": project_id, "page_size": PAGE_SIZE, "fields": fields, "page": 1}
+        read, last, left = 0, 0, 1
+        while left > 0:
+            query = json.dumps({"filters": _after(last, filters)})
+            answer = self._json("GET", "/api/tasks", "tasks", "total", params={**params, "query": query})
+            tasks = answer["tasks"]
             if not tasks:
                 return
             yield from tasks
-            read, page = read + len(tasks), page + 1
+            read, left = read + len(tasks), int(answer["total"]) - len(tasks)
             if progress is not None:
-                progress(read, total)
+                progress(read, read + left)
+            before, last = last, int(tasks[-1]["id"])
+            if last <= before:
+                raise LabelStudioError(
+                    f"Label Studio gave tasks up to {last} when asked for those after {before}. Is it 1.23.2 or later?"
+                )
 
     def task(self, task_id: int) -> dict[str, Any]:
         """One task with its annotations and predictions."""
@@ -188,6 +223,12 @@ class LabelStudio:
         """Upload images as tasks, each `(name, bytes)`; returns how many tasks were made."""
         parts = [(f"file-{i}", (name, data)) for i, (name, data) in enumerate(files)]
         return int(self._json("POST", f"/api/projects/{project_id}/import", files=parts)["task_count"])
+
+    def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> None:
+        """Make tasks, each with `data` and perhaps `annotations`, in bulk."""
+        for start in range(0, len(tasks), IMPORT_SIZE):
+            chunk = list(tasks[start : start + IMPORT_SIZE])
+            self._json("POST", f"/api/projects/{project_id}/import", json=chunk)
 
     def next_task(self, project_id: int) -> dict[str, Any] | None:
         """The task *Label All Tasks* shows next to the token's owner; None when nothing is left."""
@@ -200,6 +241,34 @@ class LabelStudio:
     def annotate(self, task_id: int, result: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
         """Submit an annotation."""
         return self._json("POST", f"/api/tasks/{task_id}/annotations/", json={"result": result, **fields})
+
+    def create_annotations(self, project_id: int, task_ids: Sequence[int], model_version: str) -> None:
+        """Make annotations of these tasks' predictions of a version, in bulk (8 ms each).
+
+        What `result` holds stays as it is, `origin` and `meta` too. A prediction that has an annotation of its
+        own already is passed over.
+        """
+        self._json(
+            "POST",
+            "/api/dm/actions",
+            params={"id": "predictions_to_annotations", "project": project_id},
+            json={
+                "selectedItems": {"all": False, "included": list(task_ids)},
+                "model_version": model_version,
+            },
+        )
+
+    def annotation(self, annotation_id: int) -> dict[str, Any] | None:
+        """One annotation; None where it is gone."""
+        path = f"/api/annotations/{annotation_id}/"
+        response = self._request("GET", path, missing_ok=True)
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return dict(self._decoded(response, "GET", path))
+
+    def delete_annotation(self, annotation_id: int) -> None:
+        """Delete an annotation (150 ms); nothing happens where it is gone already."""
+        self._request("DELETE", f"/api/annotations/{annotation_id}/", missing_ok=True)
 
     # --- predictions
 
@@ -303,10 +372,10 @@ class LabelStudio:
 
     def _failure(self, response: httpx.Response, method: str, path: str) -> LabelStudioError:
         status = response.status_code
+        detail = _detail(response)
+        if "reserved network" in detail:
+            return LabelStudioError(_blocked_address(detail))
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            detail = _detail(response)
-            if status == httpx.codes.FORBIDDEN and "reserved network" in detail:
-                return LabelStudioError(_blocked_address(detail))
             return self._refused(status)
         if response.is_redirect:
             target = urljoin(self.url, response.headers.get("location", ""))
@@ -318,9 +387,10 @@ class LabelStudio:
                 f"Label Studio has nothing at {path} (404): the project was deleted, or belongs to an organization "
                 "the token's owner is not in. Look at the number in the project's address, /projects/<number>/."
             )
-        detail = _detail(response)
-        if "reserved network" in detail:
-            return LabelStudioError(_blocked_address(detail))
+        if status in _NOBODY_THERE:
+            return LabelStudioUnreachableError(
+                f"Nobody answers behind {self.url}, {method} {path} ({status}): {detail}"
+            )
         return LabelStudioError(f"Label Studio refused {method} {path} ({status}): {detail}")
 
     def _not_json(self, method: str, path: str) -> LabelStudioError:
@@ -346,6 +416,15 @@ class LabelStudio:
 def _filter(field: str, operator: str, kind: str, value: object) -> dict[str, Any]:
     """One condition of a Data Manager query."""
     return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
+
+
+def _after(last: int, filters: dict[str, Any] | None) -> dict[str, Any]:
+    """A Data Manager query's filters, for tasks of a larger id alone."""
+    larger = _filter("id", "greater", "Number", last)
+    if filters is None:
+        return {"conjunction": "and", "items": [larger]}
+    # Whatever joins the conditions, each holds together with its `child_filter`.
+    return {**filters, "items": [{**item, "child_filter": larger} for item in filters["items"]]}
 
 
 def _blocked_address(detail: str) -> str:

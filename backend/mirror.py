@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any, TypeGuard
 
 from backend import label_config
-from backend.label_config import ImageChoices, LabelConfigError
+from backend.acceptance import is_accepted
+from backend.label_config import Crop, ImageChoices, LabelConfigError
 from backend.label_studio import LabelStudio
 from backend.store import Annotation, Event, Store, Task
 
@@ -79,8 +81,8 @@ def is_id(value: object) -> TypeGuard[int]:
 class Mirror:
     """Brings Label Studio's state of a project into the store.
 
-    Events may come twice, late or in another order: an annotation is stored by its id, and an older version of
-    it never replaces a newer one.
+    Events may come twice, late or in another order: an annotation is stored by its id, an older version of it
+    never replaces a newer one, and what was deleted stays so. So they are worked in together, in a few writes.
     """
 
     def __init__(self, store: Store) -> None:
@@ -88,18 +90,52 @@ class Mirror:
 
     def apply(self, project_id: int, events: Iterable[Event]) -> Change:
         """Work webhooks into the store."""
-        change = Change()
-        for event in events:
-            change |= self._apply(project_id, event.action, event.payload)
-        return change
+        events = list(events)
+        payloads = [event.payload for event in events]
+        change = Change(training_asked=any(event.action in TRAINING for event in events))
+        configs = [payload["label_config"] for payload in payloads if "label_config" in payload]
+        if configs:
+            change |= self._save_config(project_id, configs[-1])
+        project = self._store.project(project_id)
+        try:
+            control = label_config.parse(project.label_config if project else "")
+        except LabelConfigError as error:
+            if events:
+                log.warning("project %s: %s", project_id, error)
+            return change
+        tasks = {
+            int(task["id"]): _task(int(task["id"]), control.crop(task.get("data")))
+            for task in _all(payloads, "tasks")
+        }
+        annotations = [_annotation(found, control) for found in _all(payloads, "annotations")]
+        deleted, gone = _all(payloads, "annotation_ids"), _all(payloads, "task_ids")
+        if tasks:
+            self._store.save_tasks(project_id, list(tasks.values()))
+        if annotations:
+            self._store.save_annotations(project_id, annotations)
+        if deleted:
+            self._store.delete_annotations(project_id, deleted)
+        if gone:
+            self._store.delete_tasks(project_id, gone)
+        created = any(event.action == "TASKS_CREATED" and event.payload.get("tasks") for event in events)
+        return change | Change(labels=bool(annotations or deleted or gone), tasks=created or bool(gone))
 
     def reconcile(
         self,
         label_studio: LabelStudio,
         project_id: int,
         progress: Callable[[str, int, int], None] | None = None,
+        *,
+        whole: bool = True,
     ) -> Change:
-        """Read the whole project from Label Studio: what webhooks lost is found here.
+        """Read the project from Label Studio: what webhooks lost is found here.
+
+        Args:
+            label_studio: the client.
+            project_id: the project.
+            progress: called with (what, done, total).
+            whole: read every task, annotated or not (1.1 ms each); otherwise only where their number is not
+                the one known, or an annotation is of a task nobody has told of.
 
         Raises:
             LabelConfigError: nothing in the labeling config classifies an image.
@@ -111,56 +147,44 @@ class Mirror:
 
         project = label_studio.project(project_id)
         change = self._save_config(project_id, str(project["label_config"]))
+        self._store.save_project(project_id, title=str(project.get("title") or "")[:255])
         control = label_config.parse(str(project["label_config"]))
 
-        before = {task.id: task.image_url for task in self._store.tasks(project_id)}
-        tasks = {
-            int(t["id"]): control.image_url(t.get("data"))
-            for t in label_studio.tasks(project_id, progress=report("Reading tasks"))
-        }
-        if tasks != before:
-            self._save_tasks(project_id, [Task(id_, url) for id_, url in tasks.items()])
-            self._store.delete_tasks(project_id, before.keys() - tasks.keys())
-            change |= Change(tasks=True)
+        annotated: set[int] = set()
+        annotations: dict[int, Annotation] = {}
+        for task in label_studio.tasks(project_id, annotated=True, progress=report("Reading annotations")):
+            annotated.add(int(task["id"]))
+            found = [_annotation(a, control) for a in task.get("annotations") or []]
+            annotations |= {annotation.id: annotation for annotation in found}
 
+        before = {task.id: task.image_url for task in self._store.tasks(project_id)}
+        if whole or annotated - before.keys() or project.get("task_number") != len(before):
+            change |= self._read_tasks(label_studio, project_id, control, before, report("Reading tasks"))
         held = {a.id: a for a in self._store.annotations(project_id)}
-        annotations = {
-            annotation.id: annotation
-            for task in label_studio.tasks(project_id, annotated=True, progress=report("Reading annotations"))
-            for annotation in (_annotation(a, control) for a in task.get("annotations") or [])
-            if annotation is not None
-        }
         if annotations != held:
             self._store.save_annotations(project_id, annotations.values(), as_read=True)
             self._store.delete_annotations(project_id, held.keys() - annotations.keys())
             change |= Change(labels=True)
         return change
 
-    def _apply(self, project_id: int, action: str, payload: Mapping[str, Any]) -> Change:
-        change = Change(training_asked=action in TRAINING)
-        if "label_config" in payload:
-            change |= self._save_config(project_id, payload["label_config"])
-        project = self._store.project(project_id)
-        try:
-            control = label_config.parse(project.label_config if project else "")
-        except LabelConfigError as error:
-            log.warning("project %s: %s", project_id, error)
-            return change
-        if payload.get("tasks"):
-            tasks = [Task(int(t["id"]), control.image_url(t.get("data"))) for t in payload["tasks"]]
-            self._save_tasks(project_id, tasks)
-            change |= Change(tasks=action == "TASKS_CREATED")
-        if payload.get("annotations"):
-            found = (_annotation(a, control) for a in payload["annotations"])
-            self._store.save_annotations(project_id, [a for a in found if a is not None])
-            change |= Change(labels=True)
-        if payload.get("annotation_ids"):
-            self._store.delete_annotations(project_id, payload["annotation_ids"])
-            change |= Change(labels=True)
-        if payload.get("task_ids"):
-            self._store.delete_tasks(project_id, payload["task_ids"])
-            change |= Change(tasks=True, labels=True)
-        return change
+    def _read_tasks(
+        self,
+        label_studio: LabelStudio,
+        project_id: int,
+        control: ImageChoices,
+        before: Mapping[int, str | None],
+        progress: Callable[[int, int], None] | None,
+    ) -> Change:
+        tasks = {
+            int(t["id"]): control.crop(t.get("data"))
+            for t in label_studio.tasks(project_id, progress=progress)
+        }
+        if {id_: crop.url for id_, crop in tasks.items()} != before:
+            found = [_task(id_, crop) for id_, crop in tasks.items()]
+            self._store.save_tasks(project_id, found, as_read=True)
+            self._store.delete_tasks(project_id, before.keys() - tasks.keys())
+            return Change(tasks=True)
+        return Change()
 
     def _save_config(self, project_id: int, config: str) -> Change:
         project = self._store.project(project_id)
@@ -169,14 +193,27 @@ class Mirror:
         self._store.save_project(project_id, label_config=config)
         return Change(config=project is not None)
 
-    def _save_tasks(self, project_id: int, tasks: list[Task]) -> None:
-        self._store.save_tasks(project_id, tasks)
-        missing = [task.id for task in tasks if task.image_url is None]
-        if missing:
-            project = self._store.project(project_id)
-            key = label_config.parse(project.label_config).image_key if project else "image"
-            why = f"The task has no image: its data lacks the text {key!r} that the labeling config shows."
-            self._store.save_problems(project_id, dict.fromkeys(missing, why))
+
+def with_waiting(
+    annotations: Iterable[Annotation], events: Iterable[Event], control: ImageChoices
+) -> list[Annotation]:
+    """The annotations as they will be once these webhooks are worked in, oldest change first; nothing is stored."""
+    found = {annotation.id: annotation for annotation in annotations}
+    for event in events:
+        for new in [_annotation(body, control) for body in _all([event.payload], "annotations")]:
+            if new.id not in found or found[new.id].updated_at <= new.updated_at:
+                found[new.id] = new
+        for id_ in _all([event.payload], "annotation_ids"):
+            found.pop(id_, None)
+    return sorted(found.values(), key=lambda annotation: (annotation.updated_at, annotation.id))
+
+
+def _task(id_: int, crop: Crop) -> Task:
+    return Task(id_, crop.url, problem=crop.problem)
+
+
+def _all(payloads: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
+    return [item for payload in payloads for item in payload.get(key) or []]
 
 
 def _annotation_fields(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,8 +228,23 @@ def _annotation_fields(body: Mapping[str, Any]) -> dict[str, Any]:
         "completed_by": by if is_id(by) else None,
         "result": _choices(body.get("result")),
         "was_cancelled": bool(body.get("was_cancelled")),
-        "updated_at": str(body.get("updated_at") or ""),
+        "updated_at": _instant(str(body.get("updated_at") or "")),
+        "accepted": body.get("accepted") is True or is_accepted(body),  # kept, or as Label Studio tells it
     }
+
+
+def _instant(text: str) -> str:
+    """A time so written that later ones sort behind earlier ones; what is no time stays as it is.
+
+    Label Studio leaves microseconds out where they are zero.
+    """
+    try:
+        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        if found.tzinfo is not None:
+            found = found.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return text
+    return found.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _is_task(body: Mapping[str, Any]) -> bool:
@@ -202,8 +254,12 @@ def _is_task(body: Mapping[str, Any]) -> bool:
 
 def _task_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     data = body.get("data")
-    texts = {key: value for key, value in data.items() if isinstance(value, str)} if _is_map(data) else {}
-    return {"id": body["id"], "data": texts}
+    items = data.items() if _is_map(data) else ()
+    # Texts and numbers: the address of an image, the box of a crop.
+    return {
+        "id": body["id"],
+        "data": {key: value for key, value in items if isinstance(value, (str, int, float))},
+    }
 
 
 def _choices(result: object) -> list[dict[str, Any]]:
@@ -217,7 +273,7 @@ def _choices(result: object) -> list[dict[str, Any]]:
     return kept
 
 
-def _annotation(body: Mapping[str, Any], control: ImageChoices) -> Annotation | None:
+def _annotation(body: Mapping[str, Any], control: ImageChoices) -> Annotation:
     fields = _annotation_fields(body)
     return Annotation(
         id=fields["id"],
@@ -226,6 +282,7 @@ def _annotation(body: Mapping[str, Any], control: ImageChoices) -> Annotation | 
         choice=control.choice(fields["result"]),
         cancelled=fields["was_cancelled"],
         updated_at=fields["updated_at"],
+        accepted=fields["accepted"],
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from backend.label_config import ImageChoices
@@ -19,9 +19,24 @@ from backend.label_studio import LabelStudio
 SAMPLING = "Uncertainty sampling"
 VERSION = re.compile(r"^round (\d+)$")
 NEXT_BATCH = "Next batch"
-PRE_ANNOTATED = "Pseudo-labels to check"
-FLAGGED = "Possible label errors"
+PRE_ANNOTATED = "Pseudo-labels"
+FLAGGED = "Suspected labels"
+FORMER_TITLES = {PRE_ANNOTATED: "Pseudo-labels to check", FLAGGED: "Possible label errors"}
+"""What these tabs were called before: Label Studio cuts a title off after some 17 letters."""
 PLAIN_TAB = "Default"
+_COLUMNS = (
+    "id", "inner_id", "completed_at", "total_annotations", "cancelled_annotations", "total_predictions",
+    "annotators", "annotations_results", "annotations_ids", "predictions_score", "predictions_model_versions",
+    "predictions_results", "file_upload", "storage_filename", "created_at", "updated_at", "updated_by",
+    "avg_lead_time", "draft_exists",
+)  # fmt: skip
+"""Label Studio's own columns; the crop itself is a column of the task's data, and always shown."""
+_SHOWN = {
+    NEXT_BATCH: ("id", "predictions_score"),
+    PRE_ANNOTATED: ("id", "predictions_score", "predictions_results"),
+    FLAGGED: ("id", "annotators", "annotations_results", "predictions_results", "predictions_score"),
+}
+"""What a tab shows beside the crop once it is switched from pictures to a list."""
 STEP = 1e-6
 """Smallest distance between two scores: keeps the queue's order strict where confidences are equal."""
 
@@ -30,12 +45,13 @@ STEP = 1e-6
 class QueuedCrop:
     """One task of a round as it is written into Label Studio.
 
-    `label` is None for a crop to be shown with nothing pre-filled.
+    `label` is None for a crop to be shown with nothing pre-filled; `url` is the crop's address.
     """
 
     task_id: int
     label: str | None
     confidence: float
+    url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,13 @@ class Queue:
     pre_annotated: Sequence[QueuedCrop]
     flagged: Sequence[QueuedCrop]
     """Labelled tasks whose label looks wrong, with the label suggested instead; most suspicious first."""
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Queue:
+        """The queue that `dataclasses.asdict` made these fields of."""
+        keys = ("check", "batch", "pre_annotated", "flagged")
+        parts = {key: [QueuedCrop(**crop) for crop in fields[key]] for key in keys}
+        return cls(str(fields["model_version"]), **parts)
 
 
 def version_name(number: int) -> str:
@@ -70,12 +93,12 @@ def predictions(queue: Queue, control: ImageChoices) -> list[dict[str, Any]]:
     written, floor = [], 0.0
     for i, crop in enumerate(queue.check):
         floor = i * STEP
-        written.append(_prediction(queue, control, crop.task_id, None, floor))
+        written.append(_prediction(queue, control, replace(crop, label=None), floor))
     for crop in (*queue.batch, *queue.pre_annotated):
         # Rounded here: of two that are a step apart, rounding afterwards may make one.
         floor = round(max(floor + STEP, crop.confidence), 6)
-        written.append(_prediction(queue, control, crop.task_id, crop.label, floor))
-    written.extend(_prediction(queue, control, c.task_id, c.label, c.confidence) for c in queue.flagged)
+        written.append(_prediction(queue, control, crop, floor))
+    written.extend(_prediction(queue, control, c, c.confidence) for c in queue.flagged)
     return written
 
 
@@ -85,8 +108,14 @@ class Publisher:
     def __init__(self, label_studio: LabelStudio) -> None:
         self._label_studio = label_studio
 
-    def publish(self, project_id: int, queue: Queue, control: ImageChoices) -> None:
+    def publish(self, project_id: int, queue: Queue, control: ImageChoices, *, again: bool = False) -> None:
         """Make `queue` what *Label All Tasks* serves: one bulk write, then one switch.
+
+        Args:
+            project_id: the project.
+            queue: what is to be served.
+            control: what the labeling config asks.
+            again: this was tried before, and perhaps the write went through.
 
         Raises:
             LabelStudioError: Label Studio did not take it; the old queue is still served.
@@ -94,26 +123,26 @@ class Publisher:
         written = predictions(queue, control)
         if not written:
             return
-        self._label_studio.import_predictions(project_id, written)
+        if not (again and queue.model_version in self._label_studio.model_versions(project_id)):
+            self._label_studio.import_predictions(project_id, written)
         self._label_studio.update_project(
             project_id, model_version=queue.model_version, sampling=SAMPLING, show_collab_predictions=True
         )
 
     def save_tabs(self, project_id: int, queue: Queue) -> None:
         """Create or refresh the tabs that show the round's parts, beside the plain one."""
-        tabs = {str(tab.get("data", {}).get("title")): tab for tab in self._label_studio.tabs(project_id)}
-        if not tabs:
-            # Without a plain tab the first filtered one is the only one, and the label stream ends early.
-            self._label_studio.save_tab(None, project_id, {"title": PLAIN_TAB, "type": "list"})
+        tabs = tabs_by_title(self._label_studio, project_id)
         for title, part, ordering in (
             (NEXT_BATCH, (*queue.check, *queue.batch), "tasks:predictions_score"),
             (PRE_ANNOTATED, queue.pre_annotated, "-tasks:predictions_score"),
             (FLAGGED, queue.flagged, "-tasks:predictions_score"),
         ):
             data = _tab(title, [crop.task_id for crop in part], ordering)
-            known = tabs.get(title)
+            known = tabs.get(title) or tabs.get(FORMER_TITLES.get(title, ""))
             if known is None or _shown(known) != _shown({"data": data}):
-                merged = data if known is None else {**known["data"], "filters": data["filters"]}
+                # How a person has arranged the tab stays.
+                own = {"title": title, "filters": data["filters"]}
+                merged = data if known is None else {**known["data"], **own}
                 self._label_studio.save_tab(None if known is None else int(known["id"]), project_id, merged)
 
     def clean_up(self, project_id: int, keep: Sequence[str], at_most: int = 2) -> int:
@@ -126,12 +155,21 @@ class Publisher:
         return len(old)
 
 
-def _prediction(
-    queue: Queue, control: ImageChoices, task_id: int, label: str | None, score: float
-) -> dict[str, Any]:
+def tabs_by_title(label_studio: LabelStudio, project_id: int) -> dict[str, dict[str, Any]]:
+    """The project's tabs, a plain one made first where there is none: filtered ones are to stand beside it.
+
+    Without a plain tab the first filtered one is the only one, and the label stream ends early.
+    """
+    tabs = {str(tab.get("data", {}).get("title")): tab for tab in label_studio.tabs(project_id)}
+    if not tabs:
+        label_studio.save_tab(None, project_id, {"title": PLAIN_TAB, "type": "list"})
+    return tabs
+
+
+def _prediction(queue: Queue, control: ImageChoices, crop: QueuedCrop, score: float) -> dict[str, Any]:
     return {
-        "task": task_id,
-        "result": [] if label is None else control.result(label),
+        "task": crop.task_id,
+        "result": control.result(crop.label, url=crop.url),
         "score": round(score, 6),
         "model_version": queue.model_version,
     }
@@ -143,6 +181,10 @@ def _tab(title: str, task_ids: Sequence[int], ordering: str) -> dict[str, Any]:
         "type": "grid",
         "gridWidth": 5,
         "ordering": [ordering],
+        "hiddenColumns": {
+            "explore": [f"tasks:{name}" for name in _COLUMNS if name not in _SHOWN[title]],
+            "labeling": [f"tasks:{name}" for name in _COLUMNS if name not in ("id", "predictions_score")],
+        },
         # One condition a task: Label Studio's page never finishes loading on the operator `in_list`, though
         # its API takes it. An empty part must match nothing, where no condition would match everything.
         "filters": {

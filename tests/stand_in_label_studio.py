@@ -165,6 +165,8 @@ class StandIn:
             (r"/api/tasks", self._tasks),
             (r"/api/projects/(\d+)/import/predictions", self._import_predictions),
             (r"/api/projects/(\d+)/model-versions/", self._versions),
+            (r"/api/dm/actions", self._predictions_to_annotations),
+            (r"/api/annotations/(\d+)/", self._annotation),
             (r"/api/dm/views/(?:(\d+)/)?", self._kept(self.tabs)),
             (r"/api/webhooks/(?:(\d+)/)?", self._kept(self.webhooks)),
             (r"/api/ml/?(?:(\d+))?", self._kept(self.backends, readable_state="Connected")),
@@ -178,12 +180,19 @@ class StandIn:
             if version and not any(p["model_version"] == version for p in self.predictions):
                 return 400, {"validation_errors": {"model_version": ["there are no predictions with it"]}}
             self.projects[id_] |= body
-        return 200, self.projects[id_]
+        return 200, {
+            **self.projects[id_],
+            "task_number": sum(t["project"] == id_ for t in self.tasks.values()),
+        }
 
     def _tasks(self, _: str, query: dict[str, list[str]], __: Any) -> tuple[int, Any]:
         found = [t for t in self.tasks.values() if t["project"] == int(query["project"][0])]
-        if "filters" in json.loads(query.get("query", ["{}"])[0]):
+        items = json.loads(query.get("query", ["{}"])[0]).get("filters", {}).get("items", [])
+        if any("annotations" in item["filter"] for item in items):
             found = [t for t in found if t["annotations"]]
+        for item in (item.get("child_filter", item) for item in items[:1]):
+            among = item["operator"] == "in_list"
+            found = [t for t in found if (t["id"] in item["value"] if among else t["id"] > item["value"])]
         size, page = int(query["page_size"][0]), int(query["page"][0])
         shown = found[(page - 1) * size : page * size]
         if not shown and page > 1:
@@ -197,6 +206,23 @@ class StandIn:
                 return 400, {"detail": f"task ID {task} not found in project"}
             self.predictions.append(prediction)
         return 201, {"created": len(body)}
+
+    def _predictions_to_annotations(self, _: str, __: Any, body: Any) -> tuple[int, Any]:
+        for prediction in list(self.predictions):
+            wanted = prediction["task"] in body["selectedItems"]["included"]
+            if wanted and prediction["model_version"] == body["model_version"]:
+                made = {"created_at": "2026-01-01T01:00:00Z", "updated_at": "2026-01-01T01:00:00Z"}
+                self.annotate(prediction["task"], None, result=prediction["result"], **made)
+        return 200, {}
+
+    def _annotation(self, method: str, _: Any, __: Any, id_: int) -> tuple[int, Any]:
+        for task in self.tasks.values():
+            for annotation in task["annotations"]:
+                if annotation["id"] == id_:
+                    if method == "DELETE":
+                        task["annotations"].remove(annotation)
+                    return 200, annotation
+        return 404, {"detail": "Not found."}
 
     def _versions(self, method: str, _: Any, body: Any, id_: int) -> tuple[int, Any]:
         ours = [p for p in self.predictions if self.tasks.get(p["task"], {}).get("project") == id_]

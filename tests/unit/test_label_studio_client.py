@@ -12,6 +12,7 @@ import jwt
 import pytest
 
 from backend.label_studio import (
+    PAGE_SIZE,
     LabelStudio,
     LabelStudioError,
     LabelStudioUnreachableError,
@@ -211,22 +212,52 @@ def test_an_expired_personal_access_token_is_refused_before_anything_is_sent():
         client(Exchange(""), pat(-1)).project(7)
 
 
-def test_pages_are_read_to_the_last_and_not_beyond():
-    pages = []
+class Pages:
+    """Tasks as Label Studio answers for them: by id, those after the one asked for."""
 
-    def page(request: httpx.Request) -> httpx.Response:
-        number, size = int(request.url.params["page"]), int(request.url.params["page_size"])
-        pages.append(number)
-        ids = range(2 * size + 1)[(number - 1) * size : number * size]
-        if not ids:
+    def __init__(self, ids, then_delete=None):
+        self.ids, self.asked, self._then_delete = list(ids), [], then_delete
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        size, page = int(request.url.params["page_size"]), int(request.url.params["page"])
+        items = json.loads(request.url.params.get("query", "{}")).get("filters", {}).get("items", [])
+        after = next((i["value"] for i in items if i["filter"] == "filter:tasks:id"), 0)
+        children = {item["child_filter"]["value"] for item in items if "child_filter" in item}
+        after = children.pop() if children else after
+        assert not children, "every condition asks for the same ids"
+        self.asked.append((page, after))
+        left = [id_ for id_ in self.ids if id_ > after]
+        if self._then_delete in self.ids:
+            self.ids.remove(self._then_delete)
+        shown = left[(page - 1) * size : page * size]
+        if not shown and page > 1:
             return httpx.Response(404, json={"detail": "Invalid page."})
-        return httpx.Response(200, json={"tasks": [{"id": i} for i in ids], "total": 2 * size + 1})
+        return httpx.Response(200, json={"tasks": [{"id": id_} for id_ in shown], "total": len(left)})
 
+
+@pytest.mark.parametrize("annotated", [False, True])
+def test_pages_are_read_to_the_last_and_not_beyond(annotated):
+    pages = Pages(range(1, 2 * PAGE_SIZE + 2))
     progress: list[tuple[int, int]] = []
-    found = list(client(page).tasks(7, progress=lambda done, total: progress.append((done, total))))
-    assert [task["id"] for task in found] == list(range(len(found)))
-    assert pages == [1, 2, 3]
-    assert progress[-1] == (len(found), len(found))
+    read = client(pages).tasks(
+        7, annotated=annotated, progress=lambda done, total: progress.append((done, total))
+    )
+    assert [task["id"] for task in read] == pages.ids
+    assert pages.asked == [(1, 0), (1, PAGE_SIZE), (1, 2 * PAGE_SIZE)]
+    assert progress == [(n, len(pages.ids)) for n in (PAGE_SIZE, 2 * PAGE_SIZE, 2 * PAGE_SIZE + 1)]
+
+
+@pytest.mark.parametrize("annotated", [False, True])
+def test_a_task_deleted_while_pages_are_read_hides_no_other(annotated):
+    pages = Pages(range(1, 2 * PAGE_SIZE + 2), then_delete=3)
+    found = [task["id"] for task in client(pages).tasks(7, annotated=annotated)]
+    assert found == list(range(1, 2 * PAGE_SIZE + 2))
+
+
+def test_a_label_studio_that_does_not_go_on_where_it_ended_is_told():
+    same = httpx.Response(200, json={"tasks": [{"id": 5}], "total": 2})
+    with pytest.raises(LabelStudioError, match="asked for those after 5"):
+        list(client(same).tasks(7))
 
 
 def test_when_nothing_is_left_to_label_there_is_no_next_task():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend import mirror
@@ -13,7 +13,7 @@ from backend.label_config import parse
 from backend.label_studio import LabelStudio
 from backend.mirror import Change, EventError, Mirror
 from backend.rounds import labels_by_task
-from backend.store import Store
+from backend.store import Annotation, Store
 
 CONFIG = (
     '<View><Image name="image" value="$image"/><Choices name="digit" toName="image">'
@@ -212,6 +212,102 @@ def test_annotations_and_updates_in_any_order_end_in_the_newest(store, receive):
         assert labels(store) == {5: "1"}
 
 
+def test_an_annotation_deleted_before_it_was_created_stays_deleted(store, receive):
+    receive(deleted(11), created(11, 5), created_in_bulk(an_annotation(11, 5), an_annotation(12, 6, "1")))
+    receive(updated(11, 5, "1", 9))
+    assert labels(store) == {6: "1"}
+
+
+def test_a_deleted_task_does_not_come_back_with_a_late_annotation(store, receive):
+    receive(tasks_deleted(5))
+    receive(tasks_created(5, 6), created(11, 5))
+    assert [task.id for task in store.tasks(1)] == [6]
+    assert labels(store) == {}
+
+
+def test_a_whole_second_is_not_later_than_its_fractions(store, receive):
+    whole, later = "2026-01-01T00:00:01Z", "2026-01-01T00:00:01.500000Z"
+    receive(created(11, 5, "0", updated_at=whole), created(11, 5, "1", updated_at=later))
+    assert labels(store) == {5: "1"}
+    receive(created(11, 5, "0", updated_at="2026-01-01T02:00:01+02:00"))
+    assert labels(store) == {5: "1"}
+
+
+def test_deletions_are_remembered_for_a_day(tmp_path):
+    now = [0.0]
+    store = Store(f"sqlite:///{tmp_path / 'clocked.db'}", clock=lambda: now[0])
+    store.save_project(1, label_config=CONFIG)
+    store.delete_annotations(1, [11])
+    found = Annotation(11, 5, 1, "1", cancelled=False, updated_at="")
+    store.forget_old_deletions()
+    store.save_annotations(1, [found])
+    assert store.annotations(1) == []
+    now[0] = 2 * 86_400
+    store.forget_old_deletions()
+    store.save_annotations(1, [found])
+    assert store.annotations(1) == [found]
+    store.close()
+
+
+class LabelStudioHistory:
+    """What people do in Label Studio, the webhooks it sends of it, and what it holds in the end."""
+
+    def __init__(self):
+        self.tasks, self.held, self.sent, self.clock = {5, 6, 7}, {}, [tasks_created(5, 6, 7)], 0
+
+    def act(self, kind, task, label):
+        self.clock += 1
+        of_task = [id_ for id_, annotation in self.held.items() if annotation["task"] == task]
+        if kind == "create" and task in self.tasks:
+            self.held[self.clock] = an_annotation(self.clock, task, label, self.clock)
+            self.sent.append(created(self.clock, task, label, self.clock))
+        elif kind == "create in bulk" and task in self.tasks:
+            ids = (self.clock, 100 + self.clock)
+            self.held |= {id_: an_annotation(id_, task, label, self.clock) for id_ in ids}
+            self.sent.append(created_in_bulk(*(self.held[id_] for id_ in ids)))
+        elif kind == "update" and of_task:
+            self.held[of_task[0]] = an_annotation(of_task[0], task, label, self.clock)
+            self.sent.append(updated(of_task[0], task, label, self.clock))
+        elif kind == "delete" and of_task:
+            del self.held[of_task[0]]
+            self.sent.append(deleted(of_task[0]))
+        elif kind == "delete the task" and task in self.tasks:
+            self.tasks.remove(task)
+            self.held = {id_: found for id_, found in self.held.items() if found["task"] != task}
+            self.sent.append(tasks_deleted(task))
+
+
+acts = st.tuples(
+    st.sampled_from(["create", "create", "create in bulk", "update", "update", "delete", "delete the task"]),
+    st.sampled_from([5, 6, 7]),
+    st.sampled_from(["0", "1"]),
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(acts=st.lists(acts, max_size=12), data=st.data())
+def test_webhooks_in_any_order_twice_and_in_any_portions_end_in_what_label_studio_holds(acts, data):
+    history = LabelStudioHistory()
+    for act in acts:
+        history.act(*act)
+    twice = history.sent + data.draw(st.lists(st.sampled_from(history.sent), max_size=4))
+    arrived = data.draw(st.permutations(twice))
+    portion = data.draw(st.integers(1, len(arrived)))
+    store = Store("sqlite://")
+    store.save_project(1, label_config=CONFIG)
+    for start in range(0, len(arrived), portion):
+        for body in arrived[start : start + portion]:
+            store.add_event(1, body["action"], mirror.compact(body["action"], body))
+        events = store.events(1)
+        Mirror(store).apply(1, events)
+        store.delete_events(event.id for event in events)
+    assert {task.id for task in store.tasks(1)} == history.tasks
+    assert {a.id: a.choice for a in store.annotations(1)} == {
+        id_: found["result"][0]["value"]["choices"][0] for id_, found in history.held.items()
+    }
+    store.close()
+
+
 def test_a_label_whose_class_left_the_config_is_kept_and_counts_again_when_it_comes_back(store, receive):
     def counted():
         return labels_by_task(store.annotations(1), parse(store.project(1).label_config).classes)
@@ -300,6 +396,7 @@ annotations = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(
     action=st.sampled_from(sorted(mirror.KNOWN)),
     body=st.fixed_dictionaries(
@@ -349,15 +446,44 @@ def test_what_webhooks_lost_is_found_by_reading_the_project(stand_in, store, rec
     assert not reconcile(), "nothing new is no change"
 
 
-def test_an_annotation_deleted_before_it_was_created_is_gone_after_the_next_reading(
+def test_a_look_that_finds_nothing_missing_reads_the_annotated_tasks_alone(stand_in, store, reconcile):
+    stand_in.add_project(1, CONFIG)
+    first, second = stand_in.add_tasks(1, "a.png", "b.png")
+    reconcile()
+
+    def look():
+        before = len(stand_in.calls)
+        client = LabelStudio(stand_in.url, stand_in.token)
+        change = Mirror(store).reconcile(client, 1, whole=False)
+        client.close()
+        return change, [path for _, path in stand_in.calls[before:]].count("/api/tasks")
+
+    assert look() == (Change(), 1)
+    stand_in.annotate(first, "1")
+    assert look() == (Change(labels=True), 1)
+    assert labels(store) == {first: "1"}
+    (third,) = stand_in.add_tasks(1, "c.png")
+    assert look() == (Change(tasks=True), 2)
+    del stand_in.tasks[second]
+    (fourth,) = stand_in.add_tasks(1, "d.png")  # as many as before, and one of them nobody has told of
+    stand_in.annotate(fourth, "0")
+    assert look() == (Change(labels=True, tasks=True), 2)
+    assert [task.id for task in store.tasks(1)] == [first, third, fourth]
+    assert labels(store) == {first: "1", fourth: "0"}
+
+
+def test_what_reading_the_project_shows_is_there_though_it_was_said_to_be_deleted(
     stand_in, store, receive, reconcile
 ):
     stand_in.add_project(1, CONFIG)
     (task,) = stand_in.add_tasks(1, "a.png")
-    receive(deleted(11), created(11, task))
-    assert labels(store) == {task: "0"}
-    reconcile()
+    body = stand_in.annotate(task, "1")
+    receive(tasks_deleted(task), deleted(body["annotation"]["id"]), body)
     assert labels(store) == {}
+    reconcile()
+    assert labels(store) == {task: "1"}
+    receive(body | {"action": "ANNOTATION_UPDATED"})
+    assert labels(store) == {task: "1"}
 
 
 def test_a_date_in_the_future_does_not_hold_an_annotation_for_ever(stand_in, store, receive, reconcile):

@@ -109,6 +109,27 @@ def test_what_a_person_changed_in_a_tab_of_ours_stays(stand_in, publisher):
     assert tab["data"]["hiddenColumns"] == {"explore": ["tasks:id"]}
 
 
+def test_a_tab_that_had_another_name_is_renamed_not_doubled(stand_in, publisher):
+    former = {"title": "Possible label errors", "type": "grid", "gridWidth": 7, "filters": {"items": []}}
+    publisher._label_studio.save_tab(None, 1, former)
+    publisher.save_tabs(1, queue(1, flagged=[crop(3, 0.8, "1")]))
+    (tab,) = [t for t in stand_in.tabs.values() if t["data"].get("gridWidth") == 7]
+    assert tab["data"]["title"] == FLAGGED
+    assert tasks_of(stand_in, FLAGGED) == {3}
+    assert len([t for t in stand_in.tabs.values() if t["data"]["title"] == FLAGGED]) == 1
+
+
+def test_a_list_of_suspected_labels_shows_what_was_given_and_what_is_suggested(stand_in, publisher):
+    publisher.save_tabs(1, queue(1, flagged=[crop(3, 0.8, "1")]))
+    (tab,) = [t for t in stand_in.tabs.values() if t["data"]["title"] == FLAGGED]
+    hidden = tab["data"]["hiddenColumns"]["explore"]
+    assert "tasks:inner_id" in hidden
+    assert not {"tasks:annotations_results", "tasks:predictions_results"} & set(hidden)
+    assert next(iter(CONTROL.result("1")[0])) == "value", (
+        "the class is among the letters a table has room for"
+    )
+
+
 def tasks_of(stand_in, title):
     tab = next(t for t in stand_in.tabs.values() if t["data"]["title"] == title)
     return {item["value"] for item in tab["data"]["filters"]["items"]}

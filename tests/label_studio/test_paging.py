@@ -1,0 +1,28 @@
+"""Reading a project in more pages than one: every task is read once, whatever happens in between."""
+
+import pytest
+
+from backend import label_studio as client
+
+
+@pytest.mark.parametrize("annotated", [False, True])
+def test_a_task_deleted_while_pages_are_read_hides_no_other(
+    label_studio, everylabel_backend, digits, monkeypatch, annotated
+):
+    monkeypatch.setattr(client, "PAGE_SIZE", 2)
+    project = label_studio.digits_project(digits, 8, "read in pages")
+    labelled, skipped = project.task_ids[:5], project.task_ids[5]
+    for task in labelled:
+        label_studio.annotate(task, project.labels[task])
+    label_studio.annotate(skipped, project.labels[skipped], was_cancelled=True)
+    expected = [*labelled, skipped] if annotated else list(project.task_ids)
+
+    totals = []
+    reading = everylabel_backend.services.label_studio.tasks(
+        project.id, annotated=annotated, progress=lambda done, total: totals.append((done, total))
+    )
+    found = [next(reading)["id"], next(reading)["id"]]
+    label_studio.api("DELETE", f"/api/tasks/{found[0]}/")
+    found += [task["id"] for task in reading]
+    assert found == expected
+    assert totals == [(read, len(expected)) for read in range(2, len(expected) + 1, 2)]
