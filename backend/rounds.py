@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend import label_config
+from backend import label_config, pool_view
+from backend.disputes import counted_annotations, settle
 from backend.label_config import ImageChoices, LabelConfigError
+from backend.learner import check_encoder, make_classifier
 from backend.publish import Queue, QueuedCrop, version_name, version_number
 from backend.store import Annotation, RoundRecord, Store, Task
 from model.query import DEFAULT
@@ -22,6 +24,7 @@ from model.session import ActiveLearningSession, Round
 if TYPE_CHECKING:
     from backend.project_files import ProjectFiles
     from backend.settings import Settings
+    from model.classifier import Classifier
     from model.encoders import Encoder
 
 log = logging.getLogger(__name__)
@@ -41,17 +44,15 @@ class FinishedRound:
 def labels_by_task(annotations: Sequence[Annotation], classes: Sequence[str]) -> dict[int, str]:
     """The label of each task: what most of its annotators chose, and of equals the latest.
 
-    Skipped and empty annotations say nothing, nor do choices that have left the labeling config.
+    Counted are the choices that `counted_annotations` leaves. A round settles disputes better: see `settle`.
 
     Args:
         annotations: oldest change first.
         classes: those the labeling config has now.
     """
-    allowed = set(classes)
     votes: dict[int, list[str]] = defaultdict(list)
-    for annotation in annotations:
-        if not annotation.cancelled and annotation.choice in allowed:
-            votes[annotation.task_id].append(str(annotation.choice))
+    for annotation in counted_annotations(annotations, classes):
+        votes[annotation.task_id].append(str(annotation.choice))
     labels = {}
     for task_id, choices in votes.items():
         counts = Counter(choices)
@@ -60,9 +61,27 @@ def labels_by_task(annotations: Sequence[Annotation], classes: Sequence[str]) ->
     return labels
 
 
-def skipped_tasks(annotations: Sequence[Annotation], labels: Mapping[int, str]) -> set[int]:
-    """Tasks somebody skipped and nobody labelled: not to be asked again."""
-    return {a.task_id for a in annotations if a.cancelled and a.task_id not in labels}
+def closed_tasks(annotations: Sequence[Annotation], labels: Mapping[int, str]) -> set[int]:
+    """Tasks nobody labelled and nobody is asked for again: skipped, or accepted in bulk."""
+    return {a.task_id for a in annotations if (a.cancelled or a.accepted) and a.task_id not in labels}
+
+
+def confirmed_labels(
+    latest: RoundRecord | None, annotations: Sequence[Annotation], labels: Mapping[int, str]
+) -> dict[int, str]:
+    """Labels somebody has submitted again since they were flagged: reviewed, and not to be flagged again.
+
+    Label Studio's *Update* is the one word a person has for "it is right as it is".
+    """
+    if latest is None:
+        return {}
+    updated = {annotation.task_id: annotation.updated_at for annotation in annotations}
+    reviewed = {
+        id_: labels[id_]
+        for id_, seen in latest.flagged_updates.items()
+        if id_ in labels and updated.get(id_) != seen
+    }
+    return {id_: label for id_, label in {**latest.confirmed, **reviewed}.items() if labels.get(id_) == label}
 
 
 class Rounds:
@@ -107,6 +126,7 @@ class Rounds:
                 f"Project {project_id} is not connected. Run: everylabel connect --project {project_id}"
             )
         control = label_config.parse(project.label_config)
+        check_encoder(control, self._settings.encoder)
         tasks = self._store.tasks(project_id)
         # A check crop that cannot be read at the moment stays one.
         known = {task.id for task in tasks}
@@ -117,20 +137,22 @@ class Rounds:
         taken = [number for name in versions if (number := version_number(name)) is not None]
         before = max([latest.number if latest else 0, *taken])
         annotations = self._store.annotations(project_id)
-        labels = labels_by_task(annotations, control.classes)
-
         encoder = self._encoder()
         pool = self._files(project_id).embeddings(encoder.signature, encoder.dim, encoder.dtype).read()
+        classifier = make_classifier(control, encoder)
+        labels = labels_by_task(annotations, control.classes)
+        labels |= settle(counted_annotations(annotations, control.classes), row_of, pool, classifier)
         session = self._session(
             pool,
-            encoder,
+            classifier,
             batch_size or self._settings.batch_size,
             number=before,
             seed=self._settings.seed + project_id,
         )
         task_at = {row: id_ for id_, row in row_of.items()}
+        url_of = {task.id: task.image_url for task in tasks}
         unusable = {row for row in range(len(pool)) if row not in task_at}
-        unusable |= {row_of[id_] for id_ in skipped_tasks(annotations, labels) if id_ in row_of}
+        unusable |= {row_of[id_] for id_ in closed_tasks(annotations, labels) if id_ in row_of}
         session.exclude(sorted(unusable))
         labeled = [(row_of[id_], label) for id_, label in sorted(labels.items()) if id_ in row_of]
         session.add_labels([row for row, _ in labeled], [label for _, label in labeled])
@@ -139,9 +161,12 @@ class Rounds:
         history = files.predictions(encoder.signature)
         session.set_previous_predictions(history)
         outcome = session.run_round()
+        confirmed = confirmed_labels(latest, annotations, labels)
+        open_issues = tuple(i for i in outcome.label_issues if task_at[i.index] not in confirmed)
+        outcome = replace(outcome, label_issues=open_issues)
 
         promoted = not project.model_pinned and self._is_no_worse(project_id, project.model_round, outcome)
-        queue = self._queue(outcome, task_at, promoted)
+        queue = self._queue(outcome, task_at, url_of, promoted)
         record = RoundRecord(
             number=outcome.number,
             model_version=queue.model_version,
@@ -152,6 +177,8 @@ class Rounds:
             batch=tuple(crop.task_id for crop in queue.batch),
             pre_annotated=tuple(crop.task_id for crop in queue.pre_annotated),
             flagged=tuple(crop.task_id for crop in queue.flagged),
+            flagged_updates=_updates(annotations, [crop.task_id for crop in queue.flagged]),
+            confirmed=confirmed,
             check_set=_check_set(outcome),
             stopping=None if outcome.stopping is None else asdict(outcome.stopping),
             seconds={phase: round(seconds, 4) for phase, seconds in outcome.seconds.items()},
@@ -166,8 +193,10 @@ class Rounds:
                 self._files(project_id).keep_models(MODELS_KEPT, also=project.model_round)
             if outcome.predictions is not None:
                 files.save_predictions(encoder.signature, [*history, outcome.predictions])
+            pool_view.save(files.folder, outcome, task_at, len(pool))
             drawn = [id_ for id_ in project.check_tasks if id_ in known]
             drawn += [task_at[row] for row in session.check_crops if task_at[row] not in drawn]
+            files.save_queue(record.number, asdict(queue))
             self._store.save_round(project_id, record, drawn)
         log.info(
             "project %s: round %s with %s labels in %.2f s",
@@ -179,11 +208,11 @@ class Rounds:
         return FinishedRound(record, queue, control)
 
     def _session(
-        self, pool: NDArray[Any], encoder: Encoder, batch_size: int, *, number: int, seed: int
+        self, pool: NDArray[Any], classifier: Classifier, batch_size: int, *, number: int, seed: int
     ) -> ActiveLearningSession:
         return ActiveLearningSession(
             pool,
-            classifier=encoder.make_classifier(),
+            classifier=classifier,
             batch_size=batch_size,
             check_share=self._settings.check_share,
             round_number=number,
@@ -200,33 +229,46 @@ class Rounds:
             return True
         return outcome.check_set.estimate >= in_use.check_set["low"]
 
-    def _queue(self, outcome: Round, task_at: Mapping[int, int], promoted: bool) -> Queue:
+    def _queue(
+        self,
+        outcome: Round,
+        task_at: Mapping[int, int],
+        url_of: Mapping[int, str | None],
+        promoted: bool,
+    ) -> Queue:
         """The queue of a round; a model that is not promoted orders it, but pre-fills nothing."""
 
-        def crop(row: int, threshold: float) -> QueuedCrop:
+        def queued(row: int, label: str | None, confidence: float) -> QueuedCrop:
+            return QueuedCrop(task_at[row], label, float(confidence), url_of[task_at[row]])
+
+        def asked_for(row: int) -> QueuedCrop:
             if outcome.probabilities is None:
-                return QueuedCrop(task_at[row], None, 0.0)
+                return queued(row, None, 0.0)
             best = int(np.argmax(outcome.probabilities[row]))
             confidence = float(outcome.probabilities[row, best])
             # A guess below the threshold is not pre-filled: it would pull the annotator's hand.
-            sure = promoted and confidence >= threshold
-            return QueuedCrop(task_at[row], outcome.classes[best] if sure else None, confidence)
+            sure = promoted and confidence >= outcome.threshold
+            return queued(row, outcome.classes[best] if sure else None, confidence)
 
         asked = {*outcome.batch, *outcome.check}
         sure = [label for label in outcome.pseudo_labels if promoted and label.index not in asked]
         confident = sorted(
             sure[: self._settings.pre_annotations_per_round], key=lambda label: label.confidence
         )
+        flagged = outcome.label_issues[: self._settings.flags_per_round]
         return Queue(
             model_version=version_name(outcome.number),
-            check=[replace(crop(row, np.inf), label=None, confidence=0.0) for row in outcome.check],
-            batch=[crop(row, outcome.threshold) for row in outcome.batch],
-            pre_annotated=[QueuedCrop(task_at[p.index], p.label, float(p.confidence)) for p in confident],
-            flagged=[
-                QueuedCrop(task_at[issue.index], issue.suggested_label, 1.0 - float(issue.score))
-                for issue in outcome.label_issues[: self._settings.flags_per_round]
-            ],
+            check=[queued(row, None, 0.0) for row in outcome.check],
+            batch=[asked_for(row) for row in outcome.batch],
+            pre_annotated=[queued(p.index, p.label, p.confidence) for p in confident],
+            flagged=[queued(issue.index, issue.suggested_label, 1.0 - issue.score) for issue in flagged],
         )
+
+
+def _updates(annotations: Sequence[Annotation], task_ids: Sequence[int]) -> dict[int, str]:
+    """When the newest annotation of each of these tasks was submitted."""
+    newest = {annotation.task_id: annotation.updated_at for annotation in annotations}
+    return {id_: newest[id_] for id_ in task_ids}
 
 
 def _check_set(outcome: Round) -> dict[str, float] | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from backend import mirror
-from backend.rounds import labels_by_task, skipped_tasks
-from backend.store import Annotation, Task
+from backend.publish import FLAGGED
+from backend.rounds import closed_tasks, confirmed_labels, labels_by_task
+from backend.store import Annotation, RoundRecord, Task
 
 
 def annotation(id_, task, choice, *, cancelled=False, annotator=1):
@@ -17,7 +20,7 @@ def label(stand_in, services, truth, count):
         task = stand_in.queue(1)[0]
         services.store.add_event(1, *event(stand_in.annotate(task, truth[task])))
         if number % 4 == 0 or number == count:
-            services.catch_up(1)
+            services.loop.catch_up(1)
 
 
 def event(body):
@@ -42,7 +45,7 @@ def test_skipped_and_empty_annotations_and_classes_that_left_the_config_say_noth
     ]
     labels = labels_by_task(annotations, ("a", "b"))
     assert labels == {4: "a"}
-    assert skipped_tasks(annotations, labels) == {1}
+    assert closed_tasks(annotations, labels) == {1}
 
 
 def test_the_queue_is_the_rounds_batch_before_and_after_a_model_is_known(stand_in, services, project):
@@ -109,7 +112,7 @@ def test_projects_are_kept_apart(stand_in, services, project, digit_crops):
     stand_in.add_project(2)
     others = stand_in.add_tasks(2, *(image for image, _ in digit_crops[60:80]))
     services.store.save_project(2, connected=True)
-    services.catch_up(2)
+    services.loop.catch_up(2)
     label(stand_in, services, project, 6)
 
     assert services.store.latest_round(1).n_labels == 6
@@ -123,7 +126,7 @@ def test_projects_are_kept_apart(stand_in, services, project, digit_crops):
 def test_with_one_class_labelled_there_is_a_batch_but_no_guess(stand_in, services, project):
     for task in [t for t, digit in project.items() if digit == "0"][:4]:
         services.store.add_event(1, *event(stand_in.annotate(task, "0")))
-    services.catch_up(1)
+    services.loop.catch_up(1)
     latest = services.store.latest_round(1)
     assert latest.n_labels == 4
     assert len(latest.batch) == 5
@@ -134,7 +137,7 @@ def test_with_one_class_labelled_there_is_a_batch_but_no_guess(stand_in, service
 def test_a_skipped_crop_is_not_asked_for_again(stand_in, services, project):
     skipped = stand_in.queue(1)[0]
     services.store.add_event(1, *event(stand_in.annotate(skipped, None, was_cancelled=True)))
-    services.catch_up(1)
+    services.loop.catch_up(1)
     assert skipped not in services.store.latest_round(1).queue
 
 
@@ -142,9 +145,63 @@ def test_trying_a_round_keeps_nothing_of_it_and_loses_no_event(stand_in, service
     task = stand_in.queue(1)[0]
     services.store.add_event(1, *event(stand_in.annotate(task, project[task])))
     before = services.store.rounds(1)
-    tried = services.preview(1)
+    tried = services.loop.preview(1)
     assert tried.record.n_labels == 1
     assert services.store.rounds(1) == before
     assert stand_in.projects[1]["model_version"] == "round 1"
-    services.catch_up(1)
+    services.loop.catch_up(1)
     assert services.store.latest_round(1).n_labels == 1
+
+
+def flagging(number, flagged, updates, confirmed=None):
+    """A round that flagged these tasks, whose newest annotations were of these times."""
+    return RoundRecord(
+        number=number,
+        model_version=f"round {number}",
+        n_labels=9,
+        classes=("a", "b"),
+        threshold=0.9,
+        check=(),
+        batch=(),
+        pre_annotated=(),
+        flagged=flagged,
+        check_set=None,
+        seconds={},
+        finished_at=0.0,
+        flagged_updates=updates,
+        confirmed=confirmed or {},
+    )
+
+
+def test_a_flagged_label_somebody_submits_again_is_reviewed_until_it_changes():
+    given = annotation(3, 7, "a"), annotation(4, 8, "a")
+    flagged = flagging(1, (7, 8), {7: given[0].updated_at, 8: given[1].updated_at})
+    assert confirmed_labels(flagged, given, {7: "a", 8: "a"}) == {}
+    again = replace(given[0], updated_at="2026-01-02T00:00:00Z")
+    assert confirmed_labels(flagged, (given[1], again), {7: "a", 8: "a"}) == {7: "a"}
+    later = flagging(2, (), {}, confirmed={7: "a"})
+    assert confirmed_labels(later, (given[1], again), {7: "a", 8: "a"}) == {7: "a"}
+    assert confirmed_labels(later, (given[1], again), {7: "b", 8: "a"}) == {}
+    assert confirmed_labels(None, given, {7: "a"}) == {}
+
+
+def test_a_reviewed_label_leaves_the_tab_and_an_unreviewed_one_stays(stand_in, services, project):
+    label(stand_in, services, project, 24)
+    labelled = [t for t in stand_in.tasks.values() if t["annotations"]]
+    for task in labelled[:3]:
+        wrong = next(name for name in "0123" if name != project[task["id"]])
+        services.store.add_event(1, *event(stand_in.annotate(task["id"], wrong)))
+    services.loop.catch_up(1)
+    before = services.store.latest_round(1)
+    assert len(before.flagged) > 1
+    reviewed, *others = before.flagged
+    given = services.store.annotations(1)
+    kept = next(a for a in reversed(given) if a.task_id == reviewed)
+    services.store.add_event(1, *event(stand_in.annotate(reviewed, kept.choice)))
+    services.loop.catch_up(1)
+    after = services.store.latest_round(1)
+    assert reviewed not in after.flagged
+    assert set(others) & set(after.flagged)
+    assert after.confirmed[reviewed] == kept.choice
+    (tab,) = [tab for tab in stand_in.tabs.values() if tab["data"]["title"] == FLAGGED]
+    assert reviewed not in {item["value"] for item in tab["data"]["filters"]["items"]}
