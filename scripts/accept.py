@@ -1,0 +1,83 @@
+"""`everylabel accept`: make annotations of pre-annotations that are sure enough, in bulk and marked as such."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from backend import acceptance
+from backend.acceptance import Acceptable, NothingLearnedError
+from backend.image_file import ImageError
+from backend.label_config import LabelConfigError
+from backend.label_studio import LabelStudioError
+from backend.services import Services
+from scripts.console import ProjectNumber, console, fail, load_settings, progress
+
+
+def accept(
+    project: ProjectNumber,
+    min_confidence: Annotated[
+        float, typer.Option(min=0.5, max=1.0, help="How sure the model must be: its calibrated confidence.")
+    ] = 0.98,
+    at_most: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Crops accepted in one go, the surest first.")
+    ] = 1000,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be accepted; write nothing.")
+    ] = False,
+) -> None:
+    """Accept confident pre-annotations as annotations, marked as the machine's; `everylabel undo` takes them back."""
+    services = Services(load_settings())
+    try:
+        with progress() as report:
+            if dry_run:
+                services.loop.preview(project, progress=report)
+            else:
+                services.loop.catch_up(project, read_all=True, progress=report)
+            with services.files(project).lock():  # no round in between
+                enough = acceptance.acceptable(services, project, min_confidence)
+            crops, left, version = enough[:at_most], len(enough[at_most:]), ""
+            if not dry_run:
+                accepted = acceptance.accept(services, project, crops, report)
+                crops, version = list(accepted.crops), accepted.version
+            if crops and not dry_run:
+                acceptance.save_tab(services.label_studio, project)
+                services.loop.catch_up(project, read_all=True, progress=report)
+    except (LabelStudioError, LabelConfigError, ImageError, NothingLearnedError) as error:
+        fail(error)
+    if not crops:
+        console.print(f"The model is {min_confidence:.0%} sure of no crop that is still open.")
+        return
+    console.print(table(crops, min_confidence))
+    more = f" {left} more are sure enough: run it again." if left else ""
+    if dry_run:
+        console.print(f"Dry run: nothing was written.{more}")
+        return
+    console.print(
+        f"Accepted {len(crops)} crops as [bold]{version}[/]; see the tab [bold]{acceptance.ACCEPTED}[/]. They count as "
+        f"the machine's labels: not for training, accuracy or the audit. Take them back with: everylabel undo "
+        f"--project {project}.{more}"
+    )
+
+
+def table(crops: list[Acceptable], min_confidence: float) -> Table:
+    """What is accepted, by class, and how many of it are expected to be wrong."""
+    shown = Table(title=f"{len(crops)} crops at {min_confidence:.0%} and above")
+    shown.add_column("class")
+    for column in ("crops", "least sure", "expected wrong", "task, for example"):
+        shown.add_column(column, justify="right")
+
+    def add(name: str, some: list[Acceptable]) -> None:
+        least = min(some, key=lambda crop: crop.confidence)
+        wrong = sum(1.0 - crop.confidence for crop in some)
+        shown.add_row(name, str(len(some)), f"{least.confidence:.1%}", f"{wrong:.1f}", str(least.task_id))
+
+    for label, group in groupby(sorted(crops, key=lambda crop: crop.label), key=lambda crop: crop.label):
+        add(escape(label), list(group))
+    shown.add_section()
+    add("all", crops)
+    return shown

@@ -1,0 +1,34 @@
+"""`everylabel undo`: take back what `everylabel accept` has accepted and nobody has edited since."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from backend import acceptance
+from backend.image_file import ImageError
+from backend.label_config import LabelConfigError
+from backend.label_studio import LabelStudioError
+from backend.services import Services
+from scripts.console import ProjectNumber, console, fail, load_settings, progress
+
+
+def undo(
+    project: ProjectNumber,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")] = False,
+) -> None:
+    """Delete the annotations `everylabel accept` made; one that somebody has edited since stays."""
+    services = Services(load_settings())
+    try:
+        with progress() as report:
+            undone = acceptance.undo(services, project, dry_run=dry_run, progress=report)
+            if not dry_run:
+                services.loop.catch_up(project, read_all=True, progress=report)
+    except (LabelStudioError, LabelConfigError, ImageError) as error:
+        fail(error)
+    stays = f" {undone.kept} that somebody has edited since stay." if undone.kept else ""
+    if dry_run:
+        console.print(f"Dry run: {undone.taken_back} annotations would be taken back.{stays}")
+    else:
+        console.print(f"Took back {undone.taken_back} annotations; their crops are open again.{stays}")
