@@ -27,7 +27,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 
 
 class Work(Protocol):
-    """What the trainer does; `backend.services.Services` is it."""
+    """What the trainer does; `backend.trainer.Trainer` is it."""
 
     def waiting(self) -> Sequence[int]:
         """Projects that have webhooks waiting; asked many times a second."""
@@ -138,11 +138,18 @@ class Jobs:
         try:
             for project_id in self._work().waiting():
                 if self._attempts.begin(project_id):
-                    self._learn(project_id)
+                    self._ask(project_id)
         except Exception:
             # Logged and tried again: a disk that is full now must not end the watch for good.
             log.exception("looking for webhooks failed")
             stopping.wait(1.0)
+
+    def _ask(self, project_id: int) -> None:
+        try:
+            self._learn(project_id)
+        except BaseException:
+            self._attempts.end(project_id, caught_up=False)  # no job was made that would do it
+            raise
 
     def _consumer(self, kind: type[Consumer]) -> Consumer:
         # Two threads: /predict's embeddings do not wait behind a round.

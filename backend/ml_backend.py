@@ -20,6 +20,7 @@ import numpy as np
 
 from backend import label_config as label_configs
 from backend import mirror
+from backend.learner import check_encoder
 from backend.publish import version_name
 from backend.services import current_services
 from backend.store import Task
@@ -88,7 +89,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         Raises:
             LabelConfigError: nothing in it classifies an image.
         """
-        label_configs.parse(label_config)
+        check_encoder(label_configs.parse(label_config), self._services.settings.encoder)
         project = self._services.store.project(self._project_id)
         if project is None or not project.label_config:
             self._services.store.save_project(self._project_id, label_config=label_config)
@@ -139,6 +140,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             return []
         project = self._services.store.project(self._project_id)
         control = label_configs.parse(project.label_config if project else "")
+        check_encoder(control, self._services.settings.encoder)
         known = self._embedded(tasks, control)
         model_version = self.model_version
         model = self._services.model(self._project_id)
@@ -159,11 +161,13 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             embeddings = self._services.embeddings(self._project_id)
             order = np.asarray(rows)
             probabilities = model.predict_proba(np.asarray(embeddings[order]))
-            for answer in answers:
+            for task, answer in zip(tasks, answers, strict=True):
                 if (row := answer.pop("row", None)) is not None:
                     best = int(np.argmax(probabilities[row]))
                     score = float(probabilities[row, best])
-                    answer["result"] = control.result(model.classes_[best], score)
+                    answer["result"] = control.result(
+                        model.classes_[best], score, known[_task_id(task)].image_url
+                    )
                     answer["score"] = score
         self._services.metrics.predictions.labels("predicted").inc(len(rows) if model else 0)
         self._services.metrics.predictions.labels("empty").inc(len(tasks) - (len(rows) if model else 0))
@@ -203,7 +207,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             if id_ != NO_ID and not _is_known(found := _task(id_, task, control), known)
         ]
         if new:
-            store.save_tasks(self._project_id, new)
+            store.save_tasks(self._project_id, new, as_read=True)
         changed = {task.id for task in new if task.image_url is not None}
         open_ids = sorted(changed | {id_ for id_ in ids if id_ in known and _is_open(known[id_])})
         if not open_ids and not new:
@@ -254,9 +258,8 @@ def _is_open(task: Task) -> bool:
 
 
 def _task(id_: int, task: Mapping[str, Any], control: ImageChoices) -> Task:
-    url = control.image_url(task.get("data"))
-    lacks = f"The task has no image: its data lacks {control.image_key!r}."
-    return Task(id_, url, problem=None if url else lacks)
+    crop = control.crop(task.get("data"))
+    return Task(id_, crop.url, problem=crop.problem)
 
 
 def _task_id(task: Mapping[str, Any]) -> int:

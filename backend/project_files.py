@@ -9,7 +9,7 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,32 @@ class ProjectFiles:
         rows = [[one.n_labels, one.indices, one.labels] for one in kept[-PREDICTIONS_KEPT:]]
         partial.write_text(json.dumps(rows), encoding="utf-8")
         partial.replace(path)
+
+    def save_queue(self, number: int, queue: Mapping[str, Any]) -> None:
+        """Keep what a round asks for, whole or not at all, until Label Studio has it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self._queue.with_suffix(".partial")
+        partial.write_text(json.dumps({"number": number, **queue}), encoding="utf-8")
+        partial.replace(self._queue)
+
+    def queue(self, number: int) -> dict[str, Any] | None:
+        """What a round asks for; None where Label Studio has it, or the file is damaged."""
+        try:
+            found = dict(json.loads(self._queue.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            log.error("%s cannot be read (%s)", self._queue, error)  # another round is run instead
+            return None
+        return found if found.pop("number", None) == number else None
+
+    def forget_queue(self) -> None:
+        """Label Studio has it, or will not take it."""
+        self._queue.unlink(missing_ok=True)
+
+    @property
+    def _queue(self) -> Path:
+        return self.folder / "queue.json"
 
     def _predictions(self, encoder: str) -> Path:
         return self.folder / f"predictions-{_slug(encoder)}.json"

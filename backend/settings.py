@@ -22,12 +22,17 @@ class Settings(BaseSettings):
         pydantic.ValidationError: a variable has a value it cannot have; the message names the variable.
     """
 
-    model_config = SettingsConfigDict(env_prefix="EVERYLABEL_", populate_by_name=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="EVERYLABEL_", populate_by_name=True, extra="ignore", hide_input_in_errors=True
+    )
 
     label_studio_url: str = Field(
         "http://localhost:8080",
         validation_alias=AliasChoices("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"),
         description="Where Label Studio answers, as seen from this machine.",
+    )
+    label_studio_public_url: str = Field(
+        "", description="Where Label Studio answers, as seen from a browser; empty: as LABEL_STUDIO_URL."
     )
     label_studio_api_key: SecretStr = Field(
         SecretStr(""),
@@ -45,7 +50,15 @@ class Settings(BaseSettings):
     basic_auth_pass: SecretStr = Field(
         SecretStr(""), validation_alias="BASIC_AUTH_PASS", description="Password that goes with it."
     )
+    bearer_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Instead of user and password: a secret of 16 or more characters, sent as `Authorization: "
+        "Bearer …`; Label Studio's own calls carry it as the password of the user `everylabel`.",
+    )
     log_level: LogLevel = Field("INFO", validation_alias="LOG_LEVEL", description="How much is logged.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="`text`, or `json`: one object a line, with `project` and `round`."
+    )
 
     public_url: str = Field(
         "http://localhost:9090", description="Where this backend answers, as seen from Label Studio."
@@ -92,6 +105,19 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} must start with http:// or https://")
         return value.rstrip("/")
 
+    @field_validator("label_studio_public_url")
+    @classmethod
+    def _web_address_or_none(cls, value: str) -> str:
+        return cls._web_address(value) if value else value
+
+    @field_validator("bearer_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        secret = value.get_secret_value()
+        if secret and (len(secret) < 16 or not (secret.isascii() and secret.isprintable()) or " " in secret):
+            raise ValueError("must be 16 or more ASCII letters, digits and signs. Try: openssl rand -hex 32")
+        return value
+
     @model_validator(mode="after")
     def _whole_credentials(self) -> Settings:
         # Half of them would leave the backend open to everybody, and its owner sure that it is not.
@@ -106,6 +132,11 @@ class Settings(BaseSettings):
             raise ValueError("BASIC_AUTH_USER cannot hold a colon: it ends the user name in a request")
         return self
 
+    @property
+    def label_studio_browser_url(self) -> str:
+        """Where a person's browser finds Label Studio."""
+        return self.label_studio_public_url or self.label_studio_url
+
     @cached_property
     def database_url(self) -> str:
         """The SQLAlchemy address of the store."""
@@ -113,5 +144,5 @@ class Settings(BaseSettings):
 
     @property
     def has_auth(self) -> bool:
-        """Whether requests must carry a user name and password."""
-        return bool(self.basic_auth_user and self.basic_auth_pass.get_secret_value())
+        """Whether requests must carry a user name and password, or the bearer secret."""
+        return bool(self.basic_auth_pass.get_secret_value() or self.bearer_secret.get_secret_value())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from flask import Flask
 
 from backend import logs
@@ -12,8 +14,10 @@ from backend.settings import Settings
 
 def application() -> Flask:
     """The web side of a backend with settings from the environment; a trainer runs beside it."""
+    # Webhooks come together and share one interpreter: by default one of them may keep it for 5 ms.
+    sys.setswitchinterval(0.0005)
     settings = Settings()
-    logs.configure(settings.log_level)
+    logs.configure(settings)
     services = Services(settings)
-    services.wake()  # webhooks found nobody while this process was away, even where the trainer went on
+    services.trainer.wake()  # webhooks found nobody while this process was away, even where the trainer went on
     return create_app(services)

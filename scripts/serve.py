@@ -11,14 +11,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Annotated
 
 import typer
 
 from backend import logs
+from backend.map_drawing import MapDrawer
 from backend.services import Services
-from scripts.console import fail, load_settings
+from model.threads import limit_threads
+from scripts.console import console, fail, load_settings
 
 log = logging.getLogger("everylabel.serve")
 
@@ -33,13 +37,14 @@ def serve(
 ) -> None:
     """Start the ML backend: a web server that answers at once, and a trainer beside it."""
     settings = load_settings()
-    logs.configure(settings.log_level)
+    logs.configure(settings)
     if not _is_loopback(host) and not settings.has_auth:
         fail(
             f"{host} can be reached from other machines, so the backend must ask for a password: set "
-            "BASIC_AUTH_USER and BASIC_AUTH_PASS, or listen on 127.0.0.1."
+            "BASIC_AUTH_USER and BASIC_AUTH_PASS (or EVERYLABEL_BEARER_SECRET), or listen on 127.0.0.1."
         )
     settings.model_dir.mkdir(parents=True, exist_ok=True)
+    console.print(f"The page for people: [bold]http://{host}:{port}/[/]")
     web = [
         *(sys.executable, "-m", "gunicorn", "backend.wsgi:application()"),
         *(
@@ -61,13 +66,35 @@ def serve(
 def trainer() -> None:
     """Embed crops and run rounds until stopped; `serve` starts this."""
     settings = load_settings()
-    logs.configure(settings.log_level)
-    # An annotator waits for the web server, inside their own click; nobody waits for the trainer.
-    os.nice(10)
-    services = Services(settings)
+    logs.configure(settings)
+    cores = _leave_a_core_free()
+    limit_threads(cores)
+    services = Services(settings, encoder_threads=cores)
     services.start_heartbeat()
-    services.wake()
+    services.trainer.wake()
+    MapDrawer(services).start()
     services.jobs.run_trainer()
+
+
+def _leave_a_core_free() -> int:
+    """Keep this process from the last core, and give others the first turn; returns how many cores it has.
+
+    An annotator waits for the web server inside their own click; nobody waits for the trainer. A lower priority
+    alone is not enough: what wakes still waits some milliseconds for what runs, each time a webhook wakes.
+    """
+    if not hasattr(os, "sched_setaffinity"):  # only Linux has it
+        os.nice(10)
+        return max(1, (os.cpu_count() or 1) - 1)
+    cores = sorted(os.sched_getaffinity(0))
+    # Where the kernel shares processor time among sessions first, priorities count only within one (sched(7)).
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text("10", encoding="ascii")
+    # Thread by thread: those of the numerical libraries were started when they were imported.
+    for thread in map(int, (path.name for path in Path("/proc/self/task").iterdir())):
+        with suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, thread, 10)
+            os.sched_setaffinity(thread, cores[:-1] or cores)
+    return max(1, len(cores) - 1)
 
 
 @dataclass

@@ -27,7 +27,7 @@ def taught(stand_in, services, project, backend):
     for task in list(project)[:16]:
         body = stand_in.annotate(task, project[task])
         backend.fit(body["action"], body)
-    services.catch_up(1)
+    services.loop.catch_up(1)
     return backend
 
 
@@ -122,7 +122,7 @@ def test_every_task_is_answered_however_broken_its_neighbours(
     assert all(a["error"] and a["score"] == 0 for a in answers if not a["result"])
     told = {t.get("id"): a.get("error", "") for t, a in zip(call, answers, strict=True)}
     assert "damaged or cut-off" in told[9001]
-    assert "lacks 'image'" in told[9002]
+    assert "lacks the text 'image'" in told[9002]
     assert "private or reserved" in told[9006]
     assert "scheme 'file'" in told[9007]
     assert "no id" in told["9009"]
@@ -175,7 +175,7 @@ def test_with_another_encoder_than_last_time_nothing_fails_and_the_loop_goes_on(
     backend = ActiveLearningBackend(1, services=services)
     assert [a["result"] for a in backend.predict(tasks(stand_in, project))] == [[]] * len(project)
 
-    assert services.embed_missing(1).embedded == len(project)
+    assert services.loop.embed_missing(1).embedded == len(project)
     assert services.store.project(1).encoder == pixels.signature
     assert len(services.embeddings(1)) == len(project)
     assert services.rounds.run(1).record.n_labels == 16
@@ -194,7 +194,7 @@ def test_fit_returns_before_training_with_the_label_on_disk(
     after_a_restart = make_services()
     (event,) = after_a_restart.store.events(1)
     assert event.payload["annotations"][0]["task"] == task
-    assert after_a_restart.waiting() == [1]
+    assert after_a_restart.trainer.waiting() == [1]
     assert services.store.latest_round(1).n_labels == 0
 
 

@@ -25,7 +25,7 @@ def two_rounds(stand_in, services, project, send):
             :count
         ]:
             send(stand_in.annotate(task, project[task]))
-        services.learn(1)
+        services.trainer.learn(1)
     first, second = services.files(1).models()[-2:]
     assert services.store.project(1).model_round == second
     return first, second
@@ -42,7 +42,7 @@ def test_rolling_back_brings_the_earlier_model_and_keeps_it(
 ):
     first, second = two_rounds
     assert run("rollback", "--to", str(first)).exit_code == 0
-    services.learn(1)
+    services.trainer.learn(1)
     assert services.store.project(1).model_round == first
     newest = services.store.latest_round(1)
     assert newest.number > second
@@ -51,7 +51,7 @@ def test_rolling_back_brings_the_earlier_model_and_keeps_it(
     assert newest.batch, "the queue goes on"
 
     assert run("rollback", "--newest").exit_code == 0
-    services.learn(1)
+    services.trainer.learn(1)
     assert services.store.project(1).model_round == services.store.latest_round(1).number
 
 
@@ -74,7 +74,7 @@ def test_a_model_clearly_worse_on_the_check_set_is_not_promoted(
         truth = project[task]
         other = classes[(classes.index(truth) + 1 + task % (len(classes) - 1)) % len(classes)]
         send(stand_in.annotate(task, wrong.get(truth, other)))
-    services.learn(1)
+    services.trainer.learn(1)
     newest = services.store.latest_round(1)
     assert newest.check_set["estimate"] < 0.99
     assert not newest.promoted

@@ -9,10 +9,9 @@ import time
 
 import pytest
 
-from backend.label_studio import LabelStudioError, TokenRefusedError
+from backend.label_studio import LabelStudioError, LabelStudioUnreachableError, TokenRefusedError
 from backend.ml_backend import ActiveLearningBackend
 from backend.project_files import ProjectFiles
-from backend.store import Task
 from tests.stand_in_label_studio import CLASSES, label_config
 
 
@@ -40,7 +39,7 @@ def test_a_second_job_for_a_project_does_not_wait_for_its_round(stand_in, servic
     with services.files(1).lock():
         send(stand_in.annotate(task, project[task]))
         started = time.monotonic()
-        services.learn(1)
+        services.trainer.learn(1)
         assert time.monotonic() - started < 1
     assert len(services.store.events(1)) == 1, "the label waits on disk"
 
@@ -51,11 +50,11 @@ def test_what_comes_while_a_round_runs_gets_a_round_afterwards(
     first, second = stand_in.queue(1)[:2]
     publish, meanwhile = services.publisher.publish, []
 
-    def slow(*args):
+    def slow(*args, **options):
         if not meanwhile:
             meanwhile.append(send(stand_in.annotate(second, project[second])))
             time.sleep(0.3)  # the watch has looked, and left it to the round that runs
-        return publish(*args)
+        return publish(*args, **options)
 
     monkeypatch.setattr(services.publisher, "publish", slow)
     send(stand_in.annotate(first, project[first]))
@@ -69,12 +68,12 @@ def test_a_crash_in_the_middle_of_a_round_loses_neither_label_nor_round(
     send(stand_in.annotate(task, project[task]))
     monkeypatch.setattr(services.rounds, "run", _killed)
     with pytest.raises(KeyboardInterrupt):
-        services.learn(1)
+        services.trainer.learn(1)
     again = make_services()
-    assert again.tend() == [1]
-    again.learn(1)
+    assert again.trainer.tend() == [1]
+    again.trainer.learn(1)
     assert again.store.latest_round(1).n_labels == 1
-    assert again.tend() == []
+    assert again.trainer.tend() == []
 
 
 def test_a_crash_after_a_reconcile_does_not_lose_the_round_it_asked_for(
@@ -83,10 +82,10 @@ def test_a_crash_after_a_reconcile_does_not_lose_the_round_it_asked_for(
     stand_in.annotate(stand_in.queue(1)[0], "0")  # and its webhook is lost
     monkeypatch.setattr(services.rounds, "run", _killed)
     with pytest.raises(KeyboardInterrupt):
-        services.catch_up(1, read_all=True)
+        services.loop.catch_up(1, read_all=True)
     again = make_services()
-    assert again.tend() == [1]
-    again.learn(1)
+    assert again.trainer.tend() == [1]
+    again.trainer.learn(1)
     assert again.store.latest_round(1).n_labels == 1
 
 
@@ -100,15 +99,15 @@ def test_with_label_studio_down_the_label_is_kept_and_the_problem_shown_until_it
     task = stand_in.queue(1)[0]
     send(stand_in.annotate(task, project[task]))
     stand_in.down = True
-    services.learn(1)
+    services.trainer.learn(1)
     assert services.store.latest_round(1).n_labels == 1
     assert "503" in services.store.project(1).problem
-    assert services.tend() == [1], "it is tried again"
+    assert services.trainer.tend() == [1], "it is tried again"
 
     stand_in.down = False
-    services.learn(1)
+    services.trainer.learn(1)
     assert services.store.project(1).problem is None
-    assert services.tend() == []
+    assert services.trainer.tend() == []
     assert stand_in.projects[1]["model_version"] == services.store.latest_round(1).model_version
     assert task not in stand_in.queue(1)
 
@@ -120,14 +119,72 @@ def test_a_refused_token_is_shown_and_events_do_not_pile_up_behind_it(
     later = make_services(clock=lambda: time.time() + 3600)  # a reconcile is due
     for task in list(project)[:5]:
         send(stand_in.annotate(task, project[task]))
-        later.learn(1)
+        later.trainer.learn(1)
     assert "token" in later.store.project(1).problem
     assert len(later.store.events(1)) == 1
 
     stand_in.token = "0123456789abcdef"
-    later.learn(1)
+    later.trainer.learn(1)
     assert later.store.latest_round(1).n_labels == 5
     assert later.store.events(1) == []
+
+
+def test_labels_worked_in_while_label_studio_was_away_at_the_start_get_their_round(
+    stand_in, services, make_services, project, send
+):
+    task = stand_in.queue(1)[0]
+    send(stand_in.annotate(task, project[task]))
+    stand_in.down = True
+    again = make_services()
+    again.trainer.wake()
+    for _ in range(3):
+        again.trainer.learn(1)
+    assert len(again.store.events(1)) == 1, "they do not pile up"
+
+    stand_in.down = False
+    again.trainer.learn(1)
+    assert again.store.latest_round(1).n_labels == 1
+    assert again.store.events(1) == []
+    assert task not in stand_in.queue(1)
+
+
+def test_a_round_label_studio_was_away_for_is_published_as_it_is_once_it_is_back(
+    stand_in, services, make_services, project, send, monkeypatch
+):
+    task = stand_in.queue(1)[0]
+    send(stand_in.annotate(task, project[task]))
+    stand_in.down = True
+    for _ in range(3):
+        services.trainer.learn(1)
+    (_, computed) = services.store.rounds(1)
+    assert computed.published_at is None
+
+    stand_in.down = False
+    after_a_restart = make_services()
+    monkeypatch.setattr(after_a_restart.rounds, "run", _killed)  # it would be computed anew
+    after_a_restart.trainer.learn(1)
+    assert services.store.latest_round(1).published_at is not None
+    assert stand_in.projects[1]["model_version"] == computed.model_version
+    assert stand_in.queue(1)[: len(computed.queue)] == list(computed.queue)
+
+
+def test_a_round_whose_predictions_came_through_is_not_written_twice(
+    stand_in, services, project, send, monkeypatch
+):
+    switch = services.label_studio.update_project
+
+    def lost(*args, **fields):
+        raise LabelStudioUnreachableError("the connection broke")
+
+    monkeypatch.setattr(services.label_studio, "update_project", lost)
+    task = stand_in.queue(1)[0]
+    send(stand_in.annotate(task, project[task]))
+    services.trainer.learn(1)
+    written = list(stand_in.predictions)
+    monkeypatch.setattr(services.label_studio, "update_project", switch)
+    services.trainer.learn(1)
+    assert stand_in.predictions == written
+    assert stand_in.projects[1]["model_version"] == services.store.latest_round(1).model_version == "round 2"
 
 
 def test_events_of_a_project_never_connected_do_not_pile_up_without_a_token(
@@ -139,15 +196,15 @@ def test_events_of_a_project_never_connected_do_not_pile_up_without_a_token(
     for _ in range(5):
         body = stand_in.annotate(task, "0")
         ActiveLearningBackend(3, services=services).fit(body["action"], body)
-        services.learn(3)
+        services.trainer.learn(3)
     assert services.store.events(3) == []
-    assert services.tend() == []
+    assert services.trainer.tend() == []
     assert "LABEL_STUDIO_API_KEY" in services.store.project(3).problem
 
 
 def test_a_project_label_studio_does_not_have_leaves_nothing_behind(stand_in, services):
     ActiveLearningBackend(404, services=services).fit("START_TRAINING", {"project": {"id": 404}})
-    services.learn(404)
+    services.trainer.learn(404)
     assert services.store.project(404) is None
     assert services.store.events(404) == []
 
@@ -159,36 +216,33 @@ def test_a_deleted_project_is_forgotten_with_its_files(stand_in, services, proje
         started = time.monotonic()
         send(body)
         assert time.monotonic() - started < 1
-    services.learn(1)
+    services.trainer.learn(1)
     assert services.store.project(1) is None
     assert services.store.tasks(1) == []
     assert not ProjectFiles(services.settings.model_dir, 1).folder.exists()
-    assert services.tend() == []
+    assert services.trainer.tend() == []
 
 
 def test_a_project_said_to_be_deleted_that_is_still_there_stays(stand_in, services, project, send):
     send({"action": "PROJECT_DELETED", "project": {"id": 1}})
-    services.learn(1)
+    services.trainer.learn(1)
     assert len(services.store.tasks(1)) == len(project)
     assert services.store.events(1) == []
 
 
-def test_a_task_deleted_unheard_of_holds_publishing_up_only_until_the_next_look(
+def test_tasks_deleted_unheard_of_hold_publishing_up_only_until_the_next_look(
     stand_in, services, project, send
 ):
-    gone, task = services.store.latest_round(1).batch[:2]
-    del stand_in.tasks[gone]
-    services.store.save_tasks(1, [Task(99999, stand_in.tasks[task]["data"]["image"])])
-    services.embed_missing(1)
-    for id_ in list(project)[:3]:
-        if id_ in stand_in.tasks:
-            send(stand_in.annotate(id_, project[id_]))
-    services.learn(1)
-    services.learn(1)
+    left = list(project)[:6]
+    stand_in.tasks = {id_: stand_in.tasks[id_] for id_ in left}  # whatever is asked for, most of it is gone
+    for id_ in left[:3]:
+        send(stand_in.annotate(id_, project[id_]))
+    services.trainer.learn(1)
+    assert services.store.latest_round(1).published_at is None
+    services.trainer.learn(1)
     latest = services.store.latest_round(1)
     assert latest.published_at is not None
-    assert gone not in {t.id for t in services.store.tasks(1)}
-    assert 99999 not in {t.id for t in services.store.tasks(1)}
+    assert [task.id for task in services.store.tasks(1)] == left
     assert stand_in.projects[1]["model_version"] == latest.model_version
 
 
@@ -198,26 +252,26 @@ def test_a_changed_labeling_config_re_reads_what_was_labelled_under_the_old_one(
     ids = list(project)[:6]
     for task in ids:
         send(stand_in.annotate(task, project[task]))
-    services.learn(1)
+    services.trainer.learn(1)
     gone = project[ids[0]]
     left = tuple(name for name in CLASSES if name != gone)
     stand_in.projects[1]["label_config"] = label_config(*left)
     ActiveLearningBackend(1, label_config(*left), services)  # as /setup shows it
-    services.learn(1)
+    services.trainer.learn(1)
     latest = services.store.latest_round(1)
     assert gone not in latest.classes
     assert latest.n_labels == sum(project[task] != gone for task in ids)
 
     stand_in.projects[1]["label_config"] = label_config()
     send(stand_in.webhook("PROJECT_UPDATED"))
-    services.learn(1)
+    services.trainer.learn(1)
     assert services.store.latest_round(1).n_labels == len(ids)
 
 
 def test_new_tasks_come_into_the_pool(stand_in, services, project, send, digit_crops):
     new = stand_in.add_tasks(1, *(image for image, _ in digit_crops[60:63]))
     send(stand_in.webhook("TASKS_CREATED", tasks=[stand_in.plain(id_) for id_ in new]))
-    services.learn(1)
+    services.trainer.learn(1)
     assert all(task.embedding_row is not None for task in services.store.tasks(1, new))
 
 
@@ -253,13 +307,13 @@ def test_one_image_host_that_is_away_costs_its_own_crops_only_and_they_come_back
     stand_in.add_project(1)
     lost, *fine = stand_in.add_tasks(1, image_host.url, *(image for image, _ in digit_crops[:6]))
     services.store.save_project(1, connected=True)
-    services.catch_up(1)
+    services.loop.catch_up(1)
     assert [t.id for t in services.store.tasks(1) if t.embedding_row is not None] == fine
     assert "503" in services.store.tasks(1, [lost])[0].problem
     assert set(stand_in.queue(1)) <= set(fine)
 
     image_host.away = False
-    services.catch_up(1, read_all=True)
+    services.loop.catch_up(1, read_all=True)
     (back,) = services.store.tasks(1, [lost])
     assert back.embedding_row is not None
     assert back.problem is None
@@ -272,7 +326,7 @@ def test_where_no_image_can_be_had_the_pass_ends_early_and_the_crops_at_hand_mak
     stand_in.add_project(1)
     stand_in.add_tasks(1, *[image_host.url] * 200)
     services.store.save_project(1, connected=True)
-    assert services.catch_up(1) is None
+    assert services.loop.catch_up(1) is None
     tried = [task for task in services.store.tasks(1) if task.problem]
     assert 0 < len(tried) < 200
 
@@ -281,7 +335,7 @@ def test_two_backends_on_one_folder_take_turns(stand_in, services, make_services
     other = make_services()
     for task in list(project)[:6]:
         send(stand_in.annotate(task, project[task]))
-    threads = [threading.Thread(target=each.catch_up, args=(1,)) for each in (services, other)]
+    threads = [threading.Thread(target=each.loop.catch_up, args=(1,)) for each in (services, other)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -295,7 +349,7 @@ def test_embeddings_are_made_once_whoever_asks(stand_in, services, make_services
     other = make_services()
     services.store.forget_embeddings(1, services.encoder().signature)
     before = len(services.embeddings(1))
-    threads = [threading.Thread(target=each.embed_missing, args=(1,)) for each in (services, other)]
+    threads = [threading.Thread(target=each.loop.embed_missing, args=(1,)) for each in (services, other)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -308,17 +362,34 @@ def test_version_names_label_studio_knows_already_are_not_used_again(
 ):
     fresh = make_services(model_dir=tmp_path / "another state")
     fresh.store.save_project(1, connected=True)
-    fresh.catch_up(1)
+    fresh.loop.catch_up(1)
     assert fresh.store.latest_round(1).model_version == "round 2"
 
 
 def test_what_label_studio_refuses_reaches_the_person_who_asked(stand_in, services, project):
     stand_in.token = "another"
     with pytest.raises(TokenRefusedError, match="LABEL_STUDIO_API_KEY"):
-        services.catch_up(1, read_all=True, force=True)
+        services.loop.catch_up(1, read_all=True, force=True)
     stand_in.down = True
     with pytest.raises(LabelStudioError):
-        services.preview(1)
+        services.loop.preview(1)
+
+
+def test_the_version_label_studio_serves_stays_while_it_refuses_newer_ones(
+    stand_in, services, make_services, project, send, monkeypatch
+):
+    def refuse(*args, **options):
+        raise LabelStudioError("refused")
+
+    monkeypatch.setattr(services.publisher, "publish", refuse)
+    for task in list(project)[:3]:
+        send(stand_in.annotate(task, project[task]))
+        services.trainer.learn(1)
+    assert [r.number for r in services.store.rounds(1) if r.published_at is None] == [2, 3, 4]
+    served = stand_in.queue(1)
+    make_services(clock=lambda: time.time() + 3600).trainer.tend()
+    assert stand_in.projects[1]["model_version"] == "round 1"
+    assert stand_in.queue(1) == served
 
 
 def test_health_tells_a_dead_trainer_from_a_live_one(services, wait):

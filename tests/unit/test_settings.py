@@ -71,8 +71,26 @@ def test_a_user_without_a_password_is_an_error_not_an_open_door(given):
         Settings(**given)
 
 
+@pytest.mark.parametrize(
+    "secret", ["short", "fifteen-letters", "sixteen letters!", "sixteen-lettersé", "a" * 15]
+)
+def test_a_secret_that_can_be_guessed_or_not_be_sent_is_refused(secret):
+    with pytest.raises(ValidationError, match="openssl rand") as refused:
+        Settings(bearer_secret=secret)
+    assert secret not in str(refused.value)
+
+
+def test_a_bearer_secret_is_enough_to_listen_beyond_loopback():
+    assert Settings(bearer_secret="sixteen-letters!").has_auth
+
+
 def test_no_secret_is_shown():
-    settings = Settings(label_studio_api_key="t0ken", basic_auth_user="ann", basic_auth_pass="s3cret")
+    settings = Settings(
+        label_studio_api_key="t0ken",
+        basic_auth_user="ann",
+        basic_auth_pass="s3cret",
+        bearer_secret="s3cret-of-sixteen",
+    )
     assert "t0ken" not in repr(settings)
     assert "s3cret" not in repr(settings)
     assert "s3cret" not in str(settings.model_dump())

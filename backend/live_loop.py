@@ -1,0 +1,240 @@
+"""The live loop of one project: work webhooks in, embed what is new, run a round if one is due, publish it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from backend import label_config, logs
+from backend.embedding import CropEmbedder, Embedded
+from backend.label_config import LabelConfigError
+from backend.label_studio import LabelStudioError, LabelStudioUnreachableError, ProjectNotFoundError
+from backend.learner import check_encoder
+from backend.mirror import Change, Mirror
+from backend.publish import Queue
+from backend.rounds import FinishedRound
+
+if TYPE_CHECKING:
+    from backend.services import Progress, Services
+
+log = logging.getLogger(__name__)
+
+READ_WHOLE_SECONDS = 3600.0
+"""How often every task is read again: 50,000 of them cost Label Studio a minute, in which annotators wait."""
+
+
+class LiveLoop:
+    """Keeps a project's labels equal to Label Studio's, and Label Studio's queue equal to the newest round.
+
+    Args:
+        services: the parts of this backend.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._settings = services.settings
+        self._store = services.store
+        self._mirror = Mirror(services.store)
+        self._read_whole_at: dict[int, float] = {}
+
+    def reconcile(self, project_id: int, progress: Progress | None = None, *, whole: bool = True) -> Change:
+        """Read a project from Label Studio, `whole` or as much as shows that nothing was missed.
+
+        Raises:
+            LabelConfigError, LabelStudioError: as `Mirror.reconcile`.
+        """
+        now = self._services.clock()
+        whole = whole or now - self._read_whole_at.get(project_id, -READ_WHOLE_SECONDS) >= READ_WHOLE_SECONDS
+        change = self._mirror.reconcile(self._services.label_studio, project_id, progress, whole=whole)
+        if whole:
+            self._read_whole_at[project_id] = now
+        self._store.save_project(project_id, reconciled_at=self._services.clock(), problem=None)
+        self._store.forget_old_deletions()
+        return change
+
+    def embed_missing(
+        self, project_id: int, task_ids: Sequence[int] | None = None, progress: Progress | None = None
+    ) -> Embedded:
+        """Embed every crop (or those of `task_ids`) that is not embedded yet."""
+        with self._services.files(project_id).embedding_lock():
+            encoder = self._services.encoder()
+            project = self._store.project(project_id)
+            if project is not None and project.encoder != encoder.signature:
+                self._store.forget_embeddings(project_id, encoder.signature)
+            tasks = self._store.tasks_to_embed(project_id)
+            if task_ids is not None:
+                wanted = set(task_ids)
+                tasks = [task for task in tasks if task.id in wanted]
+            if not tasks or project is None:
+                return Embedded(0, 0)
+            check_encoder(label_config.parse(project.label_config), self._settings.encoder)
+            embedder = CropEmbedder(
+                self._store, self._services.reader, encoder, self._settings.download_threads
+            )
+            report = (
+                None if progress is None else (lambda done, total: progress("Embedding crops", done, total))
+            )
+            return embedder.embed(project_id, tasks, self._services.embedding_file(project_id), report)
+
+    def catch_up(
+        self,
+        project_id: int,
+        *,
+        read_all: bool = False,
+        force: bool = False,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        wait: bool = True,
+    ) -> FinishedRound | None:
+        """Work waiting webhooks in, embed what is new, run a round if one is due, and publish it.
+
+        Args:
+            project_id: a project of Label Studio.
+            read_all: compare with Label Studio whether or not that is due.
+            force: run and publish a round even if nothing has changed, connected or not.
+            batch_size: crops this round asks for; the setting's number if None.
+            progress: called with (what, done, total) during long work.
+            wait: wait while another round of this project runs.
+
+        Raises:
+            LabelStudioError: Label Studio does not answer or refuses; what was learned is kept.
+            LabelConfigError: nothing in the labeling config classifies an image.
+            filelock.Timeout: another round of this project runs, and `wait` is off.
+        """
+        if self._store.events(project_id):
+            time.sleep(self._settings.coalesce_seconds)
+        finished = None
+        with self._services.files(project_id).lock(timeout=-1 if wait else 0):
+            if self._forget_deleted(project_id):
+                return None
+            due, events = self._bring_up_to_date(project_id, read_all, progress)
+            unpublished = None if due or force else self._unpublished(project_id)
+            if due or force or (unpublished is None and self._waits_for_publishing(project_id)):
+                finished = self._run(project_id, batch_size, force)
+            # Not before the round is kept: after a crash in its middle they ask for it again.
+            self._store.delete_events(events)
+            if finished is not None:
+                self._publish(project_id, finished, force)
+            elif unpublished is not None:
+                self._publish(project_id, unpublished, force, again=True)
+        return finished or unpublished
+
+    def preview(
+        self, project_id: int, *, batch_size: int | None = None, progress: Progress | None = None
+    ) -> FinishedRound | None:
+        """Run a round and keep nothing of it, here or in Label Studio (`sync --dry-run`).
+
+        Raises:
+            LabelStudioError, LabelConfigError: as `catch_up`.
+        """
+        with self._services.files(project_id).lock():
+            due, events = self._bring_up_to_date(project_id, True, progress)
+            if not due:
+                self._store.delete_events(events)  # looking asks for no round
+            finished = self._services.rounds.run(project_id, batch_size=batch_size, save=False)
+        if self._publishes(project_id, force=False):
+            self._services.jobs.learn(project_id)  # What was found new here still waits for its round.
+        return finished
+
+    def _bring_up_to_date(
+        self, project_id: int, read_all: bool, progress: Progress | None
+    ) -> tuple[bool, list[int]]:
+        """Bring the store up to Label Studio's state.
+
+        Returns:
+            Whether a round is due, and the events to be deleted once it is kept.
+        """
+        if self._store.project(project_id) is None:
+            self._store.save_project(project_id)
+        events = self._store.events(project_id)
+        ids = [event.id for event in events]
+        change = self._mirror.apply(project_id, events)
+        project = self._store.project(project_id)
+        reconciled_at = None if project is None else project.reconciled_at
+        never_connected = reconciled_at is None and not (project is not None and project.connected)
+        if read_all or change.config or reconciled_at is None or self.reconcile_due(reconciled_at):
+            # One event stands for all that this look finds, until a round has been run on it.
+            marker = self._store.add_event(project_id, "START_TRAINING", {})
+            try:
+                whole = read_all or change.config or reconciled_at is None
+                change |= self.reconcile(project_id, progress, whole=whole)
+            except (LabelStudioError, LabelConfigError):
+                # The events are worked in, and the look at the whole project stays due: keep one to ask for it.
+                self._store.delete_events(ids)
+                if never_connected:
+                    self._store.delete_events([marker])
+                raise
+            ids.append(marker)
+            self._store.forget_problems(project_id)
+        embedded = self.embed_missing(project_id, progress=progress)
+        if embedded.failure is not None:
+            # The crops at hand are worth a round; the others are tried again with the next reconcile.
+            log.warning("project %s: %s", project_id, embedded.failure)
+        change |= Change(tasks=embedded.embedded > 0)
+        return bool(change) or self._store.latest_round(project_id) is None, ids
+
+    def _run(self, project_id: int, batch_size: int | None, force: bool) -> FinishedRound | None:
+        first = self._store.latest_round(project_id) is None
+        publish = self._publishes(project_id, force)
+        versions = list(self._services.label_studio.model_versions(project_id)) if first and publish else []
+        return self._services.rounds.run(project_id, batch_size=batch_size, versions=versions)
+
+    def _waits_for_publishing(self, project_id: int) -> bool:
+        project, latest = self._store.project(project_id), self._store.latest_round(project_id)
+        connected = project is not None and project.connected
+        return connected and latest is not None and latest.published_at is None
+
+    def _unpublished(self, project_id: int) -> FinishedRound | None:
+        """The newest round, where it is run and kept and Label Studio has not taken it yet."""
+        project, latest = self._store.project(project_id), self._store.latest_round(project_id)
+        if project is None or latest is None or not self._waits_for_publishing(project_id):
+            return None
+        fields = self._services.files(project_id).queue(latest.number)
+        if fields is None:
+            return None
+        return FinishedRound(latest, Queue.of(fields), label_config.parse(project.label_config))
+
+    def _publish(self, project_id: int, finished: FinishedRound, force: bool, *, again: bool = False) -> None:
+        if not self._publishes(project_id, force):
+            return
+        with logs.about(project=project_id, round=finished.record.number):
+            self._write(project_id, finished, again=again)
+
+    def _write(self, project_id: int, finished: FinishedRound, *, again: bool) -> None:
+        try:
+            self._services.publisher.publish(project_id, finished.queue, finished.control, again=again)
+        except LabelStudioUnreachableError:
+            raise  # the round is kept, and published as it is once Label Studio is back
+        except LabelStudioError:
+            # Perhaps a task is gone and its webhook was lost: the next look reads the whole project.
+            self._services.files(project_id).forget_queue()
+            self._store.save_project(project_id, reconciled_at=None)
+            raise
+        self._store.mark_published(project_id, finished.record.number)
+        self._services.files(project_id).forget_queue()
+        self._services.publisher.save_tabs(project_id, finished.queue)
+        self._store.save_project(project_id, problem=None)
+        log.info("project %s: Label Studio serves %s", project_id, finished.queue.model_version)
+
+    def _publishes(self, project_id: int, force: bool) -> bool:
+        project = self._store.project(project_id)
+        return force or (project is not None and project.connected)
+
+    def _forget_deleted(self, project_id: int) -> bool:
+        """Drop a project if a webhook says it was deleted, and Label Studio says so too."""
+        if not any(event.action == "PROJECT_DELETED" for event in self._store.events(project_id)):
+            return False
+        try:
+            self._services.label_studio.project(project_id)
+        except ProjectNotFoundError:
+            self._store.delete_project(project_id)
+            self._services.files(project_id).delete()
+            log.info("project %s was deleted in Label Studio and is forgotten", project_id)
+            return True
+        return False
+
+    def reconcile_due(self, last: float) -> bool:
+        """Whether it is time to read a project whole again, `last` being when that was done."""
+        return self._services.clock() - last >= self._settings.reconcile_seconds
