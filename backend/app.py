@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
 from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
 from backend import ml_backend
+from backend.auth import is_let_in
 from backend.label_config import LabelConfigError
 from backend.mirror import EventError
 from backend.ml_backend import ActiveLearningBackend
 from backend.openapi import DESCRIPTION
+from backend.page.routes import Page
 from backend.services import Services
+from backend.store import StorageError
 
 log = logging.getLogger(__name__)
 
 OPEN_ROUTES = {"/health"}
+OWN_SITE = {None, "same-origin", "none"}
+"""What a browser says of a request by our own page, or by its user; Label Studio is no browser and says nothing."""
 
 
 class BadRequestError(ValueError):
@@ -35,24 +40,21 @@ def create_app(services: Services) -> Flask:
 
     @app.before_request
     def authenticate() -> Response | None:
-        if not services.settings.has_auth or request.path in OPEN_ROUTES:
+        if request.method == "POST" and request.headers.get("Sec-Fetch-Site") not in OWN_SITE:
+            # A browser keeps the login and sends it along, whichever page asks.
+            return _refusal(403, "A page of another site sent this. Open this backend's own page instead.")
+        if request.path in OPEN_ROUTES or is_let_in(services.settings, request.authorization):
             return None
-        given = request.authorization
-        user = services.settings.basic_auth_user
-        password = services.settings.basic_auth_pass.get_secret_value()
-        if given and given.type == "basic":
-            same_user = hmac.compare_digest((given.username or "").encode(), user.encode())
-            same_password = hmac.compare_digest((given.password or "").encode(), password.encode())
-            if same_user and same_password:
-                return None
         answer = _refusal(
-            401, "This backend asks for a user name and password. Run `everylabel connect` again."
+            401,
+            "This backend asks for a user name and password, or a secret. Run `everylabel connect` again.",
         )
         answer.headers["WWW-Authenticate"] = 'Basic realm="everylabel"'
         return answer
 
+    app.register_blueprint(Page(services).blueprint)
+
     @app.get("/health")
-    @app.get("/")
     def health() -> Any:
         return jsonify(services.health())
 
@@ -128,6 +130,16 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(LabelConfigError)
     def bad_request(error: ValueError) -> Response:
         return _refusal(400, str(error))
+
+    @app.errorhandler(StorageError)
+    def not_kept(error: StorageError) -> Response:
+        log.error("%s", error)
+        return _refusal(503, str(error))
+
+    @app.errorhandler(OperationalError)
+    def no_database(error: OperationalError) -> Response:
+        log.error("%s %s: the database fails (%s)", request.method, request.path, error.orig)
+        return _refusal(503, "The backend's database takes nothing at the moment; its log says why.")
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from werkzeug.serving import make_server
 
 from backend.app import create_app
+from backend.mirror import Mirror
 from backend.ml_backend import UNTRAINED
 from tests.stand_in_label_studio import choice, label_config
 
@@ -37,7 +38,7 @@ def taught(stand_in, services, project, client):
     """Project 1 after 12 labels, each sent as a webhook, and a round."""
     for task in list(project)[:12]:
         assert client.post("/webhook", json=stand_in.annotate(task, project[task])).status_code == 201
-    services.catch_up(1)
+    services.loop.catch_up(1)
     return client
 
 
@@ -83,7 +84,7 @@ def test_setup_after_a_round_answers_the_models_version(taught, services):
 
 
 def test_setup_of_a_project_that_classifies_no_image_says_so_where_label_studio_shows_it(client):
-    answer = client.post("/setup", json=setup_body(config="<View><Text name='t' value='$t'/></View>"))
+    answer = client.post("/setup", json=setup_body(config="<View><Audio name='t' value='$t'/></View>"))
     assert answer.status_code == 400
     assert "needs an <Image>" in answer.json["error"]
     # Label Studio shows the status line (`raise_for_status`) and drops the body.
@@ -187,8 +188,12 @@ ROUTES = [
 
 
 def test_every_route_is_in_the_list_below(client):
-    rules = {rule.rule for rule in client.application.url_map.iter_rules() if rule.endpoint != "static"}
-    assert rules == {path for _, path, _ in ROUTES} | {"/health"}
+    rules = {rule.rule: rule.endpoint for rule in client.application.url_map.iter_rules()}
+    # The page's routes are held to the same in test_page.py.
+    protocol = {
+        path for path, endpoint in rules.items() if endpoint.partition(".")[0] not in {"static", "page"}
+    }
+    assert protocol | {"/"} == {path for _, path, _ in ROUTES} | {"/health"}
 
 
 @pytest.mark.parametrize(("method", "path", "body"), ROUTES)
@@ -211,9 +216,56 @@ def test_nobody_gets_in_without_the_password(guarded, method, path, body, header
     assert "s3cret" not in answer.text + answer.status
 
 
+SECRET = "5ecret-of-32-signs-or-a-few-less"
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ROUTES)
+def test_a_bearer_secret_opens_every_route_and_nothing_else_does(make_services, method, path, body):
+    client = create_app(make_services(bearer_secret=SECRET)).test_client()
+
+    def status(scheme, told):
+        encoded = base64.b64encode(told.encode()).decode() if scheme == "Basic" else told
+        return client.open(
+            path, method=method, json=body, headers={"Authorization": f"{scheme} {encoded}"}
+        ).status_code
+
+    assert status("Bearer", SECRET) < 400
+    assert status("Basic", f"everylabel:{SECRET}") < 400, "as Label Studio calls an ML backend"
+    wrong = ["", SECRET[:-1], f"{SECRET}x", SECRET.upper()]
+    assert {status("Bearer", told) for told in wrong} == {401}
+    assert {status("Basic", f"everylabel:{told}") for told in wrong} == {401}
+    assert status("Basic", f"ann:{SECRET}") == 401
+    assert client.open(path, method=method, json=body).status_code == 401
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ROUTES)
+def test_without_a_bearer_secret_an_empty_one_opens_nothing(guarded, method, path, body):
+    for headers in (
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Basic Og=="},
+    ):
+        assert guarded.open(path, method=method, json=body, headers=headers).status_code == 401
+
+
 @pytest.mark.parametrize(("method", "path", "body"), ROUTES)
 def test_with_the_password_every_route_answers(guarded, method, path, body):
     assert guarded.open(path, method=method, json=body, headers=PASSWORD).status_code < 300
+
+
+@pytest.mark.parametrize(("method", "path", "body"), [route for route in ROUTES if route[0] == "POST"])
+def test_a_page_of_another_site_writes_nothing_though_the_browser_sends_its_login_along(
+    guarded, method, path, body
+):
+    def status(site):
+        headers = {**PASSWORD, "Sec-Fetch-Site": site}
+        return guarded.open(path, method=method, json=body, headers=headers).status
+
+    assert status("cross-site").startswith("403 A page of another site")
+    assert status("same-site").startswith("403"), "another port of the same host"
+    assert status("").startswith("403")
+    assert int(status("same-origin")[:3]) < 300
+    assert int(status("none")[:3]) < 300
 
 
 def test_health_is_open_and_tells_nothing_private(guarded):
@@ -410,4 +462,4 @@ def test_no_json_at_all_is_answered_with_a_5xx_or_stops_the_trainer(hurried, pat
     for project in hurried.store.projects_with_events():
         if hurried.store.project(project) is None:
             hurried.store.save_project(project)
-        hurried.mirror.apply(project, hurried.store.events(project))
+        Mirror(hurried.store).apply(project, hurried.store.events(project))
