@@ -1,0 +1,221 @@
+"""The figures an owner looks at: accuracy, labels, what the next ones buy, the rounds, what waits."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backend import label_config, mirror
+from backend.disputes import counted_annotations
+from backend.label_config import ImageChoices, LabelConfigError
+from backend.publish import version_name
+from backend.rounds import closed_tasks, labels_by_task
+from backend.store import Annotation, Project, ProjectState, RoundRecord
+from model import label_set
+from model.forecast import CurvePoint, Forecast, forecast_gain
+
+if TYPE_CHECKING:
+    from backend.services import Services
+    from backend.store import Store
+
+LOGGED = 30
+WAITING_SHOWN = 500
+CHART_POINTS = 300
+CHART_FROM = 5
+"""Check crops a round must have to be in the chart: shares of one or two say nothing."""
+FORECAST_LABELS = (10, 50)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What the check set said after a round: shares of 1, with the 95 % interval."""
+
+    number: int
+    n_labels: int
+    estimate: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many labels something has; `share` is in proportion to the largest count beside it."""
+
+    name: str
+    count: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Status:
+    """One line on what the backend is doing; `kind` is `idle`, `busy` or `trouble`."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All the figures of one project's page."""
+
+    project_id: int
+    title: str
+    state: ProjectState
+    status: Status
+    kind: str
+    """What a crop is: `image` or `text`."""
+    classes: tuple[str, ...]
+    labels: Mapping[int, str]
+    by_class: tuple[Count, ...]
+    by_annotator: tuple[Count, ...]
+    skipped: int
+    closed: Set[int]
+    """Tasks nobody is asked for again: skipped, or accepted in bulk."""
+    accuracy: Accuracy | None
+    history: tuple[Accuracy, ...]
+    """For the chart, oldest first."""
+    forecasts: tuple[Forecast, ...]
+    """Empty while there are too few rounds to say anything."""
+    latest: RoundRecord | None
+    model: str | None
+    log: tuple[RoundRecord, ...]
+    """Newest first."""
+
+
+def read_figures(services: Services, rounds: RoundLog, project_id: int, state: ProjectState) -> Figures:
+    """The figures of a project as the store has them now."""
+    store = services.store
+    control = read_control(store.project(project_id))
+    annotations = store.annotations(project_id)
+    if control is not None and 0 < state.events <= WAITING_SHOWN:
+        # A person sees their label counted at once, however busy the trainer is.
+        annotations = mirror.with_waiting(annotations, store.events(project_id), control)
+    classes = shown_classes(control, annotations)
+    labels = labels_by_task(annotations, classes)
+    records = rounds.read(store, project_id, state.newest_round)
+    history = [found for record in records if (found := accuracy(record)) is not None]
+    curve = [CurvePoint(a.n_labels, a.estimate * a.n, a.n) for a in history]
+    forecasts = [forecast_gain(curve, more) for more in FORECAST_LABELS]
+    return Figures(
+        project_id=project_id,
+        title=state.title or f"Project {project_id}",
+        state=state,
+        status=status(project_id, state, services.trainer_alive()),
+        kind="image" if control is None else control.kind,
+        classes=classes,
+        labels=labels,
+        by_class=_counts(Counter(_names(labels.values(), classes)), classes),
+        by_annotator=_by_annotator(annotations, classes),
+        skipped=len({a.task_id for a in annotations if a.cancelled} - set(labels)),
+        closed=closed_tasks(annotations, labels),
+        accuracy=accuracy(records[-1]) if records else None,
+        history=tuple(_thinned(_curve(history), CHART_POINTS)),
+        forecasts=tuple(found for found in forecasts if found is not None),
+        latest=records[-1] if records else None,
+        model=None if state.model_round is None else version_name(state.model_round),
+        log=tuple(reversed(records[-LOGGED:])),
+    )
+
+
+def read_control(project: Project | None) -> ImageChoices | None:
+    """What the labeling config says; None where it cannot be read, as the status line says then."""
+    try:
+        return label_config.parse(project.label_config if project else "")
+    except LabelConfigError:
+        return None
+
+
+def shown_classes(control: ImageChoices | None, annotations: Iterable[Annotation]) -> tuple[str, ...]:
+    """The labeling config's classes, or else those that were given: what was labelled is still worth seeing."""
+    if control is not None:
+        return control.classes
+    return tuple(sorted({a.choice for a in annotations if a.choice is not None}))
+
+
+def accuracy(record: RoundRecord) -> Accuracy | None:
+    """What a round says of the check set; None where no check crop was labelled."""
+    found = record.check_set
+    if found is None:
+        return None
+    return Accuracy(
+        record.number, record.n_labels, found["estimate"], found["low"], found["high"], int(found["n"])
+    )
+
+
+def status(project_id: int, state: ProjectState, trainer_alive: bool) -> Status:
+    """One line on what the backend is doing, the most pressing first."""
+    missing = state.tasks - state.embedded - state.unreadable
+    # What holds, and what is then said of it.
+    lines = (
+        (not trainer_alive, "trouble", "The trainer is not running: start everylabel serve."),
+        (state.problem, "trouble", str(state.problem)),
+        (missing > 0, "busy", f"Looking at the crops: {state.embedded:,} of {state.tasks:,}"),
+        (state.events, "busy", "Learning from what was just labelled"),
+        (
+            not state.connected,
+            "trouble",
+            f"Not connected: run everylabel connect --project {project_id}.",
+        ),
+        (not state.tasks, "busy", "Waiting for the first crops"),
+        (state.newest_round is None, "busy", "The first round is due"),
+        (state.published_at is None, "busy", "Filling the queue in Label Studio"),
+    )
+    return next((Status(kind, text) for holds, kind, text in lines if holds), Status("idle", "Up to date"))
+
+
+class RoundLog:
+    """The rounds of every project looked at, read from the store once. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[int, list[RoundRecord]] = {}
+
+    def read(self, store: Store, project_id: int, newest: int | None) -> Sequence[RoundRecord]:
+        """Every round, oldest first; `newest` is the number of the newest, as just read."""
+        with self._lock:
+            known = self._known.get(project_id, [])
+            if newest is None or (known and newest < known[-1].number):
+                known = []  # forgotten, and perhaps begun anew
+            # The newest one known is read again: it may be published by now.
+            kept = known[:-1]
+            kept = kept + store.rounds(project_id, after=kept[-1].number if kept else -1)
+            self._known[project_id] = kept
+            return kept
+
+
+def _by_annotator(annotations: Sequence[Annotation], classes: Sequence[str]) -> tuple[Count, ...]:
+    given = Counter(a.annotator for a in counted_annotations(annotations, classes))
+    names = Counter(
+        {("not known" if who is None else f"annotator {who}"): count for who, count in given.items()}
+    )
+    return _counts(names, [name for name, _ in names.most_common()])
+
+
+def _names(labels: Iterable[str], classes: Sequence[str]) -> Iterator[str]:
+    """The classes of labels; a label may be a set of them."""
+    for label in labels:
+        yield from (label,) if label in classes else label_set.split(label)
+
+
+def _counts(counts: Mapping[str, int], order: Sequence[str]) -> tuple[Count, ...]:
+    largest = max(counts.values(), default=0) or 1
+    return tuple(Count(name, counts.get(name, 0), counts.get(name, 0) / largest) for name in order)
+
+
+def _curve(history: Sequence[Accuracy]) -> list[Accuracy]:
+    """The newest round of each number of labels, ascending; rounds before labels were withdrawn are left out."""
+    kept: list[Accuracy] = []
+    for found in reversed(history):
+        if found.n >= CHART_FROM and (not kept or found.n_labels < kept[-1].n_labels):
+            kept.append(found)
+    return kept[::-1]
+
+
+def _thinned(history: Sequence[Accuracy], at_most: int) -> Sequence[Accuracy]:
+    """As many rounds as a chart can show, the newest among them."""
+    step = -(-len(history) // at_most) or 1
+    return history[(len(history) - 1) % step :: step] if history else history

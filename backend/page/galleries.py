@@ -1,0 +1,164 @@
+"""Which crops are worth a look: the next batch, suspected labels, guesses near the threshold, near-duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from backend.pool_map import PoolMap
+from backend.pool_view import NO_CLASS, PoolView
+from backend.store import RoundRecord
+
+SHOWN = 24
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One crop of a gallery; what is None is not shown."""
+
+    task_id: int
+    label: str | None = None
+    predicted: str | None = None
+    confidence: float | None = None
+    blind: bool = False
+    """A check crop not labelled yet: nothing the model thinks of it may be seen."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A label to look at again; `doubt` is how probable it is that it is wrong."""
+
+    task_id: int
+    given: str
+    suggested: str
+    doubt: float
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Two crops that look the same to the encoder; `labels` disagree where the two are labelled otherwise."""
+
+    crops: tuple[Crop, Crop]
+    similarity: float
+
+    @property
+    def disagree(self) -> bool:
+        """Whether both are labelled, and not alike."""
+        one, other = (crop.label for crop in self.crops)
+        return one is not None and other is not None and one != other
+
+
+@dataclass(frozen=True)
+class Galleries:
+    """The crops worth a look now; each gallery holds at most `SHOWN`."""
+
+    next_batch: tuple[Crop, ...]
+    suspects: tuple[Suspect, ...]
+    near_threshold: tuple[Crop, ...]
+    """Highest confidence first: those above the threshold are pre-filled, those below are not."""
+    twins: tuple[Twins, ...]
+
+    def tasks(self) -> set[int]:
+        """Every task shown."""
+        crops = (
+            *self.next_batch,
+            *self.near_threshold,
+            *(crop for twins in self.twins for crop in twins.crops),
+        )
+        return {crop.task_id for crop in crops} | {suspect.task_id for suspect in self.suspects}
+
+
+def galleries(
+    latest: RoundRecord | None,
+    view: PoolView | None,
+    drawn: PoolMap | None,
+    labels: Mapping[int, str],
+    check_tasks: Sequence[int],
+    closed: Collection[int] = (),
+) -> Galleries:
+    """Choose what each gallery shows.
+
+    Args:
+        latest: the newest round.
+        view: what it says of the pool.
+        drawn: the map, which knows which crops are alike.
+        labels: the label of each labelled task, as of now: the round may be older.
+        check_tasks: every task ever drawn for the check set.
+        closed: tasks nobody is asked for again, as of now: they are neither labelled next nor judged.
+    """
+    blind = {task for task in check_tasks if task not in labels}
+    return Galleries(
+        next_batch=() if latest is None else _next_batch(latest, view, labels, blind, closed),
+        suspects=() if view is None else _suspects(view, labels),
+        near_threshold=() if view is None else _near_threshold(view, labels, blind, closed),
+        twins=() if view is None or drawn is None else _twins(view, drawn, labels, blind),
+    )
+
+
+def _next_batch(
+    latest: RoundRecord,
+    view: PoolView | None,
+    labels: Mapping[int, str],
+    blind: set[int],
+    closed: Collection[int],
+) -> tuple[Crop, ...]:
+    open_tasks = [task for task in latest.queue if task not in labels and task not in closed][:SHOWN]
+    row_of = {} if view is None else dict(_rows(view, open_tasks))
+    return tuple(_crop(task, row_of.get(task), view, labels, blind) for task in open_tasks)
+
+
+def _suspects(view: PoolView, labels: Mapping[int, str]) -> tuple[Suspect, ...]:
+    # One that was corrected since the round is no suspect any more.
+    still = (s for s in view.suspected if labels.get(s.task_id) == s.given)
+    return tuple(Suspect(s.task_id, s.given, s.suggested, 1 - s.score) for s in still)[:SHOWN]
+
+
+def _near_threshold(
+    view: PoolView, labels: Mapping[int, str], blind: set[int], closed: Collection[int]
+) -> tuple[Crop, ...]:
+    taken = np.array([*{*labels, *blind, *closed}], dtype=np.int64)
+    usable = (view.tasks > 0) & (view.predicted != NO_CLASS) & ~np.isin(view.tasks, taken)
+    rows = np.flatnonzero(usable)
+    away = view.confidence[rows] - view.threshold
+    above, below = rows[away >= 0], rows[away < 0]
+    # Half from either side: where the threshold cuts is what is to be judged.
+    nearest = [
+        *above[np.argsort(view.confidence[above], kind="stable")][: SHOWN // 2],
+        *below[np.argsort(-view.confidence[below], kind="stable")][: SHOWN // 2],
+    ]
+    nearest.sort(key=lambda row: -view.confidence[row])
+    return tuple(_crop(int(view.tasks[row]), int(row), view, labels, blind) for row in nearest)
+
+
+def _twins(view: PoolView, drawn: PoolMap, labels: Mapping[int, str], blind: set[int]) -> tuple[Twins, ...]:
+    found = []
+    for (one, other), similarity in zip(drawn.twins, drawn.twin_similarity, strict=True):
+        if max(one, other) >= len(view.tasks):
+            continue
+        tasks = int(view.tasks[one]), int(view.tasks[other])
+        if 0 in tasks:
+            continue
+        first, second = (
+            _crop(task, int(row), view, labels, blind) for task, row in zip(tasks, (one, other), strict=True)
+        )
+        found.append(Twins((first, second), float(similarity)))
+    found.sort(key=lambda twins: not twins.disagree)  # stable: the most alike first
+    return tuple(found[: SHOWN // 2])
+
+
+def _rows(view: PoolView, tasks: Sequence[int]) -> list[tuple[int, int]]:
+    rows = np.flatnonzero(np.isin(view.tasks, np.asarray(tasks, dtype=np.int64)))
+    return [(int(view.tasks[row]), int(row)) for row in rows]
+
+
+def _crop(
+    task: int, row: int | None, view: PoolView | None, labels: Mapping[int, str], blind: set[int]
+) -> Crop:
+    if task in blind:
+        return Crop(task, blind=True)
+    label = labels.get(task)
+    if view is None or row is None or view.predicted[row] == NO_CLASS:
+        return Crop(task, label=label)
+    return Crop(task, label, view.classes[int(view.predicted[row])], float(view.confidence[row]))

@@ -1,0 +1,117 @@
+"""The map as it travels: small numbers in a row, little-endian, no JSON."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.pool_map import PoolMap
+from backend.pool_view import NO_CLASS, PoolView
+from backend.store import Annotation, RoundRecord
+from model import label_set
+
+SPAN = 65535
+
+
+def shown_rows(view: PoolView, drawn: PoolMap) -> NDArray[Any]:
+    """The rows that have a place on the map and are a task's crop, ascending."""
+    rows = np.flatnonzero(view.tasks)
+    return np.asarray(rows[drawn.shows(rows)])
+
+
+def points(view: PoolView, drawn: PoolMap) -> bytes:
+    """Where every crop lies: a count (uint32, then 4 bytes of nothing), task ids (float64), x, y (uint16 each).
+
+    The longer side of the map spans 0 to 65,535, y upwards; the shorter is centred.
+    """
+    rows = shown_rows(view, drawn)
+    positions = drawn.positions[rows].astype(np.float64)
+    if len(rows):
+        low, high = positions.min(axis=0), positions.max(axis=0)
+        side = max(float((high - low).max()), 1e-12)
+        positions = (positions - (low + high) / 2) / side + 0.5
+    cells = np.clip(np.round(positions * SPAN), 0, SPAN).astype("<u2")
+    count = np.array([len(rows), 0], dtype="<u4")
+    tasks = view.tasks[rows].astype("<f8")
+    return b"".join(part.tobytes() for part in (count, tasks, cells[:, 0].copy(), cells[:, 1].copy()))
+
+
+def colours(
+    view: PoolView,
+    drawn: PoolMap,
+    classes: Sequence[str],
+    labels: Mapping[int, str],
+    rounds: Mapping[int, int],
+    check_tasks: Sequence[int],
+) -> bytes:
+    """What is known of every crop, in the order of `points`.
+
+    A count (uint32, then 4 bytes of nothing); uint16 each: the label and the predicted class as positions in
+    `classes` (65,535: none), the round it was labelled in (0: not labelled); uint8: how unsure the model is,
+    255 being no idea. Of a check crop nobody has labelled, nothing the model thinks is told.
+    """
+    rows = shown_rows(view, drawn)
+    tasks = view.tasks[rows]
+    position = {name: code for code, name in enumerate(classes)}
+    coded = {task: code for task, name in labels.items() if (code := _code(name, position)) is not None}
+    label = _by_task(tasks, coded, NO_CLASS)
+    in_round = _by_task(tasks, rounds, 0)
+    columns = [_code(name, position) for name in view.classes]
+    codes = np.array([NO_CLASS if code is None else code for code in columns] + [NO_CLASS], dtype="<u2")
+    predicted = codes[np.minimum(view.predicted[rows], len(codes) - 1)]
+    # From a coin toss between all classes to certainty.
+    toss = 1 / max(2, len(view.classes))
+    unsure = np.clip((1 - view.confidence[rows]) / (1 - toss), 0, 1)
+    unsure[predicted == NO_CLASS] = 1
+    blind = np.isin(tasks, [task for task in check_tasks if task not in labels])
+    predicted[blind], unsure[blind] = NO_CLASS, 0
+    count = np.array([len(rows), 0], dtype="<u4")
+    return b"".join(
+        part.tobytes()
+        for part in (count, label, predicted.astype("<u2"), in_round, np.round(unsure * 255).astype(np.uint8))
+    )
+
+
+def labelled_in(annotations: Sequence[Annotation], records: Sequence[RoundRecord]) -> dict[int, int]:
+    """The round whose queue each labelled task was served from, as far as times tell; by task."""
+    ends = [record.finished_at for record in records]
+    found: dict[int, int] = {}
+    for annotation in annotations:
+        at = _seconds(annotation.updated_at)
+        if annotation.cancelled or annotation.choice is None or at is None:
+            continue
+        before = bisect_right(ends, at)
+        found[annotation.task_id] = min(SPAN, records[before - 1].number if before else 1)
+    return found
+
+
+def _code(label: str, position: Mapping[str, int]) -> int | None:
+    """Where a label's class stands; of a set of classes, the first."""
+    if label in position:
+        return position[label]
+    return position.get(label_set.split(label)[0])
+
+
+def _by_task(tasks: NDArray[Any], values: Mapping[int, int], otherwise: int) -> NDArray[Any]:
+    """A value of each task, from a mapping of a few of them: (len(tasks),) uint16."""
+    found = np.full(len(tasks), otherwise, dtype="<u2")
+    if not values or not len(tasks):
+        return found
+    order = np.argsort(tasks, kind="stable")
+    known = np.fromiter(values, dtype=np.int64, count=len(values))
+    places = np.minimum(np.searchsorted(tasks, known, sorter=order), len(tasks) - 1)
+    there = tasks[order[places]] == known
+    found[order[places[there]]] = np.fromiter(values.values(), dtype=np.int64, count=len(values))[there]
+    return found
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return None

@@ -1,0 +1,58 @@
+"""What rounds and drawings have written of a project's pool, read again only when it has changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from backend import pool_map, pool_view
+from backend.pool_map import PoolMap
+from backend.pool_view import PoolView
+
+if TYPE_CHECKING:
+    from backend.services import Services
+
+Content = TypeVar("Content")
+
+
+class PoolFiles:
+    """The newest round's view and the map of each project. Safe to share between threads."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._views = _Cache(pool_view.written_at, pool_view.load)
+        self._maps = _Cache(pool_map.drawn_at, pool_map.load)
+
+    def view(self, project_id: int) -> PoolView | None:
+        """What the newest round says of the pool."""
+        return self._views.get(self._services.files(project_id).folder)
+
+    def map(self, project_id: int) -> PoolMap | None:
+        """The map as last drawn."""
+        return self._maps.get(self._services.files(project_id).folder)
+
+    def versions(self, project_id: int) -> tuple[int | None, int | None]:
+        """What changes whenever the view or the map does."""
+        folder = self._services.files(project_id).folder
+        return pool_view.written_at(folder), pool_map.drawn_at(folder)
+
+
+class _Cache(Generic[Content]):
+    def __init__(
+        self, changed_at: Callable[[Path], int | None], load: Callable[[Path], Content | None]
+    ) -> None:
+        self._changed_at = changed_at
+        self._load = load
+        self._lock = threading.Lock()
+        self._known: dict[Path, tuple[int | None, Content | None]] = {}
+
+    def get(self, folder: Path) -> Content | None:
+        with self._lock:
+            # Before it is read: a file that changes meanwhile is read once more.
+            now = self._changed_at(folder)
+            known = self._known.get(folder)
+            if known is None or known[0] != now:
+                known = self._known[folder] = (now, self._load(folder))
+            return known[1]

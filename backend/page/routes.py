@@ -1,0 +1,284 @@
+"""The page's routes: HTML for people, small binary answers for the map, thumbnails."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, jsonify, make_response, render_template, request
+from werkzeug.exceptions import HTTPException, NotFound
+
+from backend import label_config, mirror
+from backend.image_file import ImageError
+from backend.page import points
+from backend.page.figures import RoundLog, read_control, read_figures, shown_classes, status
+from backend.page.galleries import galleries
+from backend.page.pool_files import PoolFiles
+from backend.page.thumbnails import BusyError, Thumbnails
+from backend.rounds import labels_by_task
+
+if TYPE_CHECKING:
+    from backend.services import Services
+    from backend.store import ProjectState
+
+HEADERS = {
+    # Nothing but what this server sends; no script and no style inside a page, where task data could bring one.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+TEXT_SHOWN = 220
+
+
+def wants_html() -> bool:
+    """Whether a browser asks, and not a program that takes anything."""
+    accepted = request.accept_mimetypes
+    return accepted.quality("text/html") > accepted.quality("application/json")
+
+
+class Page:
+    """The page of one backend; `blueprint` holds its routes."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._store = services.store
+        self._rounds = RoundLog()
+        self._files = PoolFiles(services)
+        self._thumbnails = Thumbnails(services)
+        self._edition = _edition()
+        self.blueprint = Blueprint(
+            "page",
+            __name__,
+            template_folder="templates",
+            static_folder="static",
+            static_url_path="/static/page",
+        )
+        for rule, view in (
+            ("/", self.root),
+            ("/projects/<int:project_id>", self.project),
+            ("/projects/<int:project_id>/points", self.points),
+            ("/projects/<int:project_id>/colours", self.colours),
+            ("/projects/<int:project_id>/crops/<int:task_id>", self.crop),
+        ):
+            self.blueprint.add_url_rule(rule, view_func=view, methods=["GET"], strict_slashes=False)
+        self.blueprint.after_request(_guard)
+        self.blueprint.register_error_handler(HTTPException, self._http_error)
+        self.blueprint.add_app_template_global(self.task_address, "task_address")
+        self.blueprint.add_app_template_filter(_percent, "percent")
+        self.blueprint.add_app_template_filter(_points, "points")
+        self.blueprint.add_app_template_filter(_iso, "iso")
+        self.blueprint.add_app_template_filter(_sentence, "sentence")
+
+    # --- pages
+
+    def root(self) -> Response:
+        """Every project the backend knows; for a probe, which takes whatever comes, what `/health` says."""
+        answer = self.projects() if wants_html() else jsonify(self._services.health())
+        answer.vary.add("Accept")
+        return answer
+
+    def projects(self) -> Response:
+        """Every project the backend knows."""
+        states = [
+            (project.id, state)
+            for project in self._store.projects()
+            if (state := self._store.state(project.id)) is not None
+        ]
+        alive = self._services.trainer_alive()
+
+        def render() -> str:
+            found = [
+                {
+                    "figures": read_figures(self._services, self._rounds, project_id, state),
+                    "status": status(project_id, state, alive),
+                }
+                for project_id, state in states
+            ]
+            return render_template("page/projects.html", projects=found, settings=self._services.settings)
+
+        return self._fresh(render, states, alive)
+
+    def project(self, project_id: int) -> Response:
+        """One project's page."""
+        state = self._known(project_id)
+        versions = self._files.versions(project_id)
+
+        def render() -> str:
+            figures = read_figures(self._services, self._rounds, project_id, state)
+            project = self._store.project(project_id)
+            view, drawn = self._files.view(project_id), self._files.map(project_id)
+            shown = galleries(
+                figures.latest,
+                view,
+                drawn,
+                figures.labels,
+                project.check_tasks if project else (),
+                figures.closed,
+            )
+            return render_template(
+                "page/project.html",
+                figures=figures,
+                chart=[(a.n_labels, a.estimate, a.low, a.high) for a in figures.history],
+                galleries=shown,
+                texts=self._texts(project_id, shown.tasks()),
+                view=view,
+                drawn=drawn,
+                map_version=versions[1],
+                colours_version=f"{versions[0]}-{state.annotations}-{state.annotated_at}",
+                settings=self._services.settings,
+            )
+
+        return self._fresh(render, state, self._services.trainer_alive(), versions)
+
+    # --- the map
+
+    def points(self, project_id: int) -> Response:
+        """Where every crop lies on the map."""
+        self._known(project_id)
+        # Before the files are read: of one that changes meanwhile, the tag must not be the new one's.
+        versions = self._files.versions(project_id)
+        view, drawn = self._files.view(project_id), self._files.map(project_id)
+        if view is None or drawn is None:
+            raise NotFound("There is no map yet: it is drawn after the first round.")
+        return self._fresh(lambda: points.points(view, drawn), versions)
+
+    def colours(self, project_id: int) -> Response:
+        """What is known of every crop of the map."""
+        state = self._known(project_id)
+        versions = self._files.versions(project_id)
+        view, drawn = self._files.view(project_id), self._files.map(project_id)
+        if view is None or drawn is None:
+            raise NotFound("There is no map yet: it is drawn after the first round.")
+
+        def render() -> bytes:
+            project = self._store.project(project_id)
+            annotations = self._store.annotations(project_id)
+            classes = shown_classes(read_control(project), annotations)
+            labels = labels_by_task(annotations, classes)
+            records = self._rounds.read(self._store, project_id, state.newest_round)
+            rounds = {
+                task: number
+                for task, number in points.labelled_in(annotations, records).items()
+                if task in labels
+            }
+            return points.colours(
+                view, drawn, classes, labels, rounds, project.check_tasks if project else ()
+            )
+
+        return self._fresh(render, state, versions)
+
+    # --- crops
+
+    def crop(self, project_id: int, task_id: int) -> Response:
+        """A crop's thumbnail, or the beginning of its text."""
+        self._known(project_id)
+        tasks = self._store.tasks(project_id, [task_id]) if task_id <= mirror.LARGEST_ID else []
+        if not tasks:
+            raise NotFound(f"Project {project_id} has no task {task_id}.")
+        if tasks[0].problem is not None:
+            raise NotFound(tasks[0].problem)
+        text = label_config.text_of(tasks[0].image_url or "")
+        if text is not None:
+            return Response(text[:TEXT_SHOWN], content_type="text/plain; charset=utf-8")
+        try:
+            content = self._thumbnails.get(project_id, tasks[0])
+        except ImageError as error:
+            raise NotFound(str(error)) from error
+        except BusyError:
+            answer = make_response("", 503)
+            answer.headers["Retry-After"] = "1"
+            return answer
+        answer = make_response(content)
+        answer.content_type = "image/webp"
+        answer.cache_control.private = True
+        answer.cache_control.max_age = 3600
+        return answer
+
+    def _texts(self, project_id: int, task_ids: Iterable[int]) -> dict[int, str]:
+        """The beginning of the text of each crop that is one."""
+        return {
+            task.id: text[:TEXT_SHOWN]
+            for task in self._store.tasks(project_id, task_ids)
+            if (text := label_config.text_of(task.image_url or "")) is not None
+        }
+
+    def task_address(self, project_id: int, task_id: int | None = None) -> str:
+        """Where a task, or the project, is opened in Label Studio, as a browser sees it."""
+        base = f"{self._services.settings.label_studio_browser_url}/projects/{project_id}/data"
+        return base if task_id is None else f"{base}?task={task_id}"
+
+    # --- what all of them need
+
+    def _known(self, project_id: int) -> ProjectState:
+        state = self._store.state(project_id) if project_id <= mirror.LARGEST_ID else None
+        if state is None:
+            raise NotFound(
+                f"This backend does not know project {project_id}. "
+                f"Run: everylabel connect --project {project_id}"
+            )
+        return state
+
+    def _fresh(self, render: Any, *depends_on: object) -> Response:
+        """Render an answer unless the browser has it: the tag changes whenever what it depends on does."""
+        tag = hashlib.sha256(repr((self._edition, depends_on)).encode()).hexdigest()[:32]
+        if request.if_none_match.contains(tag):
+            answer = Response(status=304)
+        else:
+            content = render()
+            answer = make_response(content)
+            if isinstance(content, bytes):
+                answer.content_type = "application/octet-stream"
+        answer.set_etag(tag)
+        answer.cache_control.private = True
+        answer.cache_control.no_cache = True
+        return answer
+
+    def _http_error(self, error: HTTPException) -> Response:
+        if not wants_html():
+            # As every other route tells its failures.
+            answer = make_response({"error": error.description or ""}, error.code or 500)
+        else:
+            answer = make_response(
+                render_template("page/error.html", error=error, settings=self._services.settings),
+                error.code or 500,
+            )
+        return answer
+
+
+def _guard(answer: Response) -> Response:
+    answer.headers.update(HEADERS)
+    return answer
+
+
+def _edition() -> str:
+    """A digest of all the page is made of: what a browser keeps of another version is not shown."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.*")):
+        if path.suffix in {".html", ".css", ".js", ".py"}:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _percent(share: float) -> str:
+    """0.874 as `87`; never 100 where something is wrong."""
+    return f"{min(99.0, share * 100) if share < 1 else 100:.0f}"
+
+
+def _points(share: float) -> str:
+    """0.0123 as `1.2` points."""
+    return f"{share * 100:.1f}"
+
+
+def _iso(seconds: float) -> str:
+    """Seconds since the epoch as a browser reads them."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
+
+
+def _sentence(text: str) -> str:
+    """A reason as it is kept, as a sentence."""
+    return f"{text[:1].upper()}{text[1:]}."

@@ -1,0 +1,99 @@
+"""Small pictures of crops, made once, kept on disk in bounded number."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from backend.services import Services
+    from backend.store import Task
+
+SIDE = 128
+KEPT = 20_000
+"""Thumbnails of one project on disk; the oldest make room."""
+PRUNE_EVERY = 200
+MAKERS = 3
+
+
+class BusyError(Exception):
+    """As many thumbnails as may be are being made; ask again in a moment."""
+
+
+class Thumbnails:
+    """Thumbnails of a backend's crops as WebP files. Safe to share between threads.
+
+    Args:
+        services: whose image reader fetches the crops, with all its limits and guards.
+        kept: how many thumbnails a project keeps on disk.
+    """
+
+    def __init__(self, services: Services, kept: int = KEPT) -> None:
+        self._services = services
+        self._kept = kept
+        # The other threads of the web server answer webhooks, which have one second: nobody waits in one for a turn.
+        self._makers = threading.BoundedSemaphore(MAKERS)
+        self._made = 0
+
+    def get(self, project_id: int, task: Task) -> bytes:
+        """The thumbnail of a task's crop, as a WebP file at most `SIDE` pixels wide and high.
+
+        Raises:
+            ImageError: the crop cannot be had.
+            BusyError: too many are being made at the moment.
+        """
+        path = self._path(project_id, task)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            pass
+        if not self._makers.acquire(blocking=False):
+            raise BusyError
+        try:
+            content = thumbnail(self._services.reader.read(task.image_url or "", task.id))
+        finally:
+            self._makers.release()
+        self._keep(path, content)
+        return content
+
+    def _path(self, project_id: int, task: Task) -> Path:
+        # Named after the address too: a task that is given another image shows that one.
+        digest = hashlib.sha256((task.image_url or "").encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return self._services.files(project_id).folder / "thumbnails" / f"{task.id}-{digest}.webp"
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
+        partial.write_bytes(content)
+        partial.replace(path)
+        self._made += 1
+        if self._made % PRUNE_EVERY == 0:
+            self.prune(path.parent)
+
+    def prune(self, folder: Path) -> None:
+        """Delete the oldest thumbnails of a folder beyond the number that is kept."""
+        with os.scandir(folder) as found:
+            ages = sorted((entry.stat().st_mtime, entry.path) for entry in found)
+        for _, path in ages[: max(0, len(ages) - self._kept)]:
+            Path(path).unlink(missing_ok=True)
+
+
+def thumbnail(picture: Image.Image) -> bytes:
+    """A picture as a small WebP file, its proportions kept; a small one grows by whole pixels."""
+    width, height = picture.size
+    times = max(1, SIDE // max(width, height))
+    if times > 1:
+        # Bicubic blur hides what an 8 x 8 crop shows.
+        small = picture.resize((width * times, height * times), Image.Resampling.NEAREST)
+    else:
+        small = picture.copy()
+        small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    stored = io.BytesIO()
+    small.save(stored, "WEBP", quality=80, method=2)
+    return stored.getvalue()

@@ -1,0 +1,145 @@
+"""The map of a project's pool in a file beside the store, and when it has to be drawn again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.pool import Rows, spread
+from model.projection import (
+    SAMPLE,
+    Twins,
+    find_twins,
+    flat_layout,
+    lay_out,
+    place,
+    principal_components,
+)
+
+log = logging.getLogger(__name__)
+
+GROWTH = 1.5
+"""A pool this many times what it was when laid out is laid out anew; until then, new crops are placed."""
+_FILE = "pool-map.npz"
+
+
+@dataclass(frozen=True)
+class PoolMap:
+    """Where each crop of the pool lies on the map."""
+
+    embeddings: str
+    """The embedding file that was drawn."""
+    laid_out: int
+    """How many crops the layout was made for; 0 while it is the first two principal components."""
+    positions: NDArray[Any]
+    """(n, 2) float32 by row of the embedding file, NaN where a row is not on the map."""
+    twins: NDArray[Any]
+    """(m, 2) rows of crops that hardly differ, the most alike first."""
+    twin_similarity: NDArray[Any]
+
+    def shows(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Which of these rows are on the map: (len(rows),) bool."""
+        known = np.zeros(len(rows), dtype=bool)
+        inside = rows < len(self.positions)
+        known[inside] = ~np.isnan(self.positions[rows[inside], 0])
+        return known
+
+
+def drawn_at(folder: Path) -> int | None:
+    """When the map was drawn, in nanoseconds; None before the first."""
+    try:
+        return (folder / _FILE).stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def load(folder: Path) -> PoolMap | None:
+    """The map as last drawn; None before the first, or where the file is damaged."""
+    try:
+        with np.load(folder / _FILE, allow_pickle=False) as archive:
+            return PoolMap(
+                embeddings=archive["embeddings"].tobytes().decode(),
+                laid_out=int(archive["laid_out"]),
+                positions=archive["positions"],
+                twins=archive["twins"],
+                twin_similarity=archive["twin_similarity"],
+            )
+    except FileNotFoundError:
+        return None
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        # It is drawn again.
+        log.error("%s cannot be read (%s: %s)", folder / _FILE, type(error).__name__, error)
+        return None
+
+
+def is_due(drawn: PoolMap | None, embeddings: str, rows: NDArray[Any]) -> bool:
+    """Whether the map lacks any of these rows, or a proper layout."""
+    if drawn is None or drawn.embeddings != embeddings or not drawn.laid_out:
+        return len(rows) > 0
+    return not drawn.shows(rows).all()
+
+
+def draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None:
+    """Draw the map anew as far as needed: what people know of it keeps its place.
+
+    Args:
+        folder: the project's.
+        embeddings: the embedding file's name.
+        pool: its rows.
+        rows: those that are crops of a task.
+    """
+    drawn = load(folder)
+    if drawn is not None and (drawn.embeddings != embeddings or not drawn.laid_out):
+        drawn = None
+    components = principal_components(pool, rows)
+
+    def keep(laid_out: int, positions: NDArray[Any], twins: Twins) -> None:
+        by_row = np.full((len(pool), 2), np.nan, dtype=np.float32)
+        by_row[rows] = positions
+        save(folder, PoolMap(embeddings, laid_out, by_row, twins.pairs, twins.similarity))
+
+    before = None
+    if drawn is not None:
+        known = drawn.shows(rows)
+        before = np.full((len(rows), 2), np.nan, dtype=np.float32)
+        before[known] = drawn.positions[rows[known]]
+        sample = np.flatnonzero(known)[spread(int(known.sum()), SAMPLE)]
+        positions = before.copy()
+        positions[~known] = place(components[sample], before[sample], components[~known])
+        twins = find_twins(components, rows)
+        keep(drawn.laid_out, positions, twins)
+        if known.any() and len(rows) < GROWTH * drawn.laid_out:
+            return
+    else:
+        # At once, so that there is something to look at.
+        keep(0, flat_layout(components), Twins.none())
+        twins = find_twins(components, rows)
+    sample = spread(len(rows), SAMPLE)
+    positions = np.empty((len(rows), 2), dtype=np.float32)
+    positions[sample] = lay_out(components[sample], None if before is None else before[sample])
+    others = np.setdiff1d(np.arange(len(rows)), sample)
+    positions[others] = place(components[sample], positions[sample], components[others])
+    keep(len(rows), positions, twins)
+
+
+def save(folder: Path, drawn: PoolMap) -> None:
+    """Write a map, whole or not at all."""
+    partial = folder / f"{_FILE}.{os.getpid()}"
+    with partial.open("wb") as file:
+        np.savez(
+            file,
+            embeddings=np.frombuffer(drawn.embeddings.encode(), np.uint8),
+            laid_out=np.int64(drawn.laid_out),
+            positions=drawn.positions,
+            twins=drawn.twins,
+            twin_similarity=drawn.twin_similarity,
+        )
+    partial.replace(folder / _FILE)

@@ -1,0 +1,130 @@
+"""The map of the pool: it shows what is alike, keeps its places, and finds near-duplicates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from backend import pool_map, pool_view
+from backend.map_drawing import MapDrawer
+from model import projection
+from model.projection import find_twins, lay_out, place, principal_components
+
+
+@pytest.fixture
+def pool():
+    """120 rows in three heaps, two of them the same, two nearly."""
+    random = np.random.default_rng(0)
+    heaps = random.normal(size=(3, 40)) * 3
+    rows = (heaps[np.arange(120) % 3] + random.normal(size=(120, 40))).astype(np.float16)
+    rows[7] = rows[4]
+    rows[50] = rows[11] + np.float16(0.01)
+    return rows
+
+
+def spread_within(positions, heap):
+    return np.mean(
+        [np.linalg.norm(positions[heap == h] - positions[heap == h].mean(0), axis=1).mean() for h in range(3)]
+    )
+
+
+def distance_between(positions, heap):
+    middles = np.array([positions[heap == h].mean(0) for h in range(3)])
+    return min(np.linalg.norm(middles[a] - middles[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+
+
+@pytest.fixture
+def drawn(tmp_path, pool):
+    pool_map.draw(tmp_path, "rows", pool, np.arange(120))
+    return pool_map.load(tmp_path)
+
+
+def test_crops_that_are_alike_lie_together(drawn):
+    heap = np.arange(120) % 3
+    assert drawn.laid_out == 120
+    assert distance_between(drawn.positions, heap) > 2 * spread_within(drawn.positions, heap)
+
+
+def test_near_duplicates_are_found_the_most_alike_first(drawn):
+    assert drawn.twins.tolist()[:2] == [[4, 7], [11, 50]]
+    assert drawn.twin_similarity[0] == pytest.approx(1)
+
+
+def test_near_duplicates_are_found_in_a_pool_too_large_to_compare_all(pool, monkeypatch):
+    monkeypatch.setattr(projection, "SAMPLE", 50)
+    keep = np.arange(120)
+    found = find_twins(principal_components(pool, keep), keep)
+    assert found.pairs.tolist()[:2] == [[4, 7], [11, 50]]
+
+
+def test_rows_without_a_task_are_not_on_the_map(tmp_path, pool):
+    rows = np.setdiff1d(np.arange(120), [3, 4, 5])
+    pool_map.draw(tmp_path, "rows", pool, rows)
+    found = pool_map.load(tmp_path)
+    assert np.array_equal(np.flatnonzero(found.shows(np.arange(130))), rows)
+    assert not (found.twins == 4).any()
+
+
+def test_new_crops_are_placed_and_nothing_else_moves(tmp_path, pool):
+    pool_map.draw(tmp_path, "rows", pool, np.arange(100))
+    before = pool_map.load(tmp_path)
+    assert pool_map.is_due(before, "rows", np.arange(120))
+    pool_map.draw(tmp_path, "rows", pool, np.arange(120))
+    after = pool_map.load(tmp_path)
+    assert np.array_equal(after.positions[:100], before.positions[:100])
+    assert not pool_map.is_due(after, "rows", np.arange(120))
+    known, heap = after.positions[:100], np.arange(100) % 3
+    for row in range(100, 120):
+        away = np.linalg.norm(known - after.positions[row], axis=1)
+        assert away[heap == row % 3].min() < away[heap != row % 3].min()
+
+
+def test_a_pool_that_has_doubled_is_laid_out_anew_from_the_map_people_know(tmp_path, pool):
+    pool_map.draw(tmp_path, "rows", pool, np.arange(50))
+    before = pool_map.load(tmp_path)
+    pool_map.draw(tmp_path, "rows", pool, np.arange(120))
+    after = pool_map.load(tmp_path)
+    assert after.laid_out == 120
+    turned = np.corrcoef(np.linalg.norm(np.diff(before.positions[:50], axis=0), axis=1),
+                         np.linalg.norm(np.diff(after.positions[:50], axis=0), axis=1))[0, 1]  # fmt: skip
+    assert turned > 0.5, "what was far apart still is"
+
+
+def test_another_encoder_means_another_map(drawn):
+    assert pool_map.is_due(drawn, "other rows", np.arange(120))
+    assert not pool_map.is_due(drawn, "rows", np.arange(120))
+    assert not pool_map.is_due(None, "rows", np.arange(0))
+
+
+def test_a_damaged_map_is_drawn_again(tmp_path, drawn):
+    (tmp_path / "pool-map.npz").write_bytes(b"PK\x03\x04 and no more")
+    assert pool_map.load(tmp_path) is None
+
+
+def test_few_crops_have_a_map_too():
+    for n in (1, 2, 9):
+        rows = np.random.default_rng(n).normal(size=(n, 8)).astype(np.float32)
+        assert lay_out(principal_components(rows, np.arange(n))).shape == (n, 2)
+
+
+def test_crops_that_are_all_the_same_have_a_map_too(tmp_path):
+    pool_map.draw(tmp_path, "rows", np.ones((30, 8), np.float16), np.arange(30))
+    assert np.isfinite(pool_map.load(tmp_path).positions).all()
+
+
+def test_a_crop_is_placed_beside_what_it_resembles():
+    known = np.array([[0.0, 0], [1, 0], [0, 1], [10, 10], [11, 10], [10, 11]])
+    placed = place(known, known * 2, np.array([[0.1, 0.1], [10.1, 10.1]]))
+    assert np.linalg.norm(placed[0]) < np.linalg.norm(placed[1])
+
+
+def test_the_drawer_draws_after_a_round_in_a_process_of_its_own(services, project):
+    folder = services.files(1).folder
+    assert pool_view.load(folder).number == 1
+    drawer = MapDrawer(services)
+    drawer.look()
+    found = pool_map.load(folder)
+    assert found.laid_out == len(project)
+    written = pool_map.drawn_at(folder)
+    drawer.look()
+    assert pool_map.drawn_at(folder) == written, "nothing new, nothing drawn"
