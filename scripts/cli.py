@@ -19,7 +19,10 @@ COMMANDS = {
     "doctor": "doctor",
     "status": "status",
     "rounds": "rounds",
+    "regions": "regions",
     "rollback": "rollback",
+    "accept": "accept",
+    "undo": "undo",
     "simulate": "simulate",
     "benchmark": "benchmark",
 }

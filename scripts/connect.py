@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from backend import label_config, mirror
+from backend.auth import basic_login, webhook_headers
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_studio import LabelStudio, LabelStudioError
+from backend.learner import check_encoder
 from backend.publish import SAMPLING
 from backend.rounds import unreadable
 from backend.services import Progress, Services
 from backend.settings import Settings
-from scripts.console import console, fail, load_settings, progress
+from scripts.console import ProjectNumber, console, fail, load_settings, progress
 
 TITLE = "everylabel"
 
 
 def connect(
-    project: Annotated[
-        int, typer.Option(min=1, help="The number in the project's address, /projects/<number>/.")
-    ],
+    project: ProjectNumber,
     backend_url: Annotated[
         str | None, typer.Option(help="Where this backend answers, as seen from Label Studio.")
     ] = None,
@@ -47,6 +46,7 @@ def connect(
             f"{len(tasks)} crops, {latest.n_labels} labels; {latest.model_version} asks for {len(latest.queue)} crops. "
             "Press [bold]Label All Tasks[/]."
         )
+    console.print(f"See how it goes: {settings.public_url}/projects/{project}")
     broken = unreadable(tasks)
     if broken:
         task_id, why = next(iter(broken.items()))
@@ -60,10 +60,11 @@ def connect_project(services: Services, project_id: int, report: Progress | None
         LabelStudioError: Label Studio does not answer, refuses the token, or cannot reach the backend.
         LabelConfigError: nothing in the labeling config classifies an image.
     """
-    label_config.parse(str(services.label_studio.project(project_id)["label_config"]))
+    control = label_config.parse(str(services.label_studio.project(project_id)["label_config"]))
+    check_encoder(control, services.settings.encoder)
     register(services.label_studio, services.settings, project_id)
     services.store.save_project(project_id, connected=True)
-    services.catch_up(
+    services.loop.catch_up(
         project_id, read_all=True, force=not _is_followed(services, project_id), progress=report
     )
 
@@ -88,12 +89,9 @@ def register(label_studio: LabelStudio, settings: Settings, project_id: int) -> 
         if found["title"] == TITLE or found["url"].rstrip("/") == settings.public_url
     ]
     backend: dict[str, Any] = {"url": settings.public_url, "title": TITLE, "is_interactive": False}
-    if settings.has_auth:
-        backend |= {
-            "auth_method": "BASIC_AUTH",
-            "basic_auth_user": settings.basic_auth_user,
-            "basic_auth_pass": settings.basic_auth_pass.get_secret_value(),
-        }
+    if login := basic_login(settings):
+        user, password = login
+        backend |= {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}
     label_studio.save_ml_backend(int(known[0]["id"]) if known else None, project=project_id, **backend)
 
     hook_url = f"{settings.public_url}/webhook"
@@ -104,7 +102,7 @@ def register(label_studio: LabelStudio, settings: Settings, project_id: int) -> 
         "send_payload": True,
         "send_for_all_actions": False,
         "actions": sorted(mirror.KNOWN - {"START_TRAINING", "PROJECT_DELETED"}),
-        "headers": authorization(settings),
+        "headers": webhook_headers(settings),
         "is_active": True,
     }
     hooks = [hook for hook in label_studio.webhooks(project_id) if hook["url"] in ours]
@@ -115,11 +113,3 @@ def register(label_studio: LabelStudio, settings: Settings, project_id: int) -> 
         or sorted(hooks[0].get("actions") or []) != webhook["actions"]
     ):
         label_studio.save_webhook(int(hooks[0]["id"]), **webhook)
-
-
-def authorization(settings: Settings) -> dict[str, str]:
-    """The headers a webhook must carry."""
-    if not settings.has_auth:
-        return {}
-    secret = f"{settings.basic_auth_user}:{settings.basic_auth_pass.get_secret_value()}"
-    return {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}

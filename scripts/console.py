@@ -1,10 +1,10 @@
-"""What every command shows in the same way: progress, success, and an error with its way out."""
+"""What every command asks and shows in the same way: the project, progress, and an error with its way out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -23,6 +23,10 @@ from backend.settings import Settings
 
 console = Console()
 errors = Console(stderr=True)
+
+ProjectNumber = Annotated[
+    int, typer.Option(min=1, help="The number in the project's address, /projects/<number>/.")
+]
 
 
 @contextmanager

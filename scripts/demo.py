@@ -255,13 +255,13 @@ def _free_port(wanted: int) -> int:
 def _welcome(server: LabelStudioServer, backend_url: str, project_id: int, dataset: Dataset) -> Panel:
     return Panel(
         f"Label Studio  [bold]{server.url}/projects/{project_id}/[/]\n"
-        f"everylabel    {backend_url}\n"
+        f"the page      [bold]{backend_url}/projects/{project_id}[/]\n"
         f"user          [bold]{server.credentials.username}[/]\n"
         f"password      [bold]{server.credentials.password}[/]\n\n"
         f"Sign in, open the project ({len(dataset)} crops) and press [bold]Label All Tasks[/]: the crop that teaches\n"
         "the model most comes first. Every label retrains it and refills the queue. From the tenth label on,\n"
-        "crops the model is sure of arrive pre-filled: see the tabs [bold]Pseudo-labels to check[/] and\n"
-        "[bold]Possible label errors[/]. Ctrl-C stops everything.",
+        "crops the model is sure of arrive pre-filled: see the tabs [bold]Pseudo-labels[/] and\n"
+        "[bold]Suspected labels[/]. Ctrl-C stops everything.",
         title="everylabel demo",
         expand=False,
     )

@@ -12,12 +12,14 @@ import typer
 from rich.markup import escape
 
 from backend import label_config
+from backend.auth import webhook_headers
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_studio import LabelStudioError
+from backend.learner import check_encoder
 from backend.publish import SAMPLING, version_number
 from backend.services import Services
-from scripts.connect import TITLE, authorization
+from scripts.connect import TITLE
 from scripts.console import console, load_settings
 
 
@@ -90,7 +92,7 @@ def _backend(services: Services) -> str:
     url = services.settings.public_url
     try:
         answer = httpx.get(f"{url}/health", timeout=5).raise_for_status().json()
-        allowed = httpx.get(f"{url}/versions", headers=authorization(services.settings), timeout=5)
+        allowed = httpx.get(f"{url}/versions", headers=webhook_headers(services.settings), timeout=5)
     except (httpx.HTTPError, ValueError) as error:
         raise CheckFailedError(
             f"Nothing answers as a backend at {url} ({type(error).__name__}). Start it with `everylabel serve`, and set "
@@ -109,7 +111,13 @@ def _backend(services: Services) -> str:
 
 def _labeling_config(services: Services, project_id: int) -> str:
     control = label_config.parse(str(services.label_studio.project(project_id)["label_config"]))
-    return f"<Choices name={control.from_name!r}> with {len(control.classes)} classes on ${control.image_key}"
+    check_encoder(control, services.settings.encoder)
+    several = ", several a crop" if control.multiple else ""
+    part = "a box on " if control.box else ""
+    return (
+        f"<Choices name={control.from_name!r}> with {len(control.classes)} classes{several} on {part}the {control.kind} "
+        f"${control.image_key}"
+    )
 
 
 def _ml_backend(services: Services, project_id: int) -> str:
@@ -150,7 +158,7 @@ def _webhook(services: Services, project_id: int) -> str:
         raise CheckFailedError(f"The webhook to {url} is switched off. {again}")
     if not hooks[0]["send_payload"]:
         raise CheckFailedError(f"The webhook to {url} sends no payload. {again}")
-    if (hooks[0].get("headers") or {}) != authorization(services.settings):
+    if (hooks[0].get("headers") or {}) != webhook_headers(services.settings):
         raise CheckFailedError(
             f"The webhook to {url} carries another password than the backend asks for. {again}"
         )
@@ -179,12 +187,13 @@ def _media(services: Services, project_id: int) -> str:
     first = next(iter(services.label_studio.tasks(project_id)), None)
     if first is None:
         raise CheckFailedError("The project has no tasks: import some crops.")
-    url = control.image_url(first.get("data"))
-    if url is None:
-        raise CheckFailedError(
-            f"Task {first['id']} has no {control.image_key!r} in its data: import tasks with that key."
-        )
-    image = services.reader.read(url, int(first["id"]))
+    crop = control.crop(first.get("data"))
+    if crop.url is None:
+        raise CheckFailedError(f"Task {first['id']}: {crop.problem}")
+    text = label_config.text_of(crop.url)
+    if text is not None:
+        return f"task {first['id']} is a text of {len(text)} characters"
+    image = services.reader.read(crop.url, int(first["id"]))
     return f"task {first['id']} is a picture of {image.width} x {image.height} px"
 
 

@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from model import encoders
-from model.classifier import EmbeddingClassifier
+from model.classifier import Classifier
 from model.folds import stratified_folds
 from model.label_errors import audit_labels
 from model.neighbours import PoolGraph
@@ -71,11 +71,16 @@ def measure(run: Run) -> tuple[str, str, Measures]:
     return run.pool.data, run.chosen, found
 
 
+def _head() -> Classifier:
+    return encoders.create(encoders.DEFAULT, device="cpu", threads=1).make_classifier()
+
+
 def _labelled(
     run: Run, rows: NDArray[Any], answers: NDArray[Any]
 ) -> Iterator[tuple[int, ActiveLearningSession]]:
     session = ActiveLearningSession(
         rows,
+        classifier=_head(),
         strategy="random" if run.chosen == "random" else "auto",
         train_on_pseudo_labels=False,
         seed=run.seed,
@@ -95,7 +100,9 @@ def _judged(session: ActiveLearningSession, truth: NDArray[Any]) -> Measures:
     free = np.setdiff1d(np.arange(len(truth)), list(labels))
     found: Measures = {}
     for suffix, use in (("", False), (" pseudo", True)):
-        twin = ActiveLearningSession(session.pool, train_on_pseudo_labels=use, seed=session.seed)
+        twin = ActiveLearningSession(
+            session.pool, classifier=_head(), train_on_pseudo_labels=use, seed=session.seed
+        )
         twin.set_check_crops(session.check_crops)
         twin.add_labels(labels.keys(), labels.values())
         outcome = twin.run_round()
@@ -115,7 +122,7 @@ def _judged(session: ActiveLearningSession, truth: NDArray[Any]) -> Measures:
             found[f"covered{suffix}"] = float(check.low <= right.mean() <= check.high)
             found[f"check error{suffix}"] = 100 * (check.estimate - right.mean())
             found["check width"] = 100 * (check.high - check.low)
-    classifier = EmbeddingClassifier().adapt(session.pool)
+    classifier = _head().adapt(session.pool)
     known = session.pool[list(labels)]
     start = time.perf_counter()
     classifier.fit(known, list(labels.values()))
@@ -137,7 +144,7 @@ def _audited(session: ActiveLearningSession, truth: NDArray[Any]) -> Measures:
     if len(set(given)) < 2 or not 0 < flipped.sum() < len(flipped):
         return {}
     rows = session.pool[labeled]
-    classifier = EmbeddingClassifier().adapt(session.pool)
+    classifier = _head().adapt(session.pool)
     features = MappedRows(session.pool, classifier.features)
     graph = PoolGraph.build(features, labeled, np.arange(len(truth)))
     smoothed = None if graph is None else graph.smoothed(graph.positions(labeled))

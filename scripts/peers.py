@@ -74,7 +74,11 @@ _WITH_CLASSIFIER = {"UncertaintySampling", "Badge", "DropQuery", "Falcun", "Clue
 def _head(features: NDArray[Any], labels: NDArray[Any], classes: NDArray[Any]) -> Any:
     """Our classifier as scikit-activeml knows one, fitted."""
     known = np.flatnonzero(~np.isnan(labels))
-    head = EmbeddingClassifier().fit(features[known], [f"{int(code):06d}" for code in labels[known]])
+    head = (
+        EmbeddingClassifier()
+        .adapt(features)
+        .fit(features[known], [f"{int(code):06d}" for code in labels[known]])
+    )
     return _classifier_class()(head.predict_proba, classes=classes).fit(features[known], labels[known])
 
 

@@ -8,13 +8,11 @@ import typer
 
 from backend.publish import version_name
 from backend.services import Services
-from scripts.console import console, fail, load_settings
+from scripts.console import ProjectNumber, console, fail, load_settings
 
 
 def rollback(
-    project: Annotated[
-        int, typer.Option(min=1, help="The number in the project's address, /projects/<number>/.")
-    ],
+    project: ProjectNumber,
     to: Annotated[
         int | None, typer.Option(min=1, help="The round to return to; see `everylabel rounds`.")
     ] = None,

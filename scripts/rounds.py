@@ -9,13 +9,11 @@ import typer
 from rich.table import Table
 
 from backend.services import Services
-from scripts.console import console, fail, load_settings
+from scripts.console import ProjectNumber, console, fail, load_settings
 
 
 def rounds(
-    project: Annotated[
-        int, typer.Option(min=1, help="The number in the project's address, /projects/<number>/.")
-    ],
+    project: ProjectNumber,
     last: Annotated[int, typer.Option(min=1, help="How many of the newest rounds to show.")] = 20,
 ) -> None:
     """List a project's rounds, newest last."""

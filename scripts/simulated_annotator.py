@@ -12,8 +12,8 @@ import httpx
 from sklearn.metrics import balanced_accuracy_score
 
 from backend import label_config
+from backend.auth import webhook_headers
 from backend.services import Progress, Services
-from scripts.connect import authorization
 
 NEW_QUEUE_SECONDS = 60.0
 POLL_SECONDS = 0.05
@@ -139,7 +139,7 @@ def _true_accuracy(services: Services, project_id: int, truth: Mapping[int, str]
             "label_config": str(services.label_studio.project(project_id)["label_config"]),
             "params": {},
         },
-        headers=authorization(services.settings),
+        headers=webhook_headers(services.settings),
         timeout=100,
     ).raise_for_status()
     predicted = [_choice(one["result"]) for one in answer.json()["results"]]

@@ -52,6 +52,9 @@ def _table(services: Services, project: Project) -> Table:
     crops = f"{len(tasks)}, {embedded} embedded" + (f", [red]{unread} cannot be read[/]" if unread else "")
     table.add_row("crops", crops)
     table.add_row("labels", _labels(services, project))
+    accepted = sum(annotation.accepted for annotation in services.store.annotations(project.id))
+    if accepted:
+        table.add_row("accepted", f"{accepted} in bulk: the machine's, not among the labels")
     latest = services.store.latest_round(project.id)
     if latest is not None:
         table.add_row("accuracy", _accuracy(latest))
@@ -71,7 +74,7 @@ def _labels(services: Services, project: Project) -> str:
     except LabelConfigError as error:
         return f"[red]{escape(str(error))}[/]"
     labels = labels_by_task(services.store.annotations(project.id), control.classes)
-    counts = Counter(labels.values())
+    counts = Counter(name for label in labels.values() for name in control.names(label))
     by_class = ", ".join(f"{escape(name)} {counts[name]}" for name in control.classes)
     return f"{len(labels)} ({by_class})"
 

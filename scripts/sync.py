@@ -14,13 +14,11 @@ from backend.label_studio import LabelStudioError
 from backend.publish import QueuedCrop
 from backend.rounds import FinishedRound
 from backend.services import Services
-from scripts.console import console, fail, load_settings, progress
+from scripts.console import ProjectNumber, console, fail, load_settings, progress
 
 
 def sync(
-    project: Annotated[
-        int, typer.Option(min=1, help="The number in the project's address, /projects/<number>/.")
-    ],
+    project: ProjectNumber,
     batch_size: Annotated[
         int | None, typer.Option(min=1, max=500, help="Crops to ask for in this round.")
     ] = None,
@@ -33,9 +31,9 @@ def sync(
     try:
         with progress() as report:
             if dry_run:
-                finished = services.preview(project, batch_size=batch_size, progress=report)
+                finished = services.loop.preview(project, batch_size=batch_size, progress=report)
             else:
-                finished = services.catch_up(
+                finished = services.loop.catch_up(
                     project, read_all=True, force=True, batch_size=batch_size, progress=report
                 )
     except (LabelStudioError, LabelConfigError, ImageError) as error:

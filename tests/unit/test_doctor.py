@@ -139,7 +139,7 @@ def test_a_password_that_differs_is_found(connected, make_services):
         (lambda s: s.projects[1].update(sampling="Sequential sampling"), "Sampling", "queue is not followed"),
         (lambda s: s.projects[1].update(model_version="everylabel"), "Sampling", "silently is random"),
         (lambda s: s.tasks.clear(), "Media", "import some crops"),
-        (lambda s: s.tasks[1].update(data={"text": "x"}), "Media", "no 'image'"),
+        (lambda s: s.tasks[1].update(data={"text": "x"}), "Media", "lacks the text 'image'"),
         (lambda s: s.tasks[1].update(data={"image": "data:image/png;base64,AAAA"}), "Media", "format"),
         (
             lambda s: s.tasks[1].update(data={"image": "http://10.0.0.1/a.png"}),
