@@ -112,7 +112,7 @@ def project(stand_in: StandIn, services: Services, digit_crops: list[tuple[str, 
     stand_in.add_project(1)
     ids = stand_in.add_tasks(1, *(image for image, _ in digit_crops[:40]))
     services.store.save_project(1, connected=True)
-    services.catch_up(1)
+    services.loop.catch_up(1)
     return dict(zip(ids, (label for _, label in digit_crops[:40]), strict=True))
 
 

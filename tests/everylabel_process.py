@@ -93,7 +93,9 @@ class EveryLabel:
             "MODEL_DIR": str(settings.model_dir),
             "BASIC_AUTH_USER": settings.basic_auth_user,
             "BASIC_AUTH_PASS": settings.basic_auth_pass.get_secret_value(),
+            "EVERYLABEL_BEARER_SECRET": settings.bearer_secret.get_secret_value(),
             "EVERYLABEL_PUBLIC_URL": settings.public_url,
+            "EVERYLABEL_ENCODER": settings.encoder,
         }
 
     def start(self) -> None:

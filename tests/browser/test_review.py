@@ -15,7 +15,7 @@ def test_a_pseudo_label_opens_with_its_class_selected(
     latest = everylabel_backend.round(reviewed_project.id)
     task = latest.pre_annotated[-1]
     prediction = label_studio.predictions(reviewed_project.id, latest.model_version)[task]
-    open_from_tab(form, label_studio, reviewed_project, "Pseudo-labels to check", task)
+    open_from_tab(form, label_studio, reviewed_project, "Pseudo-labels", task)
     form.page.wait_for_function("() => document.querySelector('.lsf-choices input:checked')")
     assert form.chosen() == prediction["result"][0]["value"]["choices"]
     form.page.locator(".lsf-annotation-button", has_text=latest.model_version).wait_for()
@@ -31,7 +31,7 @@ def test_a_suspected_label_is_shown_beside_what_the_model_suggests(
     given = annotation["result"][0]["value"]["choices"]
     suggested = prediction["result"][0]["value"]["choices"]
     assert given != suggested
-    open_from_tab(form, label_studio, reviewed_project, "Possible label errors", task)
+    open_from_tab(form, label_studio, reviewed_project, "Suspected labels", task)
     carousel = form.page.locator(".lsf-annotation-button")
     assert carousel.count() == 2, "the person's annotation and the model's prediction"
     form.page.wait_for_function("() => document.querySelector('.lsf-choices input:checked')")

@@ -5,7 +5,7 @@ Label Studio's page is not its API: a filter that the API takes can keep the pag
 
 import pytest
 
-OURS = ("Next batch", "Pseudo-labels to check", "Possible label errors")
+OURS = ("Next batch", "Pseudo-labels", "Suspected labels")
 GRID = ".lsf-grid-view__cell"
 
 

@@ -5,7 +5,7 @@ import pytest
 from backend.label_studio import LabelStudioError
 from tests.everylabel_process import free_port
 
-OURS = {"Next batch", "Pseudo-labels to check", "Possible label errors"}
+OURS = {"Next batch", "Pseudo-labels", "Suspected labels"}
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +124,8 @@ def test_a_project_with_names_of_its_own_is_understood(label_studio, everylabel_
 
 
 def test_a_project_that_classifies_no_image_says_so_in_label_studio(label_studio, everylabel_backend):
-    text = '<View><Text name="text" value="$text"/><Choices name="c" toName="text"><Choice value="a"/></Choices></View>'
-    project = label_studio.create_project("texts", text)
+    audio = '<View><Audio name="a" value="$audio"/><Choices name="c" toName="a"><Choice value="a"/></Choices></View>'
+    project = label_studio.create_project("sounds", audio)
     body = {"project": project, "url": everylabel_backend.settings.public_url, "title": "everylabel"}
     refused = label_studio.client.post("/api/ml/", json=body)
     assert refused.status_code == 400

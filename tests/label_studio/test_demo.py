@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
+from backend import label_config
 from backend.label_studio import LabelStudio
 from scripts.label_studio_server import VERSION, Credentials
 from tests.everylabel_process import REPOSITORY, descendants, free_port, is_running, wait_until
@@ -35,6 +37,19 @@ def demo(digits, tmp_path_factory):
         *("--label-studio", str(executable)),
         *("--port", str(free_port()), "--backend-port", str(free_port())),
     ]
+
+
+def served_round(project):
+    return int(project["model_version"].removeprefix("round "))
+
+
+def label_next(address, token, project):
+    """Label what the label stream shows next, as its form would."""
+    headers = {"Authorization": f"Token {token}"}
+    with httpx.Client(base_url=address, headers=headers, timeout=60, trust_env=False) as client:
+        task = client.get(f"/api/projects/{project['id']}/next").raise_for_status().json()["id"]
+        body = {"result": label_config.parse(project["label_config"]).result("3")}
+        client.post(f"/api/tasks/{task}/annotations", json=body).raise_for_status()
 
 
 def test_a_simulated_annotator_labels_and_reports(demo, tmp_path):
@@ -87,7 +102,14 @@ def test_a_second_run_goes_on_where_the_first_stopped_and_ctrl_c_ends_all_of_it(
         (address,) = set(re.findall(r"(http://[0-9.:]+)/projects/\d+/", output.read_text()))
         (project,) = LabelStudio(address, login.token).projects()
         assert (project["task_number"], project["num_tasks_with_annotations"]) == (36, 12)
-        assert int(project["model_version"].removeprefix("round ")) >= 13
+        before = served_round(project)
+        assert before >= 13
+        label_next(address, login.token, project)
+        wait_until(
+            lambda: served_round(LabelStudio(address, login.token).project(project["id"])) > before,
+            "the second run makes no round of a new label",
+            60,
+        )
 
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0

@@ -39,6 +39,8 @@ def test_the_loop_runs_with_a_password(label_studio, guarded_backend, digits):
     label_studio.annotate(task, project.labels[task])
     latest = guarded_backend.wait_for_round(project.id, labels=1)
     assert label_studio.next_task(project.id) == latest.queue[0]
+    doctor = guarded_backend.command("doctor", "--project", str(project.id))
+    assert doctor.returncode == 0, doctor.stdout
 
 
 def test_a_password_label_studio_would_send_otherwise_is_refused_at_the_start(guarded_backend):

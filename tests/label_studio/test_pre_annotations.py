@@ -58,8 +58,8 @@ def test_the_tabs_show_what_is_in_the_round(label_studio, everylabel_backend, pr
         tasks = label_studio.api("GET", "/api/tasks", params=params)["tasks"]
         shown[tab["data"]["title"]] = {task["id"] for task in tasks}
     assert shown["Next batch"] == set(latest.queue)
-    assert shown["Pseudo-labels to check"] == set(latest.pre_annotated)
-    assert shown["Possible label errors"] == set(latest.flagged)
+    assert shown["Pseudo-labels"] == set(latest.pre_annotated)
+    assert shown["Suspected labels"] == set(latest.flagged)
     assert shown["Default"] == set(project.task_ids)
 
 
@@ -75,7 +75,7 @@ def test_a_crop_opened_in_an_old_round_can_still_be_submitted_rounds_later(
         task = label_studio.next_task(project.id)
         label_studio.annotate(task, project.labels[task])
         latest = everylabel_backend.wait_for_round(project.id, after=latest.number)
-    everylabel_backend.services.tend()  # the clean-up that comes by once a minute
+    everylabel_backend.services.trainer.tend()  # the clean-up that comes by once a minute
     assert prediction["model_version"] in label_studio.api(
         "GET", f"/api/projects/{project.id}/model-versions/"
     )
@@ -95,7 +95,7 @@ def test_a_version_nobody_can_have_open_any_more_is_cleaned_out(label_studio, ev
     now = services.clock
     services.clock = lambda: now() + 3600
     try:
-        services.tend()
+        services.trainer.tend()
     finally:
         services.clock = now
     left = label_studio.api("GET", f"/api/projects/{project.id}/model-versions/")
@@ -121,7 +121,18 @@ def test_wrong_labels_are_flagged_for_review(label_studio, everylabel_backend, d
         for task in set(latest.flagged) & set(wrong)
     ), "no suggested label is the right one"
     tabs = label_studio.api("GET", "/api/dm/views/", params={"project": project.id})
-    (tab,) = [tab["id"] for tab in tabs if tab["data"]["title"] == "Possible label errors"]
+    (tab,) = [tab["id"] for tab in tabs if tab["data"]["title"] == "Suspected labels"]
     shown = label_studio.api("GET", "/api/tasks", params={"view": tab, "page_size": 200})["tasks"]
     assert {task["id"] for task in shown} == set(latest.flagged)
     assert label_studio.next_task(project.id) not in labelled, "flagged crops do not come up again unasked"
+
+    # One is right as it is: submitted again unchanged, as *Update* does. Another is corrected.
+    kept, corrected = latest.flagged[:2]
+    for task, label in ((kept, None), (corrected, project.labels[corrected])):
+        (annotation,) = label_studio.api("GET", f"/api/tasks/{task}")["annotations"]
+        body = {"result": annotation["result"] if label is None else choice(label)}
+        label_studio.api("PATCH", f"/api/annotations/{annotation['id']}/", json=body)
+        latest = everylabel_backend.wait_for_round(project.id, after=latest.number)
+    assert not {kept, corrected} & set(latest.flagged)
+    shown = label_studio.api("GET", "/api/tasks", params={"view": tab, "page_size": 200})["tasks"]
+    assert not {kept, corrected} & {task["id"] for task in shown}
