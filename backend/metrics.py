@@ -1,15 +1,20 @@
-"""What an operator can ask: counters of this process, and the state every process shares."""
+"""What an operator can ask: counters of the web server, and the state every process shares."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 
 if TYPE_CHECKING:
     from backend.services import Services
+
+
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Metrics:
@@ -21,6 +26,9 @@ class Metrics:
         self.predictions = Counter(
             "everylabel_predictions", "Predictions given, by outcome", ["outcome"], registry=self._registry
         )
+        if MULTIPROCESS in os.environ:  # several workers: each counts in files, and any of them sums these
+            self._registry = CollectorRegistry()
+            MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
         self._registry.register(_Shared(services))
 
     def render(self) -> bytes:

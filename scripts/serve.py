@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +34,12 @@ HEALTHY_AFTER_SECONDS = 60.0
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 9090,
-    threads: Annotated[int, typer.Option(min=1, max=64, help="Requests answered at a time.")] = 8,
+    threads: Annotated[
+        int, typer.Option(min=1, max=64, help="Requests answered at a time by each worker.")
+    ] = 8,
+    workers: Annotated[
+        int, typer.Option(min=1, max=32, help="Processes that answer requests; the trainer is one, always.")
+    ] = 1,
 ) -> None:
     """Start the ML backend: a web server that answers at once, and a trainer beside it."""
     settings = load_settings()
@@ -51,7 +57,7 @@ def serve(
             "--bind",
             f"{host}:{port}",
             "--workers",
-            "1",
+            str(workers),
             "--worker-class",
             "gthread",
             "--threads",
@@ -60,7 +66,20 @@ def serve(
         *("--timeout", "120", "--graceful-timeout", "10", "--keep-alive", "75", "--log-level", "warning"),
         "--no-control-socket",
     ]
-    supervise([Child("web", web), Child("trainer", [sys.executable, "-m", "scripts.cli", "trainer"])])
+    environment = _counted_together(settings.model_dir / "metrics") if workers > 1 else None
+    supervise(
+        [
+            Child("web", web, environment=environment),
+            Child("trainer", [sys.executable, "-m", "scripts.cli", "trainer"]),
+        ]
+    )
+
+
+def _counted_together(folder: Path) -> dict[str, str]:
+    """What several workers need in their environment so that `/metrics` sums them, whichever of them answers."""
+    shutil.rmtree(folder, ignore_errors=True)  # what workers counted before this start
+    folder.mkdir(parents=True)
+    return {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
 
 
 def trainer() -> None:

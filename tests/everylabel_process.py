@@ -98,9 +98,9 @@ class EveryLabel:
             "EVERYLABEL_ENCODER": settings.encoder,
         }
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start `everylabel serve` and return once its trainer is alive too."""
-        command = [sys.executable, "-m", "scripts.cli", "serve", "--port", str(self.port)]
+        command = [sys.executable, "-m", "scripts.cli", "serve", "--port", str(self.port), *options]
         started = time.time()
         with self.log_path.open("ab") as log:
             self._child = Child("everylabel serve", command, environment=self.environment, output=log)

@@ -5,6 +5,10 @@ import base64
 import httpx
 import pytest
 
+from tests.everylabel_process import EveryLabel
+
+SECRET = "a-secret-of-more-than-sixteen"
+
 
 @pytest.mark.parametrize(
     ("method", "path"),
@@ -70,3 +74,37 @@ def test_label_studios_own_webhook_without_the_password_is_put_right(label_studi
     assert len(label_studio.api("GET", "/api/ml/", params={"project": project.id})) == 1
     label_studio.annotate(project.task_ids[0], project.labels[project.task_ids[0]])
     guarded_backend.wait_for_round(project.id, labels=1)
+
+
+@pytest.fixture
+def secret_backend(label_studio, tmp_path):
+    backend = EveryLabel(label_studio.url, label_studio.token, tmp_path, bearer_secret=SECRET)
+    backend.start()
+    yield backend
+    backend.stop()
+
+
+def test_the_loop_runs_with_a_bearer_secret(label_studio, secret_backend, digits):
+    project = label_studio.digits_project(digits, 20, "with a secret")
+    connect = secret_backend.command("connect", "--project", str(project.id))
+    assert connect.returncode == 0, connect.stderr
+    (hook,) = label_studio.api("GET", "/api/webhooks/", params={"project": project.id})
+    assert hook["headers"] == {"Authorization": f"Bearer {SECRET}"}
+    versions = f"{secret_backend.settings.public_url}/versions"
+    assert httpx.get(versions).status_code == 401
+    assert httpx.get(versions, headers=hook["headers"]).status_code == 200
+    label_studio.annotate(project.task_ids[0], project.labels[project.task_ids[0]])
+    secret_backend.wait_for_round(project.id, labels=1)
+    # Label Studio's own call of an ML backend: with basic auth, which is all it knows.
+    label_studio.api(
+        "POST",
+        "/api/dm/actions",
+        params={"id": "retrieve_tasks_predictions", "project": project.id},
+        json={"selectedItems": {"all": True, "excluded": []}},
+    )
+    metrics = httpx.get(f"{secret_backend.settings.public_url}/metrics", headers=hook["headers"]).text
+    assert 'everylabel_predictions_total{outcome="empty"} 20.0' in metrics
+    doctor = secret_backend.command("doctor", "--project", str(project.id))
+    assert doctor.returncode == 0, doctor.stdout
+    said = secret_backend.log_path.read_text() + connect.stdout + connect.stderr + doctor.stdout
+    assert SECRET not in said
