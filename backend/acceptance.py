@@ -111,8 +111,9 @@ def accept(
 ) -> Accepted:
     """Write annotations for these crops, two calls for every 200, between which rounds run as they are due.
 
-    A crop that a person has annotated meanwhile, or is being asked for now, is left to them. Stopped half-way and run again it goes on where it was: what has an annotation is not acceptable any more,
-    and what has only its prediction is not given another.
+    A crop that a person has annotated meanwhile, or is being asked for now, is left to them. Stopped half-way and
+    run again it goes on where it was: what has an annotation is not acceptable any more, and what has only its
+    prediction is not given another.
 
     Raises:
         LabelStudioError: Label Studio did not take a chunk; those before it are written.
