@@ -12,7 +12,7 @@ from backend.embedding import CropEmbedder, Embedded
 from backend.label_config import LabelConfigError
 from backend.label_studio import LabelStudioError, LabelStudioUnreachableError, ProjectNotFoundError
 from backend.learner import check_encoder
-from backend.mirror import Change, Mirror
+from backend.mirror import LOOK, LOOK_AND_TRAIN, Change, Mirror
 from backend.publish import Queue
 from backend.rounds import FinishedRound
 
@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 READ_WHOLE_SECONDS = 3600.0
 """How often every task is read again: 50,000 of them cost Label Studio a minute, in which annotators wait."""
+LEAST_PAUSE_SECONDS = 30.0
+PAUSE_FACTOR = 100.0
+"""A project is compared with Label Studio again after a hundred times what that took: one per cent of its time."""
 
 
 class LiveLoop:
@@ -38,6 +41,7 @@ class LiveLoop:
         self._store = services.store
         self._mirror = Mirror(services.store)
         self._read_whole_at: dict[int, float] = {}
+        self._look_took: dict[int, float] = {}
 
     def reconcile(self, project_id: int, progress: Progress | None = None, *, whole: bool = True) -> Change:
         """Read a project from Label Studio, `whole` or as much as shows that nothing was missed.
@@ -47,7 +51,9 @@ class LiveLoop:
         """
         now = self._services.clock()
         whole = whole or now - self._read_whole_at.get(project_id, -READ_WHOLE_SECONDS) >= READ_WHOLE_SECONDS
+        started = time.monotonic()
         change = self._mirror.reconcile(self._services.label_studio, project_id, progress, whole=whole)
+        self._look_took[project_id] = time.monotonic() - started
         if whole:
             self._read_whole_at[project_id] = now
         self._store.save_project(project_id, reconciled_at=self._services.clock(), problem=None)
@@ -154,9 +160,11 @@ class LiveLoop:
         project = self._store.project(project_id)
         reconciled_at = None if project is None else project.reconciled_at
         never_connected = reconciled_at is None and not (project is not None and project.connected)
-        if read_all or change.config or reconciled_at is None or self.reconcile_due(reconciled_at):
+        # Asked for by an event and not by `reconciled_at` alone: a look that runs just now may have begun too early.
+        asked = read_all or change.config or any(e.action in (LOOK, LOOK_AND_TRAIN) for e in events)
+        if asked or reconciled_at is None or self.reconcile_due(project_id, reconciled_at):
             # One event stands for all that this look finds, until a round has been run on it.
-            marker = self._store.add_event(project_id, "START_TRAINING", {})
+            marker = self._store.add_event(project_id, LOOK_AND_TRAIN, {})
             try:
                 whole = read_all or change.config or reconciled_at is None
                 change |= self.reconcile(project_id, progress, whole=whole)
@@ -235,6 +243,7 @@ class LiveLoop:
             return True
         return False
 
-    def reconcile_due(self, last: float) -> bool:
-        """Whether it is time to read a project whole again, `last` being when that was done."""
-        return self._services.clock() - last >= self._settings.reconcile_seconds
+    def reconcile_due(self, project_id: int, last: float) -> bool:
+        """Whether it is time to compare a project with Label Studio again, `last` being when that was done."""
+        pause = max(LEAST_PAUSE_SECONDS, PAUSE_FACTOR * self._look_took.get(project_id, 0.0))
+        return self._services.clock() - last >= min(pause, self._settings.reconcile_seconds)

@@ -22,6 +22,8 @@ TRAINING = ANNOTATIONS | {"ANNOTATIONS_DELETED", "START_TRAINING"}
 """Webhooks after which a round is due."""
 KNOWN = TRAINING | {"TASKS_CREATED", "TASKS_DELETED", "PROJECT_UPDATED", "PROJECT_DELETED"}
 """Webhooks the backend does something with; any other is answered and dropped."""
+LOOK, LOOK_AND_TRAIN = "LOOK", "LOOK_AND_TRAIN"
+"""Events of our own: compare with Label Studio, and run a round if something is new, or in any case."""
 LARGEST_ID = 2**63 - 1
 """What a database takes as an id."""
 
@@ -92,7 +94,7 @@ class Mirror:
         """Work webhooks into the store."""
         events = list(events)
         payloads = [event.payload for event in events]
-        change = Change(training_asked=any(event.action in TRAINING for event in events))
+        change = Change(training_asked=any(event.action in {*TRAINING, LOOK_AND_TRAIN} for event in events))
         configs = [payload["label_config"] for payload in payloads if "label_config" in payload]
         if configs:
             change |= self._save_config(project_id, configs[-1])

@@ -82,7 +82,8 @@ class Settings(BaseSettings):
         0.1, description="How long a round waits for more annotations of the same burst."
     )
     reconcile_seconds: Annotated[float, Field(ge=10)] = Field(
-        300.0, description="How often the backend compares its labels with Label Studio's."
+        300.0,
+        description="How often the backend compares its labels with Label Studio's at least: oftener, where that is quick.",
     )
     predict_seconds: Annotated[float, Field(gt=0, le=95)] = Field(
         60.0, description="How long /predict waits for crops that are not embedded yet."

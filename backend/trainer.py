@@ -12,6 +12,7 @@ from filelock import Timeout
 from backend import logs
 from backend.label_config import LabelConfigError
 from backend.label_studio import LabelStudioError, ProjectNotFoundError
+from backend.mirror import LOOK
 from backend.publish import version_name
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK = "LOOK"
-"""An event of our own: compare with Label Studio, and run a round only if something is new."""
 VERSIONS_KEPT_SECONDS = 900.0
 """A superseded pre-annotation may still be open before an annotator, whose submit fails once it is deleted."""
 CLEAN_UP_VERSIONS = 20
@@ -91,7 +90,7 @@ class Trainer:
             if not project.connected:
                 continue
             latest = self._store.latest_round(project.id)
-            due = project.reconciled_at is None or self._loop.reconcile_due(project.reconciled_at)
+            due = project.reconciled_at is None or self._loop.reconcile_due(project.id, project.reconciled_at)
             if due or latest is None or latest.published_at is None:
                 waiting.add(project.id)
             try:

@@ -148,6 +148,45 @@ def test_labels_worked_in_while_label_studio_was_away_at_the_start_get_their_rou
     assert task not in stand_in.queue(1)
 
 
+def test_a_label_that_came_while_the_web_server_was_away_and_a_look_was_under_way_is_found(
+    stand_in, services, make_services, project, monkeypatch
+):
+    early, late = stand_in.queue(1)[:2]
+    stand_in.annotate(early, project[early])
+    read, back = services.label_studio.tasks, []
+
+    def then_the_web_server_comes_back(*given, **options):
+        yield from list(read(*given, **options))
+        if not back:
+            stand_in.annotate(late, project[late])  # and nobody takes its webhook
+            back.append(make_services())
+            back[0].trainer.wake()
+
+    monkeypatch.setattr(services.label_studio, "tasks", then_the_web_server_comes_back)
+    services.trainer.wake()
+    services.trainer.learn(1)
+    assert services.trainer.waiting() == [1]
+    services.trainer.learn(1)
+    assert services.store.latest_round(1).n_labels == 2
+
+
+def test_a_small_project_is_compared_with_label_studio_oftener(stand_in, make_services, project):
+    now = [time.time()]
+    services = make_services(clock=lambda: now[0])
+    services.loop.catch_up(1, read_all=True)
+    now[0] += 29
+    assert services.trainer.tend() == []
+    now[0] += 2
+    assert services.trainer.tend() == [1]
+    services.loop._look_took[1] = 2.0
+    assert services.trainer.tend() == [], "not, where that would take Label Studio's time"
+    now[0] += 170
+    assert services.trainer.tend() == [1]
+    services.loop._look_took[1] = 60.0
+    now[0] += 100
+    assert services.trainer.tend() == [1], "but as often as is set"
+
+
 def test_a_round_label_studio_was_away_for_is_published_as_it_is_once_it_is_back(
     stand_in, services, make_services, project, send, monkeypatch
 ):
