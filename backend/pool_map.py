@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from model.pool import Rows, spread
@@ -90,12 +90,20 @@ def is_due(drawn: PoolMap | None, embeddings: str, rows: NDArray[Any]) -> bool:
 def draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None:
     """Draw the map anew as far as needed: what people know of it keeps its place.
 
+    One process at a time draws a project's map: the drawing that a killed trainer has left behind goes on for
+    minutes, and the next trainer starts its own.
+
     Args:
         folder: the project's.
         embeddings: the embedding file's name.
         pool: its rows.
         rows: those that are crops of a task.
     """
+    with FileLock(folder / "map.lock"):
+        _draw(folder, embeddings, pool, rows)
+
+
+def _draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None:
     drawn = load(folder)
     if drawn is not None and (drawn.embeddings != embeddings or not drawn.laid_out):
         drawn = None
@@ -131,8 +139,8 @@ def draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None:
 
 
 def save(folder: Path, drawn: PoolMap) -> None:
-    """Write a map, whole or not at all."""
-    partial = folder / f"{_FILE}.{os.getpid()}"
+    """Write a map, whole or not at all; what a killed drawing has left is written over."""
+    partial = folder / f"{_FILE}.partial"
     with partial.open("wb") as file:
         np.savez(
             file,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -53,7 +52,11 @@ class PoolView:
 
 
 def save(folder: Path, outcome: Round, task_at: Mapping[int, int], n_rows: int) -> None:
-    """Write what a round found, whole or not at all, over what the round before found."""
+    """Write what a round found, whole or not at all, over what the round before found.
+
+    Only whoever holds the project's lock runs a round, so there is one partial file, and the next round takes over
+    what a killed one has left.
+    """
     tasks = np.zeros(n_rows, dtype=np.int64)
     rows = np.fromiter(task_at, dtype=np.intp, count=len(task_at))
     tasks[rows] = np.fromiter(task_at.values(), dtype=np.int64, count=len(task_at))
@@ -72,7 +75,7 @@ def save(folder: Path, outcome: Round, task_at: Mapping[int, int], n_rows: int) 
         "threshold": outcome.threshold,
         "suspected": [asdict(label) for label in suspected],
     }
-    partial = folder / f"{_FILE}.{os.getpid()}"
+    partial = folder / f"{_FILE}.partial"
     with partial.open("wb") as file:
         np.savez(
             file,

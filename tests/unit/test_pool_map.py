@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import threading
+
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from backend import pool_map, pool_view
 from backend.map_drawing import MapDrawer
@@ -128,3 +134,56 @@ def test_the_drawer_draws_after_a_round_in_a_process_of_its_own(services, projec
     written = pool_map.drawn_at(folder)
     drawer.look()
     assert pool_map.drawn_at(folder) == written, "nothing new, nothing drawn"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+from backend import pool_map, pool_view
+
+write = np.savez
+
+
+def killed(file, **arrays):
+    write(file, **arrays)
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+np.savez = killed
+folder = Path(sys.argv[2])
+if sys.argv[1] == "map":
+    pool_map.draw(folder, "rows", np.eye(8, dtype=np.float16), np.arange(8))
+outcome = SimpleNamespace(number=1, classes=(), threshold=0.9, probabilities=None, label_issues=())
+pool_view.save(folder, outcome, {0: 1}, 1)
+"""
+
+
+@pytest.mark.parametrize("what", ["map", "view"])
+def test_whoever_is_killed_while_writing_leaves_one_file_that_the_next_takes_over(tmp_path, what):
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", KILLED, what, str(tmp_path)], timeout=120, check=False)
+        assert done.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == [
+        f"pool-{what}.npz.partial"
+    ]
+    assert pool_map.load(tmp_path) is None
+    assert pool_view.load(tmp_path) is None
+    pool_map.draw(tmp_path, "rows", np.eye(8, dtype=np.float16), np.arange(8))
+    assert pool_map.load(tmp_path) is not None
+
+
+def test_a_map_is_not_drawn_by_two_at_once(tmp_path):
+    """As a drawing may be that a killed trainer has left behind."""
+    drawing = threading.Thread(
+        target=pool_map.draw, args=(tmp_path, "rows", np.eye(8, dtype=np.float16), np.arange(8))
+    )
+    with FileLock(tmp_path / "map.lock"):
+        drawing.start()
+        drawing.join(1)
+        assert drawing.is_alive()
+        assert pool_map.load(tmp_path) is None
+    drawing.join(60)
+    assert pool_map.load(tmp_path).laid_out == 8
