@@ -119,10 +119,6 @@ class ImageChoices:
         except ValueError as error:
             return Crop(None, f"The task has no crop: {error}. Correct its data.")
 
-    def image_url(self, data: object) -> str | None:
-        """The address of the task's crop; None where the task has none."""
-        return self.crop(data).url
-
     def _drawn(self, url: str, keys: BoxKeys) -> list[dict[str, Any]]:
         box = crop_box.split(url)[1]
         if box is None:

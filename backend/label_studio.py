@@ -215,10 +215,6 @@ class LabelStudio:
                     f"Label Studio gave tasks up to {last} when asked for those after {before}. Is it 1.23.2 or later?"
                 )
 
-    def task(self, task_id: int) -> dict[str, Any]:
-        """One task with its annotations and predictions."""
-        return self._json("GET", f"/api/tasks/{task_id}/")
-
     def import_files(self, project_id: int, files: Sequence[tuple[str, bytes]]) -> int:
         """Upload images as tasks, each `(name, bytes)`; returns how many tasks were made."""
         parts = [(f"file-{i}", (name, data)) for i, (name, data) in enumerate(files)]

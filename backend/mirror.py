@@ -106,7 +106,7 @@ class Mirror:
                 log.warning("project %s: %s", project_id, error)
             return change
         tasks = {
-            int(task["id"]): _task(int(task["id"]), control.crop(task.get("data")))
+            int(task["id"]): stored_task(int(task["id"]), control.crop(task.get("data")))
             for task in _all(payloads, "tasks")
         }
         annotations = [_annotation(found, control) for found in _all(payloads, "annotations")]
@@ -182,7 +182,7 @@ class Mirror:
             for t in label_studio.tasks(project_id, progress=progress)
         }
         if {id_: crop.url for id_, crop in tasks.items()} != before:
-            found = [_task(id_, crop) for id_, crop in tasks.items()]
+            found = [stored_task(id_, crop) for id_, crop in tasks.items()]
             self._store.save_tasks(project_id, found, as_read=True)
             self._store.delete_tasks(project_id, before.keys() - tasks.keys())
             return Change(tasks=True)
@@ -210,7 +210,8 @@ def with_waiting(
     return sorted(found.values(), key=lambda annotation: (annotation.updated_at, annotation.id))
 
 
-def _task(id_: int, crop: Crop) -> Task:
+def stored_task(id_: int, crop: Crop) -> Task:
+    """A task as the store keeps it: the address of what it shows, or why there is none."""
     return Task(id_, crop.url, problem=crop.problem)
 
 

@@ -204,7 +204,8 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         new = [
             found
             for id_, task in zip(ids, tasks, strict=True)
-            if id_ != NO_ID and not _is_known(found := _task(id_, task, control), known)
+            if id_ != NO_ID
+            and not _is_known(found := mirror.stored_task(id_, control.crop(task.get("data"))), known)
         ]
         if new:
             store.save_tasks(self._project_id, new, as_read=True)
@@ -255,11 +256,6 @@ def project_number(project: str | int | None) -> int:
 
 def _is_open(task: Task) -> bool:
     return task.embedding_row is None and task.problem is None
-
-
-def _task(id_: int, task: Mapping[str, Any], control: ImageChoices) -> Task:
-    crop = control.crop(task.get("data"))
-    return Task(id_, crop.url, problem=crop.problem)
 
 
 def _task_id(task: Mapping[str, Any]) -> int:

@@ -123,7 +123,7 @@ def test_the_one_class_a_result_picks_or_none(result, chosen):
     ],
 )
 def test_the_image_of_a_tasks_data_or_none(data, url):
-    assert parse(view(IMAGE, CHOICES)).image_url(data) == url
+    assert parse(view(IMAGE, CHOICES)).crop(data).url == url
 
 
 def test_what_we_predict_is_what_we_read():
