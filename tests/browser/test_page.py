@@ -153,6 +153,28 @@ def test_the_theme_is_chosen_and_remembered(page, address):
     expect(button).to_have_text("Theme: dark")
 
 
+def test_without_a_choice_the_theme_is_the_systems_from_the_first_paint_on(page, address):
+    page.emulate_media(color_scheme="dark")
+    # Before the body is there, nothing can have been painted.
+    page.add_init_script(
+        """
+        window.early = [];
+        new MutationObserver((_, watch) => {
+          if (!document.body) return;
+          window.early.push(document.documentElement.dataset.theme);
+          watch.disconnect();
+        }).observe(document, { childList: true, subtree: true });
+        """
+    )
+    page.goto(address)
+    assert page.evaluate("window.early") == ["dark"]
+    background = "() => getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(background)
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function(f"dark => ({background})() !== dark", arg=dark)
+    expect(page.get_by_role("button", name="Theme")).to_have_text("Theme: system")
+
+
 def test_on_a_phone_nothing_is_wider_than_the_screen(page, everylabel_backend, address):
     page.set_viewport_size({"width": 360, "height": 740})
     for place in (address, everylabel_backend.settings.public_url + "/"):

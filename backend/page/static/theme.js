@@ -3,6 +3,7 @@
 (() => {
   const root = document.documentElement;
   const names = ["system", "light", "dark"];
+  const dark = matchMedia("(prefers-color-scheme: dark)");
   const stored = () => {
     try {
       return localStorage.getItem("everylabel-theme") || "system";
@@ -11,15 +12,14 @@
     }
   };
   const apply = (name) => {
-    if (name === "system") root.removeAttribute("data-theme");
-    else root.setAttribute("data-theme", name);
+    root.setAttribute("data-theme", name === "system" ? (dark.matches ? "dark" : "light") : name);
     const shown = document.getElementById("theme-name");
     if (shown) shown.textContent = name;
     root.dispatchEvent(new Event("theme"));
   };
   let current = names.includes(stored()) ? stored() : "system";
   apply(current);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => apply(current));
+  dark.addEventListener("change", () => apply(current));
   document.addEventListener("DOMContentLoaded", () => {
     apply(current);
     document.getElementById("theme").addEventListener("click", () => {
