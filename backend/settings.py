@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     public_url: str = Field(
         "http://localhost:9090", description="Where this backend answers, as seen from Label Studio."
     )
+    page_url: str = Field(
+        "", description="Where the page answers, as seen from a browser; empty: as EVERYLABEL_PUBLIC_URL."
+    )
     encoder: str = Field("efficientnet-lite0", description="Which encoder turns crops into embeddings.")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:1`.")
     strategy: str = Field("", description="Query strategy by name; empty takes the default.")
@@ -106,7 +109,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} must start with http:// or https://")
         return value.rstrip("/")
 
-    @field_validator("label_studio_public_url")
+    @field_validator("label_studio_public_url", "page_url")
     @classmethod
     def _web_address_or_none(cls, value: str) -> str:
         return cls._web_address(value) if value else value
@@ -137,6 +140,11 @@ class Settings(BaseSettings):
     def label_studio_browser_url(self) -> str:
         """Where a person's browser finds Label Studio."""
         return self.label_studio_public_url or self.label_studio_url
+
+    @property
+    def page_browser_url(self) -> str:
+        """Where a person's browser finds the page."""
+        return self.page_url or self.public_url
 
     @cached_property
     def database_url(self) -> str:

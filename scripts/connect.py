@@ -38,7 +38,9 @@ def connect(
         fail(error)
     tasks = services.store.tasks(project)
     latest = services.store.latest_round(project)
-    console.print(f"[green]Connected[/] project {project} at {settings.label_studio_url}/projects/{project}/")
+    console.print(
+        f"[green]Connected[/] project {project} at {settings.label_studio_browser_url}/projects/{project}/"
+    )
     if not tasks:
         console.print("It has no tasks yet: import some crops, and the first batch is chosen by itself.")
     elif latest is not None:
@@ -46,7 +48,7 @@ def connect(
             f"{len(tasks)} crops, {latest.n_labels} labels; {latest.model_version} asks for {len(latest.queue)} crops. "
             "Press [bold]Label All Tasks[/]."
         )
-    console.print(f"See how it goes: {settings.public_url}/projects/{project}")
+    console.print(f"See how it goes: {settings.page_browser_url}/projects/{project}")
     broken = unreadable(tasks)
     if broken:
         task_id, why = next(iter(broken.items()))

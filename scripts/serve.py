@@ -50,12 +50,12 @@ def serve(
             "BASIC_AUTH_USER and BASIC_AUTH_PASS (or EVERYLABEL_BEARER_SECRET), or listen on 127.0.0.1."
         )
     settings.model_dir.mkdir(parents=True, exist_ok=True)
-    console.print(f"The page for people: [bold]http://{host}:{port}/[/]")
+    console.print(f"The page for people: [bold]{settings.page_url or _page(host, port)}/[/]")
     web = [
         *(sys.executable, "-m", "gunicorn", "backend.wsgi:application()"),
         *(
             "--bind",
-            f"{host}:{port}",
+            _netloc(host, port),
             "--workers",
             str(workers),
             "--worker-class",
@@ -176,6 +176,15 @@ def supervise(children: list[Child], until: Callable[[], bool] | None = None) ->
                 child.process.terminate()
         for child in children:
             child.stop()
+
+
+def _page(host: str, port: int) -> str:
+    """Where a browser on this machine finds what listens there: not every browser opens 0.0.0.0."""
+    return f"http://localhost:{port}" if host in {"0.0.0.0", "::"} else f"http://{_netloc(host, port)}"  # noqa: S104
+
+
+def _netloc(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _is_loopback(host: str) -> bool:

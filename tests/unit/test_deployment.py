@@ -7,6 +7,7 @@ and a GPU.
 """
 
 import ipaddress
+import json
 import os
 import re
 import shutil
@@ -134,6 +135,38 @@ def test_the_backend_keeps_its_state_on_a_volume_and_speaks_to_this_label_studio
         assert "everylabel:/data" in services[name]["volumes"]
         assert environment["MODEL_DIR"] == "/data"
         assert environment["LABEL_STUDIO_URL"] == "http://label-studio:8080"
+
+
+@pytest.mark.parametrize(
+    ("given", "label_studio", "page"),
+    [
+        ({}, "http://localhost:8080", "http://localhost:9090"),
+        (
+            {"LABEL_STUDIO_PORT": "8181", "EVERYLABEL_PORT": "9191"},
+            "http://localhost:8181",
+            "http://localhost:9191",
+        ),
+        (
+            {
+                "LABEL_STUDIO_PUBLIC_URL": "https://labels.example",
+                "EVERYLABEL_PAGE_URL": "https://page.example",
+            },
+            "https://labels.example",
+            "https://page.example",
+        ),
+    ],
+)
+def test_people_are_sent_to_addresses_that_their_browser_knows(given, label_studio, page, tmp_path):
+    done = compose(
+        *("--profile", "gpu", "config", "--format", "json"),
+        environment=REQUIRED | given,
+        directory=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("everylabel", "everylabel-gpu"):
+        environment = json.loads(done.stdout)["services"][name]["environment"]
+        assert environment["EVERYLABEL_LABEL_STUDIO_PUBLIC_URL"] == label_studio
+        assert environment["EVERYLABEL_PAGE_URL"] == page
 
 
 def test_only_the_gpu_variant_asks_for_a_gpu(services):

@@ -12,7 +12,7 @@ from werkzeug.serving import make_server
 
 from backend.app import create_app
 from backend.label_config import LabelConfigError
-from scripts import doctor
+from scripts import connect, doctor
 from scripts.cli import app
 from scripts.connect import connect_project
 from scripts.doctor import examine
@@ -171,6 +171,18 @@ def test_the_command_shows_brackets_in_titles_as_they_are_and_says_by_its_code_w
     ill = CliRunner().invoke(app, ["doctor", "--project", "1"])
     assert ill.exit_code == 1
     assert "training never fires" in " ".join(ill.output.split())
+
+
+def test_connect_prints_addresses_that_a_browser_can_open(stand_in, served, monkeypatch):
+    """As in containers, where the two call each other by names that nobody else knows."""
+    services = served(label_studio_public_url="http://labels.example", page_url="http://page.example/")
+    monkeypatch.setattr(connect, "load_settings", lambda: services.settings)
+    monkeypatch.setattr(connect, "Services", lambda settings: services)
+    said = " ".join(CliRunner().invoke(app, ["connect", "--project", "1"]).output.split())
+    assert "Connected project 1 at http://labels.example/projects/1/" in said
+    assert "See how it goes: http://page.example/projects/1" in said
+    assert services.settings.public_url not in said
+    assert services.settings.label_studio_url not in said
 
 
 def test_a_config_that_classifies_no_image_is_refused_before_anything_is_set_up(stand_in, served):

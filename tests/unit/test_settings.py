@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 from backend.settings import Settings
+from scripts import serve
+from scripts.cli import app
 from scripts.serve import _is_loopback
 
 
@@ -109,3 +112,27 @@ def test_no_secret_is_shown():
 )
 def test_only_loopback_may_be_served_without_a_password(host, loopback):
     assert _is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("host", "page_url", "shown"),
+    [
+        ("127.0.0.1", "", "http://127.0.0.1:9191/"),
+        ("::1", "", "http://[::1]:9191/"),
+        ("0.0.0.0", "", "http://localhost:9191/"),
+        ("::", "", "http://localhost:9191/"),
+        ("0.0.0.0", "https://everylabel.example.org/", "https://everylabel.example.org/"),
+    ],
+)
+def test_serve_says_where_a_browser_finds_the_page(monkeypatch, tmp_path, host, page_url, shown):
+    started = []
+    monkeypatch.setattr(serve, "supervise", started.extend)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EVERYLABEL_PAGE_URL", page_url)
+    monkeypatch.setenv("BASIC_AUTH_USER", "ann")
+    monkeypatch.setenv("BASIC_AUTH_PASS", "s3cret")
+    said = CliRunner().invoke(app, ["serve", "--host", host, "--port", "9191"])
+    assert said.exit_code == 0, said.output
+    assert f"The page for people: {shown}\n" in said.output
+    bound = started[0].command[started[0].command.index("--bind") + 1]
+    assert bound == (f"[{host}]:9191" if ":" in host else f"{host}:9191")
