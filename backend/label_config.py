@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 from label_studio_sdk.label_interface import LabelInterface
 
 from backend import crop_box
-from backend.crop_box import BoxKeys
+from backend.crop_data import CropKeys, Drawing
 from model import label_set
 
 EXAMPLE = (
@@ -25,8 +25,10 @@ SUPPORTED = (
 TEXT = "data:text/plain;charset=utf-8,"
 MOST_CHARACTERS = 4000
 """How much of a text is kept: more than any sentence encoder reads."""
-RECTANGLES = {"rectangle": "rectangle", "rectanglelabels": "rectanglelabels"}
-"""Controls that draw a box, and the type of their regions."""
+RECTANGLES = ("rectangle", "rectanglelabels")
+"""Controls that draw a box; their regions are of the same type."""
+POLYGONS = ("polygon", "polygonlabels")
+"""Controls that draw a polygon; their regions are of the same type."""
 
 
 class LabelConfigError(ValueError):
@@ -52,7 +54,8 @@ class ImageChoices:
     kind: Literal["image", "text"] = "image"
     multiple: bool = False
     """Several classes may hold; a label is then a set, written as `model.label_set` does."""
-    box: BoxKeys | None = None
+    part: CropKeys | None = None
+    """Which part of its picture a task's crop is; None where it is the whole."""
 
     def result(
         self, label: str | None, confidence: float | None = None, url: str | None = None
@@ -60,11 +63,11 @@ class ImageChoices:
         """A Label Studio `result` that picks a label.
 
         Args:
-            label: None picks none: nothing is pre-filled, and only the box is drawn.
+            label: None picks none: nothing is pre-filled, and only the crop's box or polygon is drawn.
             confidence: 0 to 1, kept beside the label.
-            url: the crop's address; a crop that is a box is drawn on its picture.
+            url: the crop's address; a crop that is a part of its picture is drawn there.
         """
-        regions = [] if url is None or self.box is None else self._drawn(url, self.box)
+        regions = [] if url is None or self.part is None else self.part.drawn(url, self.to_name)
         if label is None:
             return regions
         # `value` first: Label Studio's tables show the first characters of a result.
@@ -102,7 +105,7 @@ class ImageChoices:
         return {*self.names(label)} <= {*self.classes}
 
     def crop(self, data: object) -> Crop:
-        """What a task's data shows: the address of its image, of a box on it, or of a text."""
+        """What a task's data shows: the address of its image, of a part of it, or of a text."""
         value = data.get(self.image_key) if isinstance(data, Mapping) else None
         if not isinstance(value, str) or not value.strip():
             return Crop(
@@ -112,31 +115,12 @@ class ImageChoices:
             )
         if self.kind == "text":
             return Crop(TEXT + quote(value.strip()[:MOST_CHARACTERS]))
-        if self.box is None or not isinstance(data, Mapping):
+        if self.part is None or not isinstance(data, Mapping):
             return Crop(value)
         try:
-            return Crop(crop_box.address(value, self.box.box(data)))
+            return Crop(crop_box.address(value, self.part.shape(data)))
         except ValueError as error:
             return Crop(None, f"The task has no crop: {error}. Correct its data.")
-
-    def _drawn(self, url: str, keys: BoxKeys) -> list[dict[str, Any]]:
-        box = crop_box.split(url)[1]
-        if box is None:
-            return []
-        value = box.value()
-        if keys.region_label is not None:
-            value["rectanglelabels"] = [keys.region_label]
-        return [
-            {
-                "id": "crop",
-                "from_name": keys.from_name,
-                "to_name": self.to_name,
-                "type": keys.region_type,
-                "value": value,
-                "image_rotation": 0,
-                "readonly": True,
-            }
-        ]
 
 
 def text_of(url: str) -> str | None:
@@ -172,7 +156,7 @@ def parse(config: str) -> ImageChoices:
     for control in controls:
         name = f"<{control.tag} name={control.name!r}>"
         if control.tag.lower() != "choices":
-            if control.tag.lower() not in RECTANGLES:
+            if control.tag.lower() not in RECTANGLES + POLYGONS:
                 reasons.append(f"{name} is not learned")
             continue
         target = next((objects[to] for to in control.to_name if to in objects), None)
@@ -225,17 +209,18 @@ def _choices(control: Any, target: Any, controls: Sequence[Any]) -> ImageChoices
                 f'is for <Text name={target.name!r} valueType="url">: only text in the task itself is read'
             )
         return replace(found, kind="text")
-    return replace(found, box=_box_keys(about, target.name, controls))
+    return replace(found, part=_crop_keys(about, target.name, controls))
 
 
-def _box_keys(about: Mapping[str, str], image: str, controls: Sequence[Any]) -> BoxKeys | None:
-    """Read `crop`, `cropUnit` and `cropOf` of an `<Image>`; None without `crop`."""
-    if "crop" not in about:
+def _crop_keys(about: Mapping[str, str], image: str, controls: Sequence[Any]) -> CropKeys | None:
+    """Read `crop`, `cropRotation`, `cropPoints`, `cropUnit` and `cropOf` of an `<Image>`; None where it has no crop."""
+    if not {"crop", "croprotation", "croppoints"} & about.keys():
         return None
-    keys, unit = _keys(about["crop"]), about.get("cropunit", "")
-    if len(keys) != 4:
+    box, unit = _keys(about.get("crop", "")), about.get("cropunit", "")
+    if len(box) != 4 and ("crop" in about or "croprotation" in about):
         raise _NotLearnedError(
-            f'is for an <Image> with crop="{about["crop"]}": it takes four task fields, crop="$x $y $width $height"'
+            f'is for an <Image> with crop="{about.get("crop", "")}": it takes four task fields, crop="$x $y $width '
+            '$height"'
         )
     if unit not in ("percent", "pixels"):
         raise _NotLearnedError(
@@ -248,20 +233,41 @@ def _box_keys(about: Mapping[str, str], image: str, controls: Sequence[Any]) -> 
             'is for an <Image> with a crop in pixels: say how large its picture is, cropOf="$image_width '
             '$image_height", for Label Studio draws in percent'
         )
-    shows = next((c for c in controls if c.tag.lower() in RECTANGLES and image in c.to_name), None)
+    rotation, points = (_one_key(about, name) for name in ("cropRotation", "cropPoints"))
+    return CropKeys(
+        box=box,
+        rotation=rotation,
+        points=points,
+        size=sizes if unit == "pixels" else (),
+        box_drawing=_drawing(controls, image, RECTANGLES, '<Rectangle name="box"') if box else None,
+        polygon_drawing=_drawing(controls, image, POLYGONS, '<Polygon name="outline"') if points else None,
+    )
+
+
+def _one_key(about: Mapping[str, str], name: str) -> str | None:
+    """The task field an attribute names; None without the attribute."""
+    if name.lower() not in about:
+        return None
+    keys = _keys(about[name.lower()])
+    if len(keys) != 1:
+        raise _NotLearnedError(
+            f'is for an <Image> with {name}="{about[name.lower()]}": it takes one task field, such as '
+            f'{name}="${name.removeprefix("crop").lower()}"'
+        )
+    return keys[0]
+
+
+def _drawing(controls: Sequence[Any], image: str, tags: Sequence[str], tag: str) -> Drawing:
+    """The control that draws a crop's shape."""
+    shows = next((c for c in controls if c.tag.lower() in tags and image in c.to_name), None)
     if shows is None:
         raise _NotLearnedError(
-            f"is for an <Image> with a crop, and nothing shows an annotator which part is meant: add <Rectangle "
-            f'name="box" toName="{image}"/>'
+            f"is for an <Image> with a crop, and nothing shows an annotator which part is meant: add {tag} "
+            f'toName="{image}"/>'
         )
+    kind = shows.tag.lower()
     labels = [label for label in getattr(shows, "labels", None) or [] if label]
-    return BoxKeys(
-        keys=keys,
-        size_keys=sizes if unit == "pixels" else (),
-        from_name=shows.name,
-        region_type=RECTANGLES[shows.tag.lower()],
-        region_label=labels[0] if labels and shows.tag.lower() == "rectanglelabels" else None,
-    )
+    return Drawing(shows.name, kind, labels[0] if labels and kind.endswith("labels") else None)
 
 
 def _attributes(tag: Any) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 from backend import label_config
 from backend.acceptance import is_accepted
+from backend.crop_data import is_outline
 from backend.label_config import Crop, ImageChoices, LabelConfigError
 from backend.label_studio import LabelStudio
 from backend.store import Annotation, Event, Store, Task
@@ -258,10 +259,12 @@ def _is_task(body: Mapping[str, Any]) -> bool:
 def _task_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     data = body.get("data")
     items = data.items() if _is_map(data) else ()
-    # Texts and numbers: the address of an image, the box of a crop.
+    # Texts and numbers: the address of an image, the box of a crop; and the points of a polygon.
     return {
         "id": body["id"],
-        "data": {key: value for key, value in items if isinstance(value, (str, int, float))},
+        "data": {
+            key: value for key, value in items if isinstance(value, (str, int, float)) or is_outline(value)
+        },
     }
 
 

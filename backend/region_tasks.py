@@ -2,7 +2,7 @@
 
 Label Studio serves and locks whole tasks, and a task counts as labelled with its first annotation. So a picture
 with twenty regions cannot be asked about one region at a time. A second project can: its tasks are the regions,
-as boxes on the same pictures, and it is an active-learning project like any other.
+as boxes and polygons on the same pictures, and it is an active-learning project like any other.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ from xml.sax.saxutils import quoteattr
 
 from label_studio_sdk.label_interface import LabelInterface
 
-from backend.crop_box import Box
-from backend.label_config import RECTANGLES, ImageChoices, LabelConfigError
+from backend import crop_box
+from backend.crop_box import Box, Polygon, Shape
+from backend.crop_data import is_outline
+from backend.label_config import POLYGONS, RECTANGLES, ImageChoices, LabelConfigError
 from backend.publish import version_name
 from model import label_set
 
-IMAGE, TASK, REGION = "image", "from_task", "region"
-"""Data of a region's task: its picture, and where it came from."""
+IMAGE, POINTS, TASK, REGION = "image", "points", "from_task", "region"
+"""Data of a region's task: its picture, a polygon's points, and where it came from."""
 KEPT = ("id", "from_name", "to_name", "type", "value", "original_width", "original_height", "image_rotation")
-"""What of a rectangle goes back."""
+"""What of a drawn region goes back."""
 _VERSION = re.compile(r"regions, round (\d+)(?:, (\d+))?")
 CONFIG = """<View>
-  <Image name="image" value="$image" crop="$x $y $width $height" cropUnit="percent" zoom="true"/>
-  <Rectangle name="box" toName="image"/>
+  <Image name="image" value="$image" crop="$x $y $width $height" cropRotation="$rotation"{points} cropUnit="percent"
+         zoom="true"/>
+  <Rectangle name="box" toName="image"/>{polygon}
   <Choices name={name} toName="image" choice={choice} showInline="true">
     {choices}
   </Choices>
@@ -44,14 +47,18 @@ class RegionChoices:
     image_key: str
     classes: tuple[str, ...]
     multiple: bool
-    rectangles: tuple[str, ...]
+    drawing: tuple[str, ...]
     """The controls that draw the regions."""
+    polygons: bool
+    """Whether one of them draws polygons."""
 
     def config(self) -> str:
         """The labeling config of a project in which every region is a task."""
         return CONFIG.format(
             name=quoteattr(self.from_name),
             choice=quoteattr("multiple" if self.multiple else "single"),
+            points=' cropPoints="$points"' if self.polygons else "",
+            polygon='\n  <Polygon name="outline" toName="image"/>' if self.polygons else "",
             choices="\n    ".join(f"<Choice value={quoteattr(name)}/>" for name in self.classes),
         )
 
@@ -62,31 +69,46 @@ class Region:
 
     task_id: int
     drawn: Mapping[str, Any]
-    """Its rectangle as Label Studio holds it."""
+    """Its rectangle or polygon as Label Studio holds it."""
     picture: str
     choices: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
-        """The region's id, the same for its rectangle and its class."""
+        """The region's id, the same for what is drawn and its class."""
         return str(self.drawn["id"])
 
     @property
-    def box(self) -> Box | None:
-        """Where it lies; None where it is turned, or not on the picture."""
+    def shape(self) -> Shape | None:
+        """Where it lies; None where it is not on the picture.
+
+        That an annotator has turned the picture (`image_rotation`) changes nothing: Label Studio counts from the
+        corner that is upper left without.
+        """
         value = self.drawn["value"]
-        sides = [value.get(side) for side in ("x", "y", "width", "height")]
-        if value.get("rotation") or not all(isinstance(side, (int, float)) for side in sides):
-            return None
-        box = Box(*sides)
-        return None if box.problem() else box.clipped()
+        shape: Shape | None = None
+        x, y, width, height, turned = (value.get(name) for name in ("x", "y", "width", "height", "rotation"))
+        points = value.get("points")
+        if is_outline(points) and points:
+            shape = Polygon(tuple((float(x), float(y)) for x, y in points))
+        elif all(isinstance(number, (int, float)) for number in (x, y, width, height, turned or 0)):
+            shape = Box(x, y, width, height, crop_box.degrees(turned or 0))
+        return None if shape is None or shape.problem(self._size) else shape.clipped()
+
+    @property
+    def _size(self) -> tuple[int, int] | None:
+        """The picture's width and height in pixels, where Label Studio has noted them."""
+        width, height = self.drawn.get("original_width"), self.drawn.get("original_height")
+        if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
+            return width, height
+        return None
 
 
 def parse(config: str) -> RegionChoices:
     """Find the per-region `<Choices>` of a labeling config and what draws its regions.
 
     Raises:
-        LabelConfigError: there is none, or nothing draws rectangles; the message says what to change.
+        LabelConfigError: there is none, or nothing draws rectangles or polygons; the message says what to change.
     """
     try:
         interface = LabelInterface(config)
@@ -100,15 +122,27 @@ def parse(config: str) -> RegionChoices:
         per_region = about.get("perregion", "").lower() == "true"
         if control.tag.lower() != "choices" or image is None or not per_region:
             continue
-        drawing = [c.name for c in controls if c.tag.lower() in RECTANGLES and image.name in c.to_name]
+        drawing = {c.name: c.tag.lower() for c in controls if image.name in c.to_name and _draws(c)}
         classes = tuple(label for label in control.labels if label)
         if drawing and classes and (image.value or "").startswith("$"):
             multiple = about.get("choice", "").lower() == "multiple"
-            return RegionChoices(control.name, image.name, image.value[1:], classes, multiple, tuple(drawing))
+            return RegionChoices(
+                from_name=control.name,
+                to_name=image.name,
+                image_key=image.value[1:],
+                classes=classes,
+                multiple=multiple,
+                drawing=tuple(drawing),
+                polygons=not {*POLYGONS}.isdisjoint(drawing.values()),
+            )
     raise LabelConfigError(
-        'The labeling config needs a <Choices perRegion="true"> with classes and a <Rectangle> or <RectangleLabels>, '
-        'both for one <Image value="$...">. Polygons, ellipses, brushes and key points are not read.'
+        'The labeling config needs a <Choices perRegion="true"> with classes and a <Rectangle>, <RectangleLabels>, '
+        '<Polygon> or <PolygonLabels>, both for one <Image value="$...">. Ellipses, brushes and key points are not read.'
     )
+
+
+def _draws(control: Any) -> bool:
+    return control.tag.lower() in RECTANGLES + POLYGONS
 
 
 def regions(task: Mapping[str, Any], control: RegionChoices) -> Iterator[Region]:
@@ -144,7 +178,7 @@ def regions(task: Mapping[str, Any], control: RegionChoices) -> Iterator[Region]
     seen = set()
     for items in reversed(drawings):
         for item in items:
-            if item.get("from_name") not in control.rectangles or not isinstance(item.get("value"), Mapping):
+            if item.get("from_name") not in control.drawing or not isinstance(item.get("value"), Mapping):
                 continue
             if not item.get("id") or item["id"] in seen:
                 continue
@@ -157,17 +191,20 @@ def as_task(region: Region, crops: ImageChoices) -> dict[str, Any]:
     """A region as a task of the project of regions; with an annotation where a person has classified it.
 
     Raises:
-        ValueError: the region has no box.
+        ValueError: the region is not on its picture, or of a kind the project of regions does not take.
     """
-    box = region.box
-    if box is None:
-        raise ValueError(f"region {region.id} of task {region.task_id} has no upright box on its picture")
-    data = {
+    shape = region.shape
+    if shape is None or crops.part is None or not crops.part.takes(shape):
+        raise ValueError(f"region {region.id} of task {region.task_id} cannot be a crop of that project")
+    box = shape.box if isinstance(shape, Polygon) else shape
+    data: dict[str, Any] = {
         IMAGE: region.picture,
-        **{side: box.value()[side] for side in ("x", "y", "width", "height")},
+        **{side: round(number, 4) for side, number in box.value().items()},
         TASK: region.task_id,
         REGION: region.id,
     }
+    if isinstance(shape, Polygon):
+        data[POINTS] = shape.value()[POINTS]
     label = crops.choice([{"from_name": crops.from_name, "value": {"choices": [*region.choices]}}])
     if label is None or not crops.knows(label):
         return {"data": data}
@@ -178,7 +215,7 @@ def as_task(region: Region, crops: ImageChoices) -> dict[str, Any]:
 def prediction(
     task_id: int, found: Mapping[str, tuple[Region, str, float]], control: RegionChoices, version: str
 ) -> dict[str, Any]:
-    """What is known of a task's regions as one prediction: each rectangle again, and its class by the same id.
+    """What is known of a task's regions as one prediction: each shape again, and its class by the same id.
 
     Args:
         task_id: the task the regions are of.
@@ -189,7 +226,11 @@ def prediction(
     result: list[dict[str, Any]] = []
     for region, label, confidence in found.values():
         drawn = {key: region.drawn[key] for key in KEPT if key in region.drawn}
-        place = {key: value for key, value in drawn["value"].items() if key != "rectanglelabels"}
+        place = {
+            key: value
+            for key, value in drawn["value"].items()
+            if key not in ("rectanglelabels", "polygonlabels")
+        }
         names = list(label_set.split(label)) if control.multiple else [label]
         chosen = {
             **drawn,

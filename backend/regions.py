@@ -32,10 +32,11 @@ def spread_out(
     """Give each region of a project that has none a task in another, which is made if need be.
 
     Returns:
-        The other project's number, how many regions are new in it, and how many have no upright box.
+        The other project's number, how many regions are new in it, and how many it cannot take: they are not on their
+        picture, or turned or polygons where its labeling config names no field for that.
 
     Raises:
-        LabelConfigError: the project classifies no regions, or the other no boxes.
+        LabelConfigError: the project classifies no regions, or the other no parts of pictures.
         LabelStudioError: Label Studio does not answer or refuses.
     """
     label_studio = services.label_studio
@@ -48,9 +49,13 @@ def spread_out(
     crops = _crops(services, to)
     known = {_origin(task["data"]) for task in label_studio.tasks(to)}
     new = [region for key, region in found.items() if key not in known]
-    upright = [region_tasks.as_task(region, crops) for region in new if region.box is not None]
-    label_studio.import_tasks(to, upright)
-    return to, len(upright), len(new) - len(upright)
+    taken = [
+        region_tasks.as_task(region, crops)
+        for region in new
+        if (shape := region.shape) is not None and crops.part is not None and crops.part.takes(shape)
+    ]
+    label_studio.import_tasks(to, taken)
+    return to, len(taken), len(new) - len(taken)
 
 
 def put_back(
@@ -114,9 +119,9 @@ def _classes(services: Services, project_id: int, min_confidence: float) -> dict
 def _crops(services: Services, project_id: int) -> ImageChoices:
     """How a project of regions calls things."""
     control = label_config.parse(str(services.label_studio.project(project_id)["label_config"]))
-    if control.box is None:
+    if control.part is None:
         raise LabelConfigError(
-            f"Project {project_id} shows whole images, not boxes on them: --to takes a project that `everylabel regions` "
+            f"Project {project_id} shows whole images, not parts of them: --to takes a project that `everylabel regions` "
             "has made."
         )
     return control

@@ -113,7 +113,7 @@ def _labeling_config(services: Services, project_id: int) -> str:
     control = label_config.parse(str(services.label_studio.project(project_id)["label_config"]))
     check_encoder(control, services.settings.encoder)
     several = ", several a crop" if control.multiple else ""
-    part = "a box on " if control.box else ""
+    part = "a part of " if control.part else ""
     return (
         f"<Choices name={control.from_name!r}> with {len(control.classes)} classes{several} on {part}the {control.kind} "
         f"${control.image_key}"

@@ -35,13 +35,17 @@ def regions(
             if back and to is not None:
                 classified, tasks = put_back(services, project, to, min_confidence, report)
             else:
-                number, new, turned = spread_out(services, project, to, report)
+                number, new, left = spread_out(services, project, to, report)
     except (LabelStudioError, LabelConfigError, ImageError) as error:
         fail(error)
     if back:
         console.print(f"Wrote the classes of {classified} regions on {tasks} tasks into project {project}.")
         return
-    left_out = f" {turned} are turned or not on their picture, and left out." if turned else ""
+    left_out = (
+        f" {left} are left out: not on their picture, or of a kind that project {number}'s labeling config does not take."
+        if left
+        else ""
+    )
     console.print(
         f"{new} regions are new in project {number}.{left_out} Next: everylabel connect --project {number}, and once "
         f"they are labelled: everylabel regions --project {project} --to {number} --back"

@@ -327,6 +327,17 @@ def test_a_task_without_the_image_key_is_told_apart(store, receive):
     assert all("'image'" in (task.problem or "") for task in store.tasks(1))
 
 
+def test_a_task_s_polygon_comes_with_its_webhook(store, receive):
+    config = CONFIG.replace(
+        '"$image"/>', '"$image" cropPoints="$points" cropUnit="percent"/><Polygon name="p" toName="image"/>'
+    )
+    data = {"image": "/data/upload/1/a.png", "points": [[10, 10], [30, 10.5], [20, 40]]}
+    receive({**tasks_created(7), "tasks": [{**a_task(7), "data": data}], "project": a_project(config)})
+    (task,) = store.tasks(1)
+    assert task.problem is None
+    assert task.image_url == "/data/upload/1/a.png#polygon=percent:10,10,30,10.5,20,40"
+
+
 def test_a_changed_image_in_an_event_is_embedded_again(store, receive):
     receive(tasks_created(5))
     store.save_embedded(1, {5: 0})

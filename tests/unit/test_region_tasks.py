@@ -16,6 +16,7 @@ CONFIG = (
     "</Choices></View>"
 )
 BAD = 'a "bad" one'
+POLYGONS = '<PolygonLabels name="outline" toName="img"><Label value="panel"/></PolygonLabels>'
 
 
 def drawn(id_, x=10, rotation=0, **value):
@@ -55,7 +56,7 @@ def test_the_newest_class_given_to_a_region_stays_where_a_newer_annotation_gives
     newest = {"result": [drawn("c", x=12), {**chosen("c", BAD), "value": {"choices": []}}]}
     found = {r.id: r for r in regions(task(annotations=[oldest, newer, newest]), control)}
     assert {id_: region.choices for id_, region in found.items()} == {"c": (BAD,), "d": ("fine",)}
-    assert found["c"].box.x == 12, "the rectangle is the newest"
+    assert found["c"].shape.x == 12, "the rectangle is the newest"
 
 
 def test_a_region_s_task_is_a_box_on_the_same_picture_with_the_label_it_has():
@@ -65,7 +66,7 @@ def test_a_region_s_task_is_a_box_on_the_same_picture_with_the_label_it_has():
     people = {"result": [drawn("c"), chosen("c", BAD), drawn("d", x=50)]}
     labelled, open_one = (as_task(region, crops) for region in regions(task(annotations=[people]), control))
     assert labelled["data"] == {
-        **{"image": "/data/upload/1/a.jpg", "x": 10, "y": 20, "width": 30, "height": 40},
+        **{"image": "/data/upload/1/a.jpg", "x": 10, "y": 20, "width": 30, "height": 40, "rotation": 0},
         **{"from_task": 7, "region": "c"},
     }
     (given,) = labelled["annotations"]
@@ -91,13 +92,70 @@ def test_what_is_learned_goes_back_to_the_region_by_its_id():
     assert [r.id for r in regions(again, control)] == ["a", "b"], "what went back is not taken for a detector"
 
 
-def test_a_turned_region_and_one_beside_the_picture_have_no_box():
+def test_a_region_beside_the_picture_or_without_numbers_is_no_crop():
     control = parse(CONFIG)
-    odd = {"result": [drawn("t", rotation=30), drawn("o", x=95), drawn("n", x=None)]}
+    far = drawn("f", x=95, rotation=30)  # 400 x 200: its upper right corner is at 121 %
+    odd = {"result": [drawn("o", x=95), drawn("n", x=None), drawn("r", rotation="30"), far]}
     found = list(regions(task(predictions=[odd]), control))
-    assert [region.box for region in found] == [None, None, None]
-    with pytest.raises(ValueError, match="no upright box"):
+    assert [region.shape for region in found] == [None] * 4
+    with pytest.raises(ValueError, match="cannot be a crop"):
         as_task(found[0], label_config.parse(control.config()))
+
+
+def outlined(id_, points):
+    names = {"id": id_, "from_name": "outline", "to_name": "img", "type": "polygonlabels"}
+    value = {"points": points, "closed": True, "polygonlabels": ["panel"]}
+    return {**names, "value": value, "original_width": 400, "original_height": 200}
+
+
+def test_turned_rectangles_and_polygons_are_crops_and_get_their_class_back():
+    control = parse(CONFIG.replace("<Choices", POLYGONS + "<Choices"))
+    crops = label_config.parse(control.config())
+    triangle = [[10, 10], [30, 10], [20, 40.5]]
+    drawings = [drawn("t", x=20, rotation=-330), outlined("p", triangle), drawn("u")]
+    found = list(regions(task(annotations=[{"result": [*drawings, chosen("p", BAD)]}]), control))
+    turned, polygon, upright = (as_task(region, crops) for region in found)
+    assert turned["data"]["rotation"] == 30
+    assert "points" not in turned["data"]
+    assert {key: polygon["data"][key] for key in ("x", "y", "width", "height", "rotation", "points")} == {
+        **{"x": 10, "y": 10, "width": 20, "height": 30.5, "rotation": 0},
+        "points": triangle,
+    }
+    shapes = [crop_box.split(crops.crop(made["data"]).url)[1] for made in (turned, polygon, upright)]
+    assert shapes == [
+        crop_box.Box(20, 20, 30, 40, 30),
+        crop_box.Polygon(((10, 10), (30, 10), (20, 40.5))),
+        crop_box.Box(10, 20, 30, 40),
+    ]
+    drawing, given = polygon["annotations"][0]["result"]
+    assert (drawing["from_name"], drawing["type"]) == ("outline", "polygon")
+    assert drawing["value"] == {"points": triangle, "closed": True}
+    assert given["value"] == {"choices": [BAD]}
+
+    classes = {region.id: (region, "fine", 1.0) for region in found}
+    written = prediction(7, classes, control, "regions, round 1")["result"]
+    assert [item["value"] for item in written if item["type"] != "choices"] == [d["value"] for d in drawings]
+    given = {item["id"]: item["value"] for item in written if item["type"] == "choices"}
+    assert given["p"] == {"points": triangle, "closed": True, "choices": ["fine"]}
+    assert given["t"]["rotation"] == -330
+
+
+def test_a_picture_that_was_turned_on_the_screen_has_its_regions_where_they_are_without():
+    """As Label Studio 1.23.2 writes them: in percent of the picture as it is stored."""
+    turned = {**drawn("a"), "image_rotation": 90}
+    (region,) = regions(task(annotations=[{"result": [turned]}]), parse(CONFIG))
+    assert region.shape == crop_box.Box(10, 20, 30, 40)
+
+
+def test_a_project_of_regions_that_has_no_field_for_polygons_takes_none():
+    control = parse(CONFIG)
+    crops = label_config.parse(control.config())
+    assert "Polygon" not in control.config()
+    assert crops.part.takes(crop_box.Box(1, 1, 5, 5, 30))
+    assert not crops.part.takes(crop_box.Polygon(((1, 1), (5, 1), (5, 5))))
+    older = label_config.parse(control.config().replace(' cropRotation="$rotation"', ""))
+    assert not older.part.takes(crop_box.Box(1, 1, 5, 5, 30))
+    assert older.part.takes(crop_box.Box(1, 1, 5, 5))
 
 
 def test_classes_go_back_beside_those_an_annotator_may_have_open(stand_in, services, digit_crops):
@@ -131,7 +189,7 @@ def test_classes_go_back_beside_those_an_annotator_may_have_open(stand_in, servi
     "config",
     [
         CONFIG.replace(' perRegion="true"', ""),
-        CONFIG.replace("RectangleLabels", "PolygonLabels"),
+        CONFIG.replace("RectangleLabels", "EllipseLabels"),
         CONFIG.replace("$photo", "photo.jpg"),
         "",
         "<View>",
