@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from backend.partial_file import partial
+
 EVERY_SECONDS = 2.0
 DEAD_AFTER_SECONDS = 15.0
 
@@ -48,10 +50,10 @@ class Heartbeat:
             return {}
 
     def _write(self, figures: Mapping[str, float]) -> None:
-        partial = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        unfinished = partial(self._path)
         try:
-            partial.write_text(json.dumps(dict(figures)), encoding="utf-8")
-            partial.replace(self._path)
+            unfinished.write_text(json.dumps(dict(figures)), encoding="utf-8")
+            unfinished.replace(self._path)
         except OSError:
             # A full disk: an older figure is better than a trainer taken for dead.
             if self._path.exists():

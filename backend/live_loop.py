@@ -57,7 +57,7 @@ class LiveLoop:
         if whole:
             self._read_whole_at[project_id] = now
         self._store.save_project(project_id, reconciled_at=self._services.clock(), problem=None)
-        self._store.forget_old_deletions()
+        self._store.forget_old_deletions(project_id)
         return change
 
     def embed_missing(

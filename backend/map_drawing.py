@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from filelock import Timeout
 
 from backend import pool_map, pool_view
 
@@ -67,7 +69,8 @@ class MapDrawer:
             if view is None:
                 continue
             if pool_map.is_due(pool_map.load(folder), file.path.name, np.flatnonzero(view.tasks)):
-                self._draw(project.id, folder, file)
+                with suppress(Timeout), self._services.files(project.id).drawing_lock():
+                    self._draw(project.id, folder, file)
 
     def _draw(self, project_id: int, folder: Path, file: EmbeddingFile) -> None:
         command = [sys.executable, "-m", "backend.map_drawing"]

@@ -10,13 +10,14 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
+from backend.locks import Locks, file_lock
 from model.stopping import PoolPredictions
 
 log = logging.getLogger(__name__)
@@ -44,14 +45,16 @@ class EmbeddingFile:
         return self.dim * self.dtype.itemsize
 
     def __len__(self) -> int:
-        return self.path.stat().st_size // self._row_bytes
+        # Opened, and not only looked at: what another machine has appended is seen then, also on NFS.
+        with self.path.open("rb") as file:
+            return os.fstat(file.fileno()).st_size // self._row_bytes
 
     def append(self, rows: NDArray[Any]) -> int:
         """Append `rows: (n, dim)`; returns the number of the first. They are on disk when this returns."""
         if rows.ndim != 2 or rows.shape[1] != self.dim:
             raise ValueError(f"rows of shape {rows.shape} do not fit a file of (n, {self.dim})")
-        first = len(self)
         with self.path.open("r+b") as file:
+            first = os.fstat(file.fileno()).st_size // self._row_bytes
             file.seek(first * self._row_bytes)
             file.write(np.ascontiguousarray(rows, dtype=self.dtype).tobytes())
             file.truncate()
@@ -68,20 +71,37 @@ class EmbeddingFile:
 
 
 class ProjectFiles:
-    """Where one project's files lie under `MODEL_DIR`."""
+    """Where one project's files lie under `MODEL_DIR`, and who may write them.
 
-    def __init__(self, model_dir: Path, project_id: int) -> None:
+    Args:
+        model_dir: shared by every machine that runs a backend on one store.
+        project_id: the project.
+        locks: what keeps processes from each other; lock files if the store is on this machine.
+    """
+
+    def __init__(self, model_dir: Path, project_id: int, locks: Locks = file_lock) -> None:
         self.folder = model_dir / "projects" / str(project_id)
+        self._locks = locks
 
-    def lock(self, timeout: float = -1) -> FileLock:
-        """Only one process at a time runs a round for a project."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / "round.lock", timeout=timeout)
+    def lock(self, timeout: float = -1) -> AbstractContextManager[Any]:
+        """Only one process at a time runs a round for a project.
 
-    def embedding_lock(self) -> FileLock:
+        Raises:
+            filelock.Timeout: on entering, where another has it for longer than `timeout` seconds.
+        """
+        return self._lock("round", timeout)
+
+    def embedding_lock(self) -> AbstractContextManager[Any]:
         """Only one process at a time appends embeddings; /predict's do not wait behind a round."""
+        return self._lock("embedding", -1)
+
+    def drawing_lock(self) -> AbstractContextManager[Any]:
+        """Only one process at a time draws the map; another has no need to wait for it."""
+        return self._lock("drawing", 0)
+
+    def _lock(self, name: str, timeout: float) -> AbstractContextManager[Any]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / "embedding.lock")
+        return self._locks(self.folder / f"{name}.lock", timeout)
 
     def embeddings(self, encoder: str, dim: int, dtype: np.dtype[Any]) -> EmbeddingFile:
         """The embedding file of one encoder."""

@@ -18,6 +18,7 @@ from backend.jobs import Jobs
 from backend.label_studio import LabelStudio
 from backend.learner import make_classifier
 from backend.live_loop import LiveLoop
+from backend.locks import DatabaseLocks, Locks, file_lock
 from backend.metrics import Metrics
 from backend.project_files import EmbeddingFile, ProjectFiles
 from backend.publish import Publisher
@@ -54,7 +55,10 @@ class Services:
         self._encoder_threads = encoder_threads
         self.clock = clock
         settings.model_dir.mkdir(parents=True, exist_ok=True)
-        self.store = Store(settings.database_url, clock)
+        self.store = Store(settings.store_url, clock)
+        self._locks: Locks = file_lock
+        if settings.database_url.get_secret_value():
+            self._locks = DatabaseLocks(settings.store_url, settings.model_dir)
         self.jobs = Jobs(settings.model_dir / "jobs.db", lambda: self.trainer)
         self.metrics = Metrics(self)
         self._models: dict[int, tuple[tuple[int, bool], Classifier]] = {}
@@ -114,7 +118,7 @@ class Services:
 
     def files(self, project_id: int) -> ProjectFiles:
         """A project's files."""
-        return ProjectFiles(self.settings.model_dir, project_id)
+        return ProjectFiles(self.settings.model_dir, project_id, self._locks)
 
     def embedding_file(self, project_id: int) -> EmbeddingFile:
         """The file a project's embeddings lie in."""

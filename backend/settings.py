@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -43,6 +42,11 @@ class Settings(BaseSettings):
         Path(".everylabel/backend"),
         validation_alias="MODEL_DIR",
         description="Where everything the backend remembers is kept: labels, embeddings, rounds, models.",
+    )
+    database_url: SecretStr = Field(
+        SecretStr(""),
+        description="Where labels and rounds are kept instead of in MODEL_DIR, for backends on several machines: "
+        "`postgresql://user:password@host/database`. Needs the extra `postgresql`.",
     )
     basic_auth_user: str = Field(
         "", validation_alias="BASIC_AUTH_USER", description="User name every route but /health asks for."
@@ -114,6 +118,18 @@ class Settings(BaseSettings):
     def _web_address_or_none(cls, value: str) -> str:
         return cls._web_address(value) if value else value
 
+    @field_validator("database_url")
+    @classmethod
+    def _database_address(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value():
+            return value
+        scheme, _, rest = value.get_secret_value().partition("://")
+        if scheme not in ("postgresql", "postgres", "postgresql+psycopg") or not rest:
+            raise ValueError(
+                "must be postgresql://user:password@host/database, or empty for SQLite in MODEL_DIR"
+            )
+        return SecretStr(f"postgresql+psycopg://{rest}")
+
     @field_validator("bearer_secret")
     @classmethod
     def _long_enough(cls, value: SecretStr) -> SecretStr:
@@ -146,10 +162,10 @@ class Settings(BaseSettings):
         """Where a person's browser finds the page."""
         return self.page_url or self.public_url
 
-    @cached_property
-    def database_url(self) -> str:
+    @property
+    def store_url(self) -> str:
         """The SQLAlchemy address of the store."""
-        return f"sqlite:///{self.model_dir / 'everylabel.db'}"
+        return self.database_url.get_secret_value() or f"sqlite:///{self.model_dir / 'everylabel.db'}"
 
     @property
     def has_auth(self) -> bool:

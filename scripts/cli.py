@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -93,7 +94,15 @@ def everylabel(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except RuntimeError as error:
+        from backend.store import StorageError  # noqa: PLC0415 - loaded by then, and `--help` needs none of it
+
+        if not isinstance(error, StorageError):
+            raise
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

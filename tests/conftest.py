@@ -19,6 +19,7 @@ from scripts import datasets
 from scripts.datasets import Dataset
 from scripts.label_studio_server import VERSION, LabelStudioServer
 from tests.everylabel_process import EveryLabel
+from tests.servers import Postgres
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CACHE = REPOSITORY / ".everylabel"
@@ -183,6 +184,14 @@ def everylabel_backend(
 def digits() -> Dataset:
     """All 1,797 digit crops as PNG files, with their true labels."""
     return datasets.load("digits", CACHE / "data")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of this test session alone; without one the test is skipped, or fails where CI=true."""
+    server = Postgres()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

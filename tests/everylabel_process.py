@@ -96,6 +96,7 @@ class EveryLabel:
             "EVERYLABEL_BEARER_SECRET": settings.bearer_secret.get_secret_value(),
             "EVERYLABEL_PUBLIC_URL": settings.public_url,
             "EVERYLABEL_ENCODER": settings.encoder,
+            "EVERYLABEL_DATABASE_URL": settings.database_url.get_secret_value(),
         }
 
     def start(self, *options: str) -> None:

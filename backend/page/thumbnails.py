@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from backend.partial_file import partial
+
 if TYPE_CHECKING:
     from backend.services import Services
     from backend.store import Task
@@ -69,9 +71,9 @@ class Thumbnails:
 
     def _keep(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
-        partial.write_bytes(content)
-        partial.replace(path)
+        unfinished = partial(path.with_name(f"{path.name}.{threading.get_ident()}"))
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
         self._made += 1
         if self._made % PRUNE_EVERY == 0:
             self.prune(path.parent)

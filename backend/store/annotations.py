@@ -40,7 +40,7 @@ class Annotations(Deletions):
             as_read: they were just read from Label Studio, so they hold whatever their age says.
         """
         annotations = list(annotations)
-        with self._writing() as session:
+        with self._writing(project_id) as session:
             ids = [annotation.id for annotation in annotations]
             gone: set[int] = set()
             if as_read:
@@ -69,7 +69,7 @@ class Annotations(Deletions):
     def delete_annotations(self, project_id: int, annotation_ids: Iterable[int]) -> None:
         """Forget annotations by their id: all that Label Studio says about a deletion."""
         annotation_ids = list(annotation_ids)
-        with self._writing() as session:
+        with self._writing(project_id) as session:
             self._remember_deleted(session, project_id, "annotation", annotation_ids)
             for ids in chunks(annotation_ids):
                 session.execute(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.schema import CreateColumn
 
@@ -22,6 +24,16 @@ PRAGMAS = {
     "busy_timeout": 30_000,
     "foreign_keys": "ON",
 }
+POSTGRESQL = {
+    "lock_timeout": 30_000,
+    "idle_in_transaction_session_timeout": 60_000,
+    # A machine that loses its power closes no connection: PostgreSQL finds out by itself, and frees its locks.
+    "tcp_keepalives_idle": 10,
+    "tcp_keepalives_interval": 5,
+    "tcp_keepalives_count": 3,
+}
+"""How each session behaves; times of locks and transactions in milliseconds, of keep-alives in seconds."""
+CONNECT_SECONDS = 10
 
 
 class StorageError(RuntimeError):
@@ -36,6 +48,9 @@ class Database:
         clock: seconds since the epoch.
         base: its tables.
         pragmas: how SQLite is to behave, beyond `PRAGMAS`.
+
+    Raises:
+        StorageError: PostgreSQL does not answer, refuses the login, or its driver is not installed.
     """
 
     def __init__(
@@ -46,13 +61,18 @@ class Database:
         pragmas: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         self._clock = clock
-        self._engine = _engine(url, {**PRAGMAS, **pragmas})
-        with self._engine.begin() as connection:
-            if self._engine.dialect.name == "sqlite":
-                # The web server and the trainer start together: one makes the tables, the other finds them.
-                connection.execute(text("BEGIN IMMEDIATE"))
-            base.metadata.create_all(connection)
-            _add_what_came_later(connection, base)
+        self._engine = make_engine(url, {**PRAGMAS, **pragmas})
+        self._is_sqlite = self._engine.dialect.name == "sqlite"
+        try:
+            self._make_tables(base)
+        except OperationalError as error:
+            if self._is_sqlite:
+                raise
+            why = " ".join(str(error.orig).split())
+            raise StorageError(
+                f"The database {self._engine.url.render_as_string()} does not answer or refuses the login "
+                f"({why}). Is EVERYLABEL_DATABASE_URL right?"
+            ) from error
         self._session = sessionmaker(self._engine, expire_on_commit=False)
 
     def close(self) -> None:
@@ -60,16 +80,36 @@ class Database:
         self._engine.dispose()
 
     @contextmanager
-    def _writing(self) -> Iterator[Session]:
-        """One transaction that writes.
+    def _writing(self, project_id: int | None = None) -> Iterator[Session]:
+        """One transaction that writes: what is read in it still holds when it writes, whoever else is at work.
 
-        SQLite takes its write lock only at the first write. Taken at the start, what is read in the
-        transaction still holds when it writes, also with two processes at work.
+        SQLite has one writer at a time, and takes the lock for it only at the first write unless it is told.
+        PostgreSQL has one for each project; without a project, none waits.
         """
         with self._session.begin() as session:
-            if self._engine.dialect.name == "sqlite":
+            if self._is_sqlite:
                 session.execute(text("BEGIN IMMEDIATE"))
+            elif project_id is not None:
+                session.execute(_LOCK, {"key": lock_key(f"writing {project_id}")})
             yield session
+
+    def _make_tables(self, base: type[DeclarativeBase]) -> None:
+        with self._engine.begin() as connection:
+            # The web server and the trainer start together: one makes the tables, the other finds them.
+            if self._is_sqlite:
+                connection.execute(text("BEGIN IMMEDIATE"))
+            else:
+                connection.execute(_LOCK, {"key": lock_key("tables")})
+            base.metadata.create_all(connection)
+            _add_what_came_later(connection, base)
+
+
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
+
+
+def lock_key(name: str) -> int:
+    """The number PostgreSQL knows a lock of ours by."""
+    return int.from_bytes(blake2b(f"everylabel {name}".encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def chunks(ids: Iterable[int]) -> Iterable[list[int]]:
@@ -77,6 +117,35 @@ def chunks(ids: Iterable[int]) -> Iterable[list[int]]:
     ids = list(ids)
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
+
+
+def make_engine(
+    url: str, pragmas: Mapping[str, object] = MappingProxyType(PRAGMAS), **options: Any
+) -> Engine:
+    """An engine for the address of a store, with what its database needs to know.
+
+    Raises:
+        StorageError: the driver of the database is not installed.
+    """
+    if not url.startswith("sqlite"):
+        session = " ".join(f"-c {name}={value}" for name, value in POSTGRESQL.items())
+        options["connect_args"] = {"connect_timeout": CONNECT_SECONDS, "options": session}
+    try:
+        engine = create_engine(url, pool_pre_ping=True, **options)
+    except ModuleNotFoundError as error:
+        raise StorageError(
+            f"EVERYLABEL_DATABASE_URL needs {error.name}: pip install 'everylabel[postgresql]'"
+        ) from error
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def _set_pragmas(connection: Any, _record: Any) -> None:
+            cursor = connection.cursor()
+            for name, value in pragmas.items():
+                cursor.execute(f"PRAGMA {name}={value}")
+            cursor.close()
+
+    return engine
 
 
 def _add_what_came_later(connection: Connection, base: type[DeclarativeBase]) -> None:
@@ -90,17 +159,3 @@ def _add_what_came_later(connection: Connection, base: type[DeclarativeBase]) ->
                 connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {wanted}"))
         for index in table.indexes:
             index.create(connection, checkfirst=True)
-
-
-def _engine(url: str, pragmas: Mapping[str, object]) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def _set_pragmas(connection: Any, _record: Any) -> None:
-            cursor = connection.cursor()
-            for name, value in pragmas.items():
-                cursor.execute(f"PRAGMA {name}={value}")
-            cursor.close()
-
-    return engine

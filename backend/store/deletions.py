@@ -23,11 +23,11 @@ Kind = Literal["task", "annotation"]
 class Deletions(Database):
     """The part of the store that remembers deletions."""
 
-    def forget_old_deletions(self) -> None:
+    def forget_old_deletions(self, project_id: int) -> None:
         """Drop what no webhook can bring back any more."""
-        with self._writing() as session:
+        with self._writing(project_id) as session:
             old = DeletedRow.deleted_at < self._clock() - REMEMBERED_SECONDS
-            session.execute(delete(DeletedRow).where(old))
+            session.execute(delete(DeletedRow).where(DeletedRow.project_id == project_id, old))
 
     def _remember_deleted(self, session: Session, project_id: int, kind: Kind, ids: Iterable[int]) -> None:
         for id_ in ids:

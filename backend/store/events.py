@@ -2,7 +2,8 @@
 
 Label Studio waits for a webhook inside the annotator's own click. So nothing it waits for is shared with the
 trainer but this one file, whose transactions are all short; and webhooks that come together share one commit,
-because waiting for the disk costs more than all the rest.
+because waiting for the disk costs more than all the rest. In PostgreSQL, whose writers do not wait for each
+other, it is a table beside the others.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Events(Database):
         # the disk with the file locked. And the log is folded back by the trainer, which nobody waits for.
         swift = {"synchronous": "NORMAL", "wal_autocheckpoint": LOG_PAGES // 20}
         self._worked_in = Database(inbox, clock, InboxBase, swift) if inbox != url else self._inbox
+        self._medium = "disk" if inbox != url else "database"
         self._waiting: deque[tuple[dict[str, Any], Future[int]]] = deque()
         self._committing = threading.Lock()
 
@@ -72,8 +74,8 @@ class Events(Database):
             return number.result()
         except DBAPIError as error:
             raise StorageError(
-                f"This webhook is not kept, the backend's disk does not take it ({error.orig}). Its label is read "
-                "from Label Studio once there is space again."
+                f"This webhook is not kept, the backend's {self._medium} does not take it ({error.orig}). Its label "
+                "is read from Label Studio once it does again."
             ) from error
 
     def _commit_waiting(self) -> None:

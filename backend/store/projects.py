@@ -51,7 +51,7 @@ class Projects(Database):
         """Create or change a project; names are those of `Project`."""
         if "check_tasks" in changes:
             changes["check_tasks"] = json.dumps(list(changes["check_tasks"]))
-        with self._writing() as session:
+        with self._writing(project_id) as session:
             row = session.get(ProjectRow, project_id)
             if row is None:
                 session.add(ProjectRow(id=project_id, **changes))
@@ -61,7 +61,7 @@ class Projects(Database):
 
     def delete_project(self, project_id: int) -> None:
         """Forget a project with its tasks, annotations and rounds."""
-        with self._writing() as session:
+        with self._writing(project_id) as session:
             for table in (TaskRow, AnnotationRow, DeletedRow, RoundRow):
                 session.execute(delete(table).where(table.project_id == project_id))
             session.execute(delete(ProjectRow).where(ProjectRow.id == project_id))

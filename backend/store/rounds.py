@@ -53,7 +53,7 @@ class RoundRecords(Database):
     def save_round(self, project_id: int, record: RoundRecord, check_tasks: Sequence[int]) -> None:
         """Keep a finished round and the check draws it was made with."""
         fields = {name: getattr(record, name) for name in _RECORD_FIELDS}
-        with self._writing() as session:
+        with self._writing(project_id) as session:
             session.merge(
                 RoundRow(
                     project_id=project_id,
@@ -75,7 +75,7 @@ class RoundRecords(Database):
 
     def mark_published(self, project_id: int, number: int) -> None:
         """Record that Label Studio's queue now is this round's."""
-        with self._writing() as session:
+        with self._writing(project_id) as session:
             session.execute(
                 update(RoundRow)
                 .where(RoundRow.project_id == project_id, RoundRow.number == number)

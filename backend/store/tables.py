@@ -2,8 +2,41 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Float, ForeignKey, Index, Integer, String, Text, false
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    TypeDecorator,
+    false,
+)
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Id = BigInteger().with_variant(Integer(), "sqlite")
+"""Numbers of Label Studio's; SQLite counts up by itself only what it knows as an INTEGER, which is as wide there."""
+
+
+class Words(TypeDecorator[str]):
+    """Text of any length, sorted by its code points: every database gives the same order, and so the same rounds."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """Text, and PostgreSQL's of the C collation."""
+        return dialect.type_descriptor(Text(collation="C") if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """A value as the database takes it."""
+        # PostgreSQL has no place for this one character, and nobody reads it.
+        return value.replace("\0", "\ufffd") if value and dialect.name == "postgresql" else value
 
 
 class Base(DeclarativeBase):
@@ -14,12 +47,12 @@ class ProjectRow(Base):
     """A Label Studio project."""
 
     __tablename__ = "projects"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    title: Mapped[str] = mapped_column(String(255), default="", server_default="")
-    label_config: Mapped[str] = mapped_column(Text, default="")
-    encoder: Mapped[str] = mapped_column(String(255), default="")
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    title: Mapped[str] = mapped_column(Words, default="", server_default="")
+    label_config: Mapped[str] = mapped_column(Words, default="")
+    encoder: Mapped[str] = mapped_column(Words, default="")
     connected: Mapped[bool] = mapped_column(Boolean, default=False)
-    problem: Mapped[str | None] = mapped_column(Text, default=None)
+    problem: Mapped[str | None] = mapped_column(Words, default=None)
     reconciled_at: Mapped[float | None] = mapped_column(Float, default=None)
     model_round: Mapped[int | None] = mapped_column(Integer, default=None)
     model_pinned: Mapped[bool] = mapped_column(Boolean, default=False)
@@ -30,13 +63,16 @@ class TaskRow(Base):
     """A task, and where its crop's embedding lies."""
 
     __tablename__ = "tasks"
-    # The page counts these every second, and would read every long text on the way.
-    __table_args__ = (Index("tasks_by_state", "project_id", "embedding_row", "problem"),)
+    # The page counts these every second, and SQLite would read every long text on the way. PostgreSQL keeps
+    # those elsewhere, and takes none that is long into an index.
+    __table_args__ = (
+        Index("tasks_by_state", "project_id", "embedding_row", "problem").ddl_if(dialect="sqlite"),
+    )
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    image_url: Mapped[str | None] = mapped_column(Text)
-    embedding_row: Mapped[int | None] = mapped_column(Integer, default=None)
-    problem: Mapped[str | None] = mapped_column(Text, default=None)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    image_url: Mapped[str | None] = mapped_column(Words)
+    embedding_row: Mapped[int | None] = mapped_column(Id, default=None)
+    problem: Mapped[str | None] = mapped_column(Words, default=None)
 
 
 class AnnotationRow(Base):
@@ -45,12 +81,12 @@ class AnnotationRow(Base):
     __tablename__ = "annotations"
     __table_args__ = (Index("annotations_by_task", "project_id", "task_id"),)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    task_id: Mapped[int] = mapped_column(Integer)
-    annotator: Mapped[int | None] = mapped_column(Integer)
-    choice: Mapped[str | None] = mapped_column(Text)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    task_id: Mapped[int] = mapped_column(Id)
+    annotator: Mapped[int | None] = mapped_column(Id)
+    choice: Mapped[str | None] = mapped_column(Words)
     cancelled: Mapped[bool] = mapped_column(Boolean)
-    updated_at: Mapped[str] = mapped_column(String(40))
+    updated_at: Mapped[str] = mapped_column(Words)
     accepted: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
 
 
@@ -60,7 +96,7 @@ class DeletedRow(Base):
     __tablename__ = "deleted"
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
     kind: Mapped[str] = mapped_column(String(10), primary_key=True)
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
     deleted_at: Mapped[float] = mapped_column(Float, index=True)
 
 
@@ -72,7 +108,7 @@ class RoundRow(Base):
     number: Mapped[int] = mapped_column(Integer, primary_key=True)
     finished_at: Mapped[float] = mapped_column(Float)
     published_at: Mapped[float | None] = mapped_column(Float, default=None)
-    record: Mapped[str] = mapped_column(Text)
+    record: Mapped[str] = mapped_column(Words)
 
 
 class InboxBase(DeclarativeBase):
@@ -83,8 +119,8 @@ class EventRow(InboxBase):
     """A webhook not yet worked in."""
 
     __tablename__ = "events"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
-    project_id: Mapped[int] = mapped_column(Integer, index=True)
-    action: Mapped[str] = mapped_column(String(40))
-    payload: Mapped[str] = mapped_column(Text)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
+    project_id: Mapped[int] = mapped_column(Id, index=True)
+    action: Mapped[str] = mapped_column(Words)
+    payload: Mapped[str] = mapped_column(Words)
     received_at: Mapped[float] = mapped_column(Float)

@@ -40,7 +40,7 @@ class Tasks(Deletions):
             as_read: Label Studio has just told of them, so they exist whatever was deleted before.
         """
         tasks = list(tasks)
-        with self._writing() as session:
+        with self._writing(project_id) as session:
             ids = [task.id for task in tasks]
             if as_read:
                 self._exists_again(session, project_id, "task", ids)
@@ -70,7 +70,7 @@ class Tasks(Deletions):
     def delete_tasks(self, project_id: int, task_ids: Iterable[int]) -> None:
         """Forget tasks and their annotations."""
         task_ids = list(task_ids)
-        with self._writing() as session:
+        with self._writing(project_id) as session:
             self._remember_deleted(session, project_id, "task", task_ids)
             for ids in chunks(task_ids):
                 session.execute(delete(TaskRow).where(TaskRow.project_id == project_id, TaskRow.id.in_(ids)))
@@ -125,7 +125,7 @@ class Tasks(Deletions):
 
     def forget_embeddings(self, project_id: int, encoder: str) -> None:
         """Start anew with another encoder: every crop is to be embedded again."""
-        with self._writing() as session:
+        with self._writing(project_id) as session:
             session.execute(
                 update(TaskRow)
                 .where(TaskRow.project_id == project_id, TaskRow.image_url.is_not(None))
@@ -135,7 +135,7 @@ class Tasks(Deletions):
 
     def forget_problems(self, project_id: int) -> None:
         """Let every crop that could not be read be tried again; a task without an image stays one."""
-        with self._writing() as session:
+        with self._writing(project_id) as session:
             session.execute(
                 update(TaskRow)
                 .where(
@@ -150,7 +150,7 @@ class Tasks(Deletions):
         if not changes:
             return
         rows = [{"project_id": project_id, "id": id_, **values} for id_, values in changes]
-        with self._writing() as session:
+        with self._writing(project_id) as session:
             known = {row.id for row in _select_tasks(session, project_id, [id_ for id_, _ in changes])}
             session.execute(update(TaskRow), [row for row in rows if row["id"] in known])
 

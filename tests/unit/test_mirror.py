@@ -239,11 +239,11 @@ def test_deletions_are_remembered_for_a_day(tmp_path):
     store.save_project(1, label_config=CONFIG)
     store.delete_annotations(1, [11])
     found = Annotation(11, 5, 1, "1", cancelled=False, updated_at="")
-    store.forget_old_deletions()
+    store.forget_old_deletions(1)
     store.save_annotations(1, [found])
     assert store.annotations(1) == []
     now[0] = 2 * 86_400
-    store.forget_old_deletions()
+    store.forget_old_deletions(1)
     store.save_annotations(1, [found])
     assert store.annotations(1) == [found]
     store.close()

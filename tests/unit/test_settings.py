@@ -59,6 +59,8 @@ def test_the_older_names_of_label_studio_ml_backends_are_read_too(monkeypatch):
         ("LABEL_STUDIO_URL", "labels.example", "LABEL_STUDIO_URL"),
         ("EVERYLABEL_BATCH_SIZE", "0", "batch_size"),
         ("EVERYLABEL_CHECK_SHARE", "2", "check_share"),
+        ("EVERYLABEL_DATABASE_URL", "mysql://db/labels", "database_url"),
+        ("EVERYLABEL_DATABASE_URL", "db.example", "database_url"),
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL"),
     ],
 )
@@ -66,6 +68,14 @@ def test_a_value_that_cannot_be_is_refused_by_name(monkeypatch, name, value, nam
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError, match=named):
         Settings()
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_the_store_lies_in_model_dir_or_in_the_postgresql_that_is_named(tmp_path, scheme):
+    assert Settings(model_dir=tmp_path).store_url == f"sqlite:///{tmp_path}/everylabel.db"
+    named = Settings(model_dir=tmp_path, database_url=f"{scheme}://ann:s3cret@db/labels")
+    assert named.store_url == "postgresql+psycopg://ann:s3cret@db/labels"
+    assert "s3cret" not in repr(named)
 
 
 @pytest.mark.parametrize("given", [{"basic_auth_user": "ann"}, {"basic_auth_pass": "s3cret"}])

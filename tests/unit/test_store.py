@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 from sqlalchemy.event import listen, remove
 
-from backend.store import Annotation, RoundRecord, Store, Task
+from backend.settings import Settings
+from backend.store import Annotation, RoundRecord, StorageError, Store, Task
+from scripts import cli
 
 ROUND = RoundRecord(
     number=1,
@@ -33,9 +35,12 @@ def an_annotation(id_=1, task=1, choice="a", at="2026-01-01T00:00:01Z", *, cance
     return Annotation(id_, task, 1, choice, cancelled, at)
 
 
-@pytest.fixture
-def path(tmp_path):
-    return f"sqlite:///{tmp_path / 'everylabel.db'}"
+@pytest.fixture(params=["sqlite", "postgresql"])
+def path(request, tmp_path):
+    """The address of an empty database: every test of the store holds on both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'everylabel.db'}"
+    return Settings(database_url=request.getfixturevalue("postgres").empty()).store_url
 
 
 @pytest.fixture
@@ -156,11 +161,13 @@ def plan_of_state():
     return read
 
 
+@pytest.mark.parametrize("path", ["sqlite"], indirect=True)
 def test_where_a_project_stands_is_counted_without_reading_a_text(store, plan_of_state):
     (step,) = plan_of_state(store)
     assert "USING COVERING INDEX" in step
 
 
+@pytest.mark.parametrize("path", ["sqlite"], indirect=True)
 def test_a_store_of_an_earlier_version_counts_as_fast(store, path, plan_of_state):
     with store._writing() as session:
         session.execute(text("DROP INDEX tasks_by_state"))
@@ -174,6 +181,75 @@ def test_a_store_of_an_earlier_version_counts_as_fast(store, path, plan_of_state
     state = again.state(1)
     assert (state.tasks, state.embedded, state.unreadable) == (3, 1, 1)
     again.close()
+
+
+def test_a_store_of_an_earlier_version_gets_what_it_lacks(store, path):
+    with store._writing() as session:
+        session.execute(text("ALTER TABLE annotations DROP COLUMN accepted"))
+        session.execute(text("DROP INDEX annotations_by_task"))
+    store.close()
+    again = Store(path)
+    accepted = replace(an_annotation(), accepted=True)
+    again.save_annotations(1, [accepted])
+    assert again.annotations(1) == [accepted]
+    assert {index["name"] for index in inspect(again._engine).get_indexes("annotations")} == {
+        "annotations_by_task"
+    }
+    again.close()
+
+
+def test_ids_of_any_size_and_texts_of_any_length_are_kept(store):
+    largest = 2**63 - 1
+    store.save_project(largest, encoder="hf:" + "folder/" * 200, problem="why " * 5000)
+    store.save_tasks(largest, [Task(largest, "data:" + "x" * 10_000)])
+    store.save_problems(largest, {largest: "because " * 5000})
+    store.save_annotations(largest, [an_annotation(largest, largest, "c" * 5000, "no time " * 100)])
+    store.add_event(largest, "START_TRAINING", {"text": "\0"})
+    assert store.project(largest).problem == "why " * 5000
+    assert store.tasks(largest) == [Task(largest, "data:" + "x" * 10_000, None, "because " * 5000)]
+    assert store.annotations(largest) == [an_annotation(largest, largest, "c" * 5000, "no time " * 100)]
+    assert store.events(largest)[0].payload == {"text": "\0"}
+
+
+def test_a_character_no_database_need_take_stops_no_label(store):
+    store.save_annotations(1, [an_annotation(choice="a\0b")])
+    assert store.annotations(1)[0].choice in ("a\0b", "a\ufffdb")
+
+
+def test_texts_are_ordered_alike_in_every_database(store):
+    """A language's own order would put `a` before `B`, and another crop of equals first."""
+    times = ["b", "B", "a", "_", "2026-01-01T00:00:01Z", "2026-01-01T00:00:01.5Z", "é"]
+    store.save_annotations(1, [an_annotation(i, i, at=at) for i, at in enumerate(times, start=1)])
+    assert [annotation.updated_at for annotation in store.annotations(1)] == sorted(times)
+    assert store.state(1).annotated_at == max(times)
+
+
+def test_many_that_start_together_make_the_tables_once(path):
+    with ThreadPoolExecutor(6) as starting:
+        stores = list(starting.map(lambda _: Store(path), range(6)))
+    stores[0].save_project(1)
+    assert [store.project(1).id for store in stores] == [1] * 6
+    for store in stores:
+        store.close()
+
+
+def test_a_database_that_is_away_is_named_without_its_password():
+    address = Settings(database_url="postgresql://ann:s3cret@127.0.0.1:1/labels").store_url
+    with pytest.raises(
+        StorageError, match=r"ann:\*\*\*@127\.0\.0\.1:1/labels.*EVERYLABEL_DATABASE_URL"
+    ) as refused:
+        Store(address)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_command_shows_a_database_that_is_away_as_one_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    monkeypatch.setenv("EVERYLABEL_DATABASE_URL", "postgresql://ann@127.0.0.1:1/labels")
+    monkeypatch.setattr("sys.argv", ["everylabel", "rounds", "--project", "1"])
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Error: The database postgresql+psycopg://ann@127.0.0.1:1/labels does not answer")
 
 
 def test_events_come_in_order_and_tell_their_age(store):
