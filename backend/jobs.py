@@ -2,7 +2,8 @@
 
 What must not be lost is an event row in the store, and the trainer watches those by itself: a webhook costs one
 write. A job here only says "look at project 7", so it may be lost, repeated or late, and the next one catches
-up. The trainer is the one process that embeds and trains.
+up. The trainer is the one process of a machine that embeds and trains; where several machines serve one Label
+Studio, their trainers share the jobs through Redis.
 """
 
 from __future__ import annotations
@@ -10,20 +11,23 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from huey import SqliteHuey, crontab
+from huey import Huey, SqliteHuey, crontab
 from huey.consumer import Consumer
 from huey.registry import Message
 from huey.serializer import Serializer
 
+from backend.attempts import Attempts, LocalAttempts, SharedAttempts
+from backend.store import StorageError
+
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 0.03
-LONGEST_PAUSE_SECONDS = 30.0
+REDIS_SECONDS = 10
 
 
 class Work(Protocol):
@@ -54,19 +58,20 @@ class JsonSerializer(Serializer):  # type: ignore[misc]
 
 
 class Jobs:
-    """Durable jobs in a SQLite file, worked by a trainer in this process or another.
+    """Jobs in a SQLite file or in Redis, worked by a trainer in this process or another.
 
     Args:
         path: the file; every process that shares it shares the queue.
         work: does the jobs; only needed where a trainer runs.
+        redis_url: where they lie instead, for several machines.
+
+    Raises:
+        StorageError: a Redis is named and its client is not installed.
     """
 
-    def __init__(self, path: Path, work: Callable[[], Work]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
+    def __init__(self, path: Path, work: Callable[[], Work], redis_url: str = "") -> None:
         self._work = work
-        self._attempts = _Attempts()
-        self._huey = SqliteHuey("everylabel", filename=str(path), serializer=JsonSerializer(), results=False)
+        self._huey, self._attempts = _in_redis(redis_url) if redis_url else _in_file(path)
 
         @self._huey.task(name="learn")  # type: ignore[untyped-decorator]
         def learn(project_id: int) -> None:
@@ -82,18 +87,29 @@ class Jobs:
 
         @self._huey.periodic_task(crontab(minute="*"), name="tend")  # type: ignore[untyped-decorator]
         def tend() -> None:
-            for project_id in self._work().tend():
-                learn(project_id)
+            if self._attempts.may_tend():
+                for project_id in self._work().tend():
+                    learn(project_id)
 
         self._learn, self._embed = learn, embed
 
     def learn(self, project_id: int) -> None:
-        """Ask for a look at a project; returns at once."""
-        self._learn(project_id)
+        """Ask for a look at a project; returns at once.
+
+        Raises:
+            StorageError: Redis does not answer.
+        """
+        with _named():
+            self._learn(project_id)
 
     def embed(self, project_id: int, task_ids: Sequence[int]) -> None:
-        """Ask for embeddings ahead of everything else; returns at once."""
-        self._embed(project_id, list(task_ids))
+        """Ask for embeddings ahead of everything else; returns at once.
+
+        Raises:
+            StorageError: Redis does not answer.
+        """
+        with _named():
+            self._embed(project_id, list(task_ids))
 
     def waiting(self) -> int:
         """How many jobs nobody has taken yet."""
@@ -158,34 +174,34 @@ class Jobs:
         )
 
 
-class _Attempts:
-    """Which projects are being looked at, and when one that failed may be tried again."""
+def _in_file(path: Path) -> tuple[Huey, Attempts]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    huey = SqliteHuey("everylabel", filename=str(path), serializer=JsonSerializer(), results=False)
+    return huey, LocalAttempts()
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: set[int] = set()
-        self._failures: dict[int, int] = {}
-        self._not_before: dict[int, float] = {}
 
-    def begin(self, project_id: int) -> bool:
-        """Claim a project; False while it is claimed or has to wait."""
-        with self._lock:
-            if project_id in self._running or time.monotonic() < self._not_before.get(project_id, 0.0):
-                return False
-            self._running.add(project_id)
-            return True
+def _in_redis(url: str) -> tuple[Huey, Attempts]:
+    try:
+        from huey import PriorityRedisHuey  # noqa: PLC0415 - an extra
+        from redis import ConnectionPool  # noqa: PLC0415
+    except ImportError as error:
+        raise StorageError("EVERYLABEL_REDIS_URL needs redis: pip install 'everylabel[redis]'") from error
+    # A Redis whose machine has gone away must not hold up the web server for minutes.
+    patience = {"socket_connect_timeout": REDIS_SECONDS, "socket_timeout": REDIS_SECONDS}
+    pool = ConnectionPool.from_url(url, health_check_interval=30, **patience)
+    huey = PriorityRedisHuey("everylabel", connection_pool=pool, serializer=JsonSerializer(), results=False)
+    return huey, SharedAttempts(huey.storage.conn)
 
-    def end(self, project_id: int, caught_up: bool) -> None:
-        """Give a project free again; after a failure it waits, twice as long each time."""
-        with self._lock:
-            self._running.discard(project_id)
-            if caught_up:
-                self._failures.pop(project_id, None)
-                self._not_before.pop(project_id, None)
-                return
-            failures = self._failures[project_id] = self._failures.get(project_id, 0) + 1
-            pause = min(LONGEST_PAUSE_SECONDS, 0.1 * 2.0 ** min(failures, 20))
-            self._not_before[project_id] = time.monotonic() + pause
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Say what it means where Redis fails: a file fails as the store beside it does."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.split(".")[0] != "redis":
+            raise
+        raise StorageError(f"Redis, which holds the backend's jobs, does not answer ({error}).") from error
 
 
 class _ThreadConsumer(Consumer):  # type: ignore[misc]

@@ -59,7 +59,9 @@ class Services:
         self._locks: Locks = file_lock
         if settings.database_url.get_secret_value():
             self._locks = DatabaseLocks(settings.store_url, settings.model_dir)
-        self.jobs = Jobs(settings.model_dir / "jobs.db", lambda: self.trainer)
+        self.jobs = Jobs(
+            settings.model_dir / "jobs.db", lambda: self.trainer, settings.redis_url.get_secret_value()
+        )
         self.metrics = Metrics(self)
         self._models: dict[int, tuple[tuple[int, bool], Classifier]] = {}
         self.embedding_waits = threading.BoundedSemaphore(EMBEDDING_WAITS)

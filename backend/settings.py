@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_REDIS = ("redis://", "rediss://", "unix://")
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -47,6 +48,11 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="Where labels and rounds are kept instead of in MODEL_DIR, for backends on several machines: "
         "`postgresql://user:password@host/database`. Needs the extra `postgresql`.",
+    )
+    redis_url: SecretStr = Field(
+        SecretStr(""),
+        description="Where jobs are kept instead of in MODEL_DIR, for backends on several machines: "
+        "`redis://:password@host/0`. Needs the extra `redis`.",
     )
     basic_auth_user: str = Field(
         "", validation_alias="BASIC_AUTH_USER", description="User name every route but /health asks for."
@@ -130,6 +136,15 @@ class Settings(BaseSettings):
             )
         return SecretStr(f"postgresql+psycopg://{rest}")
 
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_address(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not value.get_secret_value().startswith(_REDIS):
+            raise ValueError(
+                "must be redis://:password@host/0, rediss:// or unix://, or empty for SQLite in MODEL_DIR"
+            )
+        return value
+
     @field_validator("bearer_secret")
     @classmethod
     def _long_enough(cls, value: SecretStr) -> SecretStr:
@@ -137,6 +152,14 @@ class Settings(BaseSettings):
         if secret and (len(secret) < 16 or not (secret.isascii() and secret.isprintable()) or " " in secret):
             raise ValueError("must be 16 or more ASCII letters, digits and signs. Try: openssl rand -hex 32")
         return value
+
+    @model_validator(mode="after")
+    def _whole_of_several_machines(self) -> Settings:
+        if self.redis_url.get_secret_value() and not self.database_url.get_secret_value():
+            raise ValueError(
+                "EVERYLABEL_REDIS_URL shares jobs, so set EVERYLABEL_DATABASE_URL too: they are about one store"
+            )
+        return self
 
     @model_validator(mode="after")
     def _whole_credentials(self) -> Settings:

@@ -19,7 +19,7 @@ from scripts import datasets
 from scripts.datasets import Dataset
 from scripts.label_studio_server import VERSION, LabelStudioServer
 from tests.everylabel_process import EveryLabel
-from tests.servers import Postgres
+from tests.servers import Postgres, Redis
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CACHE = REPOSITORY / ".everylabel"
@@ -190,6 +190,14 @@ def digits() -> Dataset:
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL of this test session alone; without one the test is skipped, or fails where CI=true."""
     server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    """A Redis of this test session alone; without one the test is skipped, or fails where CI=true."""
+    server = Redis()
     yield server
     server.close()
 

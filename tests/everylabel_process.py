@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -70,9 +70,8 @@ class EveryLabel:
         self.settings = Settings(
             label_studio_url=label_studio_url,
             label_studio_api_key=token,
-            model_dir=home / "backend",
             public_url=f"http://127.0.0.1:{self.port}",
-            **settings,
+            **{"model_dir": home / "backend", **settings},
         )
         self._child: Child | None = None
 
@@ -97,6 +96,7 @@ class EveryLabel:
             "EVERYLABEL_PUBLIC_URL": settings.public_url,
             "EVERYLABEL_ENCODER": settings.encoder,
             "EVERYLABEL_DATABASE_URL": settings.database_url.get_secret_value(),
+            "EVERYLABEL_REDIS_URL": settings.redis_url.get_secret_value(),
         }
 
     def start(self, *options: str) -> None:
@@ -123,6 +123,13 @@ class EveryLabel:
         assert self._child is not None
         assert self._child.process is not None
         return self._child.process.pid
+
+    def kill(self) -> None:
+        """End all its processes as a power cut would."""
+        for pid in (self.pid, *descendants(self.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.stop()
 
     def stop(self) -> None:
         """End it as a service manager would."""
@@ -179,17 +186,17 @@ class EveryLabel:
     @contextmanager
     def busy_trainer(self) -> Iterator[None]:
         """Keep the trainer from getting on, as a training of any length would, until the block ends."""
-        trainer = self._process_of("trainer")
+        trainer = self.trainer_pid
         os.kill(trainer, signal.SIGSTOP)
         try:
             yield
         finally:
             os.kill(trainer, signal.SIGCONT)
 
-    def _process_of(self, command: str) -> int:
-        assert self._child is not None
-        assert self._child.process is not None
-        for pid in descendants(self._child.process.pid):
-            if command in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+    @property
+    def trainer_pid(self) -> int:
+        """The process of its trainer."""
+        for pid in descendants(self.pid):
+            if "trainer" in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
                 return pid
-        raise AssertionError(f"everylabel serve runs no {command}")
+        raise AssertionError("everylabel serve runs no trainer")

@@ -1,4 +1,4 @@
-"""PostgreSQL for the tests: Debian's own, with an empty folder of its own, ended with the test session."""
+"""PostgreSQL and Redis for the tests: Debian's own, with empty folders of their own, ended with the test session."""
 
 import os
 import pwd
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 
 from tests.everylabel_process import wait_until
 
@@ -99,3 +100,32 @@ class Postgres(_Server):
     def _answers(self) -> bool:
         ready = [self._program.with_name("pg_isready"), "-q", "-h", self.folder]
         return subprocess.run(ready, check=False, timeout=20).returncode == 0
+
+
+class Redis(_Server):
+    """A Redis that keeps nothing on disk."""
+
+    def __init__(self) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            missing("Redis", "redis-server")
+        super().__init__("redis")
+        self._program = Path(str(program))
+        self.start()
+
+    def start(self) -> None:
+        """Start it, empty."""
+        socket = self.folder / "socket"
+        self._start(
+            [
+                *(self._program, "--port", "0", "--unixsocket", socket, "--dir", self.folder),
+                *("--save", "", "--appendonly", "no"),
+            ]
+        )
+        wait_until(socket.exists, f"Redis has not started, see {self.folder}/log")
+
+    def empty(self) -> str:
+        """Its address, emptied of what the test before has left."""
+        url = f"unix://{self.folder / 'socket'}"
+        redis.Redis.from_url(url).flushall()
+        return url

@@ -1,6 +1,6 @@
 """The backend's memory: projects, tasks, annotations, events and rounds in SQL, a file each.
 
-SQLite in WAL mode by default, webhooks in a database of their own; nothing here needs SQLite. Embeddings and
+SQLite in WAL mode by default, webhooks in a database of their own; PostgreSQL where a URL names one. Embeddings and
 models are files beside it (`backend/project_files.py`). Every method is one transaction: a crash leaves all of
 it or nothing.
 """

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from backend.jobs import Jobs
+from backend.store import StorageError
 
 
 class Recorder:
@@ -46,15 +47,29 @@ def work():
     return Recorder()
 
 
-@pytest.fixture
-def jobs(tmp_path, work):
-    return Jobs(tmp_path / "jobs.db", lambda: work)
+@pytest.fixture(params=["sqlite", "redis"])
+def make_jobs(request, tmp_path):
+    """Makes queues that share their jobs, as processes on one machine or on several do."""
+    url = "" if request.param == "sqlite" else request.getfixturevalue("redis_server").empty()
+    return lambda work: Jobs(tmp_path / "jobs.db", lambda: work, url)
 
 
 @pytest.fixture
-def trainer(jobs):
+def in_redis(redis_server, tmp_path):
+    """Makes queues of several machines."""
+    url = redis_server.empty()
+    return lambda work: Jobs(tmp_path / "unused.db", lambda: work, url)
+
+
+@pytest.fixture
+def jobs(make_jobs, work):
+    return make_jobs(work)
+
+
+@pytest.fixture
+def trainer():
     stops = []
-    yield lambda of=jobs: stops.append(of.start_trainer_thread())
+    yield lambda jobs: stops.append(jobs.start_trainer_thread())
     for stop in stops:
         stop()
 
@@ -64,22 +79,22 @@ def test_a_job_is_asked_for_at_once_and_done_by_the_trainer(jobs, work, trainer,
     jobs.embed(7, (1, 2))
     assert jobs.waiting() == 2
     assert work.done == []
-    trainer()
+    trainer(jobs)
     wait(lambda: len(work.done) == 2)
     assert ("embed", 7, [1, 2]) in work.done
     assert ("learn", 7) in work.done
 
 
-def test_jobs_survive_a_restart(tmp_path, work, trainer, wait):
-    Jobs(tmp_path / "jobs.db", lambda: work).learn(7)
-    trainer(Jobs(tmp_path / "jobs.db", lambda: work))
+def test_jobs_survive_a_restart(make_jobs, work, trainer, wait):
+    make_jobs(work).learn(7)
+    trainer(make_jobs(work))
     wait(lambda: work.done == [("learn", 7)])
 
 
 def test_embedding_for_predict_does_not_wait_behind_a_round(jobs, work, trainer, wait):
     work.release.clear()
     jobs.learn(7)
-    trainer()
+    trainer(jobs)
     wait(lambda: jobs.waiting() == 0)
     jobs.embed(7, [1])
     wait(lambda: ("embed", 7, [1]) in work.done)
@@ -88,7 +103,7 @@ def test_embedding_for_predict_does_not_wait_behind_a_round(jobs, work, trainer,
 
 def test_a_job_that_fails_does_not_stop_the_trainer(jobs, work, trainer, wait):
     work.fails_for = 7
-    trainer()
+    trainer(jobs)
     jobs.learn(7)
     jobs.learn(8)
     wait(lambda: ("learn", 8) in work.done)
@@ -96,30 +111,30 @@ def test_a_job_that_fails_does_not_stop_the_trainer(jobs, work, trainer, wait):
 
 def test_projects_that_need_a_look_get_one_when_the_trainer_starts(jobs, work, trainer, wait):
     work.to_tend = [3, 4]
-    trainer()
+    trainer(jobs)
     wait(lambda: set(work.done) == {("learn", 3), ("learn", 4)})
 
 
-def test_nothing_on_disk_is_a_pickle(jobs, work, tmp_path):
+def test_nothing_kept_is_a_pickle(jobs, work, make_jobs):
     jobs.learn(7)
     jobs.embed(7, [1, 2])
-    again = Jobs(tmp_path / "jobs.db", lambda: work)
+    again = make_jobs(work)
     stored = again._huey.storage.enqueued_items()
     assert len(stored) == 2
     assert all(isinstance(json.loads(item), list) for item in stored)
 
 
-def test_a_project_with_webhooks_is_looked_at_without_being_asked_for(work, trainer, wait):
-    trainer()
+def test_a_project_with_webhooks_is_looked_at_without_being_asked_for(jobs, work, trainer, wait):
+    trainer(jobs)
     work.with_webhooks = [5]
     wait(lambda: ("learn", 5) in work.done)
     time.sleep(0.2)
     assert work.done == [("learn", 5)], "looked at once"
 
 
-def test_a_project_that_cannot_be_learned_is_tried_less_and_less_often(work, trainer):
+def test_a_project_that_cannot_be_learned_is_tried_less_and_less_often(jobs, work, trainer):
     work.cannot_learn, work.with_webhooks = {5}, [5]
-    trainer()
+    trainer(jobs)
     time.sleep(1.0)
     assert 2 <= len(work.done) <= 5
 
@@ -138,7 +153,7 @@ class Trap:
 def test_a_pickle_put_into_the_queue_is_not_opened(jobs, work, trainer, wait):
     jobs._huey.storage.enqueue(pickle.dumps(Trap()))
     jobs.learn(7)
-    trainer()
+    trainer(jobs)
     wait(lambda: ("learn", 7) in work.done)
     assert not Trap.sprung
 
@@ -153,3 +168,49 @@ def test_stopping_waits_for_the_job_at_hand(jobs, work):
         time.sleep(0.01)
     stop()
     assert work.done == [("learn", 7)]
+
+
+def test_several_trainers_look_at_a_project_once_and_then_again(in_redis, trainer, wait):
+    """Who asks is seldom who does the work, so neither may keep the project to itself afterwards."""
+    works = [Recorder(), Recorder()]
+    done = [0]
+
+    def waiting():
+        seen = len(works[0].done) + len(works[1].done)
+        return [5] if seen < done[0] else []
+
+    for work in works:
+        work.waiting = waiting
+        trainer(in_redis(work))
+    for number in range(1, 21):
+        done[0] = number
+        wait(lambda number=number: len(works[0].done) + len(works[1].done) == number)
+    time.sleep(0.2)
+    assert len(works[0].done) + len(works[1].done) == 20
+
+
+def test_what_a_killed_trainer_had_taken_another_does(in_redis, work, trainer, wait, monkeypatch):
+    monkeypatch.setattr("backend.attempts.CLAIM_SECONDS", 0.5)
+    killed = in_redis(work)
+    assert killed._attempts.begin(5)
+    killed._ask(5)
+    assert killed._huey.dequeue() is not None  # and is killed before it does it
+    work.with_webhooks = [5]
+    trainer(in_redis(work))
+    wait(lambda: work.done == [("learn", 5)])
+
+
+def test_a_redis_that_starts_anew_and_empty_loses_no_work(redis_server, in_redis, work, trainer, wait):
+    jobs = in_redis(work)
+    trainer(jobs)
+    redis_server.stop()
+    work.with_webhooks = [5]
+    with pytest.raises(StorageError, match="Redis"):
+        jobs.embed(5, [1])
+    redis_server.start()
+    wait(lambda: work.done == [("learn", 5)])
+
+
+def test_one_trainer_of_many_cleans_up(in_redis, work):
+    first, second = in_redis(work), in_redis(work)
+    assert [first._attempts.may_tend(), second._attempts.may_tend()] == [True, False]

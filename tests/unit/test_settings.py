@@ -61,6 +61,8 @@ def test_the_older_names_of_label_studio_ml_backends_are_read_too(monkeypatch):
         ("EVERYLABEL_CHECK_SHARE", "2", "check_share"),
         ("EVERYLABEL_DATABASE_URL", "mysql://db/labels", "database_url"),
         ("EVERYLABEL_DATABASE_URL", "db.example", "database_url"),
+        ("EVERYLABEL_REDIS_URL", "redis.example", "redis_url"),
+        ("EVERYLABEL_REDIS_URL", "redis://redis.example/0", "EVERYLABEL_DATABASE_URL"),
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL"),
     ],
 )

@@ -1,0 +1,101 @@
+"""Who looks at which project, and when one that failed may be tried again: in one process, or among several machines."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+LONGEST_PAUSE_SECONDS = 30.0
+CLAIM_SECONDS = 10.0
+"""How long a machine may keep a project to itself without a word: one that was killed says nothing any more.
+
+A round that takes longer is asked for again, and finds the project's lock taken.
+"""
+FAILURES_KEPT_SECONDS = 3600
+TEND_SECONDS = 50.0
+
+
+class Attempts(Protocol):
+    """Claims on projects, and pauses after failures."""
+
+    def begin(self, project_id: int) -> bool:
+        """Claim a project; False while it is claimed or has to wait."""
+
+    def end(self, project_id: int, caught_up: bool) -> None:
+        """Give a project free again; after a failure it waits, twice as long each time."""
+
+    def may_tend(self) -> bool:
+        """Whether this minute's cleaning is for the caller to do."""
+
+
+class LocalAttempts:
+    """Those of one trainer, in its memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[int] = set()
+        self._failures: dict[int, int] = {}
+        self._not_before: dict[int, float] = {}
+
+    def begin(self, project_id: int) -> bool:
+        """Claim a project; False while it is claimed or has to wait."""
+        with self._lock:
+            if project_id in self._running or time.monotonic() < self._not_before.get(project_id, 0.0):
+                return False
+            self._running.add(project_id)
+            return True
+
+    def end(self, project_id: int, caught_up: bool) -> None:
+        """Give a project free again; after a failure it waits, twice as long each time."""
+        with self._lock:
+            self._running.discard(project_id)
+            if caught_up:
+                self._failures.pop(project_id, None)
+                self._not_before.pop(project_id, None)
+                return
+            failures = self._failures[project_id] = self._failures.get(project_id, 0) + 1
+            self._not_before[project_id] = time.monotonic() + _pause(failures)
+
+    def may_tend(self) -> bool:
+        """Whether this minute's cleaning is for the caller to do: there is no other."""
+        return True
+
+
+class SharedAttempts:
+    """Those of several trainers, in the Redis that holds their jobs: who asks is seldom who does the work.
+
+    Args:
+        redis: a client of it.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def begin(self, project_id: int) -> bool:
+        """Claim a project; False while it is claimed or has to wait."""
+        return self._claim(f"project:{project_id}", CLAIM_SECONDS)
+
+    def end(self, project_id: int, caught_up: bool) -> None:
+        """Give a project free again; after a failure it waits, twice as long each time."""
+        claim, failed = f"everylabel:project:{project_id}", f"everylabel:failures:{project_id}"
+        if caught_up:
+            self._redis.delete(claim, failed)
+            return
+        failures = int(self._redis.incr(failed))
+        self._redis.expire(failed, FAILURES_KEPT_SECONDS)
+        self._redis.set(claim, 1, px=int(1000 * _pause(failures)))
+
+    def may_tend(self) -> bool:
+        """Whether this minute's cleaning is for the caller to do, and no other machine's."""
+        return self._claim("tend", TEND_SECONDS)
+
+    def _claim(self, what: str, seconds: float) -> bool:
+        return bool(self._redis.set(f"everylabel:{what}", 1, nx=True, px=int(1000 * seconds)))
+
+
+def _pause(failures: int) -> float:
+    return min(LONGEST_PAUSE_SECONDS, 0.1 * 2.0 ** min(failures, 20))

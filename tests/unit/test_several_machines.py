@@ -1,0 +1,127 @@
+"""Two backend machines on one PostgreSQL and one Redis serve one Label Studio; one is killed, and nothing is lost.
+
+A machine is a whole `everylabel serve`; they share MODEL_DIR, the database and the queue, and nothing else.
+"""
+
+import os
+import signal
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+
+import httpx
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from backend.store.database import make_engine
+from tests.everylabel_process import EveryLabel, wait_until
+from tests.stand_in_label_studio import TOKEN
+
+LABELS_AFTER_THE_KILL = 8
+
+
+@pytest.fixture
+def machines(stand_in, postgres, redis_server, tmp_path):
+    shared = {
+        "database_url": postgres.empty(),
+        "redis_url": redis_server.empty(),
+        "model_dir": tmp_path / "shared",
+    }
+    both = []
+    for name in ("first", "second"):
+        home = tmp_path / name
+        home.mkdir()
+        both.append(EveryLabel(stand_in.url, TOKEN, home, **shared))
+    with ThreadPoolExecutor(2) as starting:
+        list(starting.map(EveryLabel.start, both))
+    yield both
+    for machine in both:
+        machine.stop()
+
+
+@pytest.fixture
+def deliver(machines):
+    """Sends a webhook to the machines by turns, and to the next where one does not answer: a load balancer."""
+    turn = count()
+
+    def send(body):
+        start = next(turn)
+        for number in range(len(machines)):
+            address = machines[(start + number) % len(machines)].settings.public_url
+            try:
+                if httpx.post(f"{address}/webhook", json=body, timeout=10).status_code == httpx.codes.CREATED:
+                    return
+            except httpx.TransportError:
+                continue
+        raise AssertionError("no machine has taken the webhook")
+
+    return send
+
+
+@pytest.fixture
+def holders(machines):
+    """Asks PostgreSQL which processes hold a lock of a project at the moment."""
+    engine = make_engine(machines[0].settings.store_url, isolation_level="AUTOCOMMIT")
+    query = text(
+        "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) "
+        "WHERE locktype = 'advisory' AND application_name LIKE 'everylabel %'"
+    )
+    with engine.connect() as connection:
+        yield lambda: {int(name.split()[-1]) for name in connection.scalars(query)}
+    engine.dispose()
+
+
+def killed_at_work(machine, holders):
+    """Kill a machine in the middle of its round; False if the other machine has run this one."""
+    trainer = machine.trainer_pid
+    while machine.services.store.events(1):
+        if trainer in holders():
+            os.kill(trainer, signal.SIGSTOP)
+            if trainer in holders():
+                machine.kill()
+                return True
+            os.kill(trainer, signal.SIGCONT)
+        time.sleep(0.002)
+    return False
+
+
+def test_one_of_two_machines_dies_in_the_middle_of_a_round_and_nothing_is_lost(
+    stand_in, machines, deliver, holders, digit_crops, encoder
+):
+    images, truth = zip(*digit_crops[:60], strict=True)
+    stand_in.add_project(1)
+    ids = stand_in.add_tasks(1, *images[:40])
+    first, second = machines
+    second.services._encoder = encoder
+    second.connect(1)
+    ids += stand_in.add_tasks(1, *images[40:])  # for the trainers to embed
+    labels = dict(zip(ids, truth, strict=True))
+    deliver(stand_in.webhook("TASKS_CREATED", tasks=[stand_in.plain(id_) for id_ in ids[40:]]))
+
+    def label_one():
+        task = wait_until(lambda: stand_in.queue(1), "the queue is empty")[0]
+        deliver(stand_in.annotate(task, labels[task]))
+
+    killed = False
+    while not killed:
+        assert len(stand_in.queue(1)) > 0, "the first machine never had a round to run"
+        label_one()
+        killed = killed_at_work(first, holders)
+    for _ in range(LABELS_AFTER_THE_KILL):
+        label_one()
+
+    given = {task["id"]: labels[task["id"]] for task in stand_in.tasks.values() if task["annotations"]}
+    latest = second.wait_for_round(1, labels=len(given))
+    assert second.labels(1) == given
+    assert stand_in.queue(1), "the label stream goes on"
+    assert set(stand_in.queue(1)) <= {*latest.queue, *latest.pre_annotated, *latest.flagged}
+
+    shown = Counter((p["task"], p["model_version"]) for p in stand_in.predictions)
+    assert max(shown.values()) == 1, "a round was published twice"
+    rows = {task.id: task.embedding_row for task in second.services.store.tasks(1)}
+    assert len({*rows.values()} - {None}) == len(ids), "every crop has a row of its own"
+    pictures = [second.services.reader.read(image, id_) for id_, image in zip(ids, images, strict=True)]
+    expected = encoder.encode(np.stack([encoder.prepare(picture) for picture in pictures]))
+    assert (second.services.embeddings(1)[[rows[id_] for id_ in ids]] == expected).all()
