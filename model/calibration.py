@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.logistic import softmax
-
 SCALES = np.geomspace(1.0, 100.0, 33)
 
 
@@ -40,10 +38,17 @@ def posterior_scales(loo: NDArray[Any], codes: NDArray[Any], n_classes: int) -> 
 
 def averaged_softmax(scores: NDArray[Any], scales: NDArray[Any]) -> NDArray[Any]:
     """(n, k) scores to (n, k) probabilities: the softmax averaged over three scales, or under one."""
-    if len(scales) == 1:
-        return softmax(scores * scales[0])
-    low, middle, high = (softmax(scores * scale) for scale in scales)
-    return np.asarray((low + 4 * middle + high) / 6)
+    # Classes by rows: numpy then works along the crops, of which there are many, and not along a few classes.
+    below = np.ascontiguousarray(scores.T)
+    below -= below.max(axis=0)
+    shares = (1.0,) if len(scales) == 1 else (1 / 6, 4 / 6, 1 / 6)
+    found, exponent = np.zeros_like(below), np.empty_like(below)
+    for scale, share in zip(scales, shares, strict=True):
+        np.multiply(below, scale, out=exponent)
+        np.exp(exponent, out=exponent)
+        exponent *= share / exponent.sum(axis=0)
+        found += exponent
+    return np.asarray(found.T)
 
 
 def can_be_judged(codes: NDArray[Any]) -> NDArray[Any]:

@@ -85,25 +85,29 @@ class MultiLabelClassifier:
 
     def marginals(self, x: Rows) -> NDArray[Any]:
         """(n, len(names_)) float32: how probable each class is by itself."""
+        # All heads at once: the pool is read one time, however many classes there are.
+        scores = self._space.scores(x, np.hstack(list(self._weights)), self._bias.reshape(-1))
         found = np.empty((len(x), len(self.names_)), dtype=np.float32)
-        for rows in chunks(len(x)):
-            features = self._space.features(x[rows])
-            for column in range(len(self.names_)):
-                scores = features @ self._weights[column] + self._bias[column]
-                found[rows, column] = averaged_softmax(scores, self._scales[column])[:, 1]
+        for column in range(len(self.names_)):
+            two = scores[:, 2 * column : 2 * column + 2]
+            found[:, column] = averaged_softmax(two, self._scales[column])[:, 1]
         return found
 
     def predict_proba(self, x: Rows) -> NDArray[Any]:
         """(n, k) float32 probabilities of the sets in `classes_`; every row sums to 1."""
         if not self.classes_:
             raise RuntimeError("this classifier has not been fitted: call fit, or load_state, first")
-        marginals = np.clip(self.marginals(x).astype(np.float64), 1e-6, 1 - 1e-6)
+        marginals = self.marginals(x)
         held = np.asarray(
             [[name in label_set.split(label) for name in self.names_] for label in self.classes_]
         )
-        log_p = np.log(marginals) @ held.T + np.log1p(-marginals) @ ~held.T
-        p = np.exp(log_p - log_p.max(axis=1, keepdims=True))
-        return np.asarray(p / p.sum(axis=1, keepdims=True), dtype=np.float32)
+        probabilities = np.empty((len(x), len(self.classes_)), dtype=np.float32)
+        for part in chunks(len(x)):
+            chance = np.clip(marginals[part].astype(np.float64), 1e-6, 1 - 1e-6)
+            log_p = np.log(chance) @ held.T + np.log1p(-chance) @ ~held.T
+            p = np.exp(log_p - log_p.max(axis=1, keepdims=True))
+            probabilities[part] = p / p.sum(axis=1, keepdims=True)
+        return probabilities
 
     def features(self, x: Rows) -> NDArray[Any]:
         """(n, d) float32 embeddings, centred and of length 1."""

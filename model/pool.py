@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+import threading
+import warnings
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from model.threads import on_each_core
+
 CHUNK_ROWS = 1024
+CACHED_BYTES = 3 << 20
+"""Of a chunk as float32: what is done to it one step after the other is then done in a core's cache."""
+BLOCK_BYTES = 32 << 20
+"""Of a memory map that are in memory at once for each core."""
 
 
 class Rows(Protocol):
@@ -62,3 +74,78 @@ def spread(n: int, at_most: int) -> NDArray[Any]:
     if n <= at_most:
         return np.arange(n)
     return np.linspace(0, n - 1, at_most).round().astype(np.intp)
+
+
+def each_chunk(rows: Rows, work: Callable[[slice, NDArray[Any]], None]) -> None:
+    """Call `work` with every chunk of rows, as many at a time as there are cores.
+
+    It gets where the chunk lies and (m, d) float32 rows that it may change: they are a buffer, and another
+    chunk's after it returns. Which rows make a chunk depends on the width alone, never on the cores. Of a
+    read-only memory map only what is being read stays in the process's memory.
+    """
+    n = len(rows)
+    if n == 0:
+        return
+    width = math.prod(rows.shape[1:])
+    size = chunk_rows(width)
+    per_block = size * max(1, BLOCK_BYTES // (2 * size * max(width, 1)))
+    local = threading.local()
+
+    def read(block: slice) -> None:
+        if not hasattr(local, "buffer"):
+            local.buffer = np.empty((min(size, n), width), dtype=np.float32)
+        for start in range(block.start, block.stop, size):
+            part = slice(start, min(start + size, block.stop))
+            buffer = local.buffer[: part.stop - part.start]
+            _read(rows[part], buffer)
+            work(part, buffer)
+        let_go(rows, block)
+
+    # Other kinds of rows may not like to be read from two threads.
+    shared = isinstance(rows, (np.ndarray, torch.Tensor))
+    on_each_core(read, list(chunks(n, per_block)), most=None if shared else 1)
+
+
+def chunk_rows(width: int) -> int:
+    """How many rows of this width a chunk of `each_chunk` has."""
+    fitting = max(1, CACHED_BYTES // (4 * max(width, 1)))
+    return int(np.clip(1 << (fitting.bit_length() - 1), 64, 4096))
+
+
+def _read(found: Any, buffer: NDArray[Any]) -> None:
+    """Rows of any kind as float32, into a buffer of their size."""
+    if isinstance(found, torch.Tensor):
+        torch.from_numpy(buffer).copy_(found.reshape(buffer.shape))
+    elif isinstance(found, np.ndarray) and found.dtype == np.float16 and found.flags.c_contiguous:
+        # PyTorch has the processor convert float16, four to eight times as fast as numpy does.
+        _quietly()
+        torch.from_numpy(buffer).copy_(torch.from_numpy(found).reshape(buffer.shape))
+    else:
+        np.copyto(buffer, np.asarray(found).reshape(buffer.shape))
+
+
+@cache
+def _quietly() -> None:
+    """PyTorch warns once that it was given an array it cannot write to: nobody writes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.from_numpy(np.frombuffer(b"read", dtype=np.uint8))
+
+
+def let_go(rows: Rows, block: slice | None = None) -> None:
+    """Give the pages of a read-only memory map back, all or those of a block: other rows have none.
+
+    The system keeps them at hand as its cache, and they are no longer this process's memory.
+    """
+    if not (isinstance(rows, np.memmap) and rows.mode == "r" and rows.flags.c_contiguous and len(rows)):
+        return
+    mapped: mmap.mmap | None = getattr(rows, "_mmap", None)
+    if mapped is None or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    block = block or slice(0, len(rows))
+    begin = rows.ctypes.data - np.frombuffer(mapped, dtype=np.uint8).ctypes.data
+    row_bytes = rows.nbytes // len(rows)
+    first = -(-(begin + block.start * row_bytes) // mmap.PAGESIZE) * mmap.PAGESIZE
+    last = (begin + block.stop * row_bytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if last > first:
+        mapped.madvise(mmap.MADV_DONTNEED, first, last - first)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+Item = TypeVar("Item")
 
 _lock = Lock()
 _inside = 0
@@ -36,6 +39,27 @@ def single_threaded() -> Iterator[None]:
             _inside -= 1
             if _inside == 0:
                 _limiter.restore_original_limits()
+
+
+def on_each_core(work: Callable[[Item], None], items: Sequence[Item], *, most: int | None = None) -> None:
+    """Call `work` with every item, on as many threads as PyTorch may use, at most `most`.
+
+    Each thread works alone: BLAS and OpenMP do not share its work out, so none waits for another, also on busy
+    cores. On two of those the same scoring took 0.1 s so, and 1 to 7 s with threads inside each step.
+    """
+    threads = min(torch.get_num_threads(), len(items), len(items) if most is None else most)
+    with single_threaded():
+        if threads <= 1:
+            for item in items:
+                work(item)
+            return
+        with ThreadPoolExecutor(threads, initializer=_work_alone) as pool:
+            list(pool.map(work, items))
+
+
+def _work_alone() -> None:
+    torch.get_num_threads()  # sets this thread's number, which is then ours to change
+    _controller().select(user_api="openmp").limit(limits=1)
 
 
 def limit_threads(n: int) -> None:

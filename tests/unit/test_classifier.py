@@ -2,6 +2,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from model.classifier import EmbeddingClassifier
 from model.folds import align_columns, out_of_fold_probabilities, stratified_folds
@@ -187,6 +188,35 @@ def test_a_pool_is_read_in_chunks():
     classifier = EmbeddingClassifier().adapt(pool).fit(x[:50], labels[:50])
     assert classifier.predict_proba(pool).shape == (20_000, 3)
     assert pool.most <= 4096
+
+
+@pytest.mark.parametrize("standardized", [0, 20])
+@pytest.mark.parametrize("k", [2, 3, 10])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_probabilities_are_those_of_the_plain_formula_however_many_rows_there_are(standardized, k, dtype):
+    x, labels = blobs(30_000, k)
+    x = (x * np.linspace(0.1, 5, 64)).astype(dtype)
+    classifier = EmbeddingClassifier(standardized=standardized).adapt(x).fit(x[:80], labels[:80])
+    state = classifier.state()
+    rows = x.astype(np.float64) - state["centre"]
+    rows *= state["column_scale"]
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    logits = (rows @ state["weights"] + state["bias"])[None] * state["scales"][:, None, None]
+    exponents = np.exp(logits - logits.max(axis=2, keepdims=True))
+    low, middle, high = exponents / exponents.sum(axis=2, keepdims=True)
+    found = classifier.predict_proba(x)
+    np.testing.assert_allclose(found, (low + 4 * middle + high) / 6, atol=2e-5)
+    some = np.array([0, 17, 4096, 29_999])
+    np.testing.assert_allclose(classifier.predict_proba(x[some]), found[some], atol=1e-6)
+
+
+def test_the_same_rows_get_the_same_probabilities_again_on_one_core_or_two(monkeypatch):
+    x, labels = blobs(30_000)
+    classifier = EmbeddingClassifier().adapt(x).fit(x[:50], labels[:50])
+    first = classifier.predict_proba(x)
+    assert np.array_equal(classifier.predict_proba(x), first)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert np.array_equal(classifier.predict_proba(x), first)
 
 
 class TestFolds:
