@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 
 from model.query.base import Query, QueryStrategy, count
 from model.query.kernel import (
+    Coverage,
     draw_candidates,
     gaussian,
     median_distance,
@@ -100,25 +101,27 @@ class AutoQueryStrategy(QueryStrategy):
         references = rows[stand_for]
         width = self.bandwidth * median_distance(references)
         kernel = gaussian(squared_distances(rows, references), width)
-        weight = opinion.doubt[stand_for]
         covered = np.zeros(len(references), dtype=np.float32)
         if len(labeled):
             covered = gaussian(squared_distances(labeled, references), width).max(axis=0)
         seeks = query.probabilities is None and len(labeled) > 0
-        nearest = squared_distances(rows, labeled).min(axis=1) if seeks else None
+        lengths = (rows * rows).sum(axis=1)
+        nearest = squared_distances(rows, labeled, lengths).min(axis=1) if seeks else None
+        coverage = Coverage(kernel, covered, opinion.doubt[stand_for], opinion.own)
         free = np.ones(len(rows), dtype=bool)
         chosen: list[int] = []
         for number in range(len(labeled), len(labeled) + size):
-            gain = np.maximum(kernel - covered, 0) @ weight * opinion.own
             # By the number of labels, so that five picks are the same at once or one by one.
             if nearest is not None and number >= self.cold_start and number % 3:
-                gain = nearest
-            best = int(np.argmax(np.where(free, gain, -1.0)))
+                best = int(np.argmax(np.where(free, nearest, -1.0)))
+            else:
+                best = coverage.best(free)
             free[best] = False
             chosen.append(best)
-            covered = np.maximum(covered, kernel[best])
+            coverage.take(best)
             if nearest is not None:
-                nearest = np.minimum(nearest, squared_distances(rows, rows[best : best + 1])[:, 0])
+                to_best = squared_distances(rows, rows[best : best + 1], lengths)[:, 0]
+                nearest = np.minimum(nearest, to_best)
         return chosen
 
 

@@ -12,6 +12,7 @@ from model.pool import chunks
 from model.query.base import Query
 
 READ_ROWS = 2000
+EVALUATED_TOGETHER = 64
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,11 @@ def read_features(query: Query, indices: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate(parts) if parts else np.zeros((0, query.features.shape[1]), dtype=np.float32)
 
 
-def squared_distances(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-    """(n, d), (m, d) to (n, m) float32; never below 0."""
-    squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)
+def squared_distances(a: NDArray[Any], b: NDArray[Any], lengths: NDArray[Any] | None = None) -> NDArray[Any]:
+    """(n, d), (m, d) to (n, m) float32; never below 0. `lengths`: (n,) squared ones of `a`, where known."""
+    if lengths is None:
+        lengths = (a * a).sum(axis=1)
+    squared = lengths[:, None] + (b * b).sum(axis=1)
     squared -= 2 * (a @ b.T)
     return np.asarray(np.maximum(squared, 0, out=squared))
 
@@ -68,6 +71,56 @@ def sample_rows(n: int, at_most: int, seed: int) -> NDArray[Any]:
     return np.sort(np.random.default_rng([seed, 1]).permutation(n)[:at_most])
 
 
+class Coverage:
+    """How much each candidate would newly cover, looked at only where it may be the most.
+
+    `kernel`: (c, r), how well each candidate stands for each reference; `covered`: (r,) how well it is stood for
+    already; `weight`: (r,) what covering it is worth; `own`: (c,) what a candidate's gain is multiplied with. What
+    a pick adds only falls as others are picked, so what it was before is a bound (Minoux 1978, "Accelerated greedy
+    algorithms for maximizing submodular set functions"): the picks are those of looking at all.
+    """
+
+    def __init__(
+        self,
+        kernel: NDArray[Any],
+        covered: NDArray[Any],
+        weight: NDArray[Any] | None = None,
+        own: NDArray[Any] | None = None,
+    ) -> None:
+        self._kernel, self._covered, self._weight, self._own = kernel, covered, weight, own
+        self._bound = self._gain(slice(None))
+        self._is_current = np.ones(len(kernel), dtype=bool)
+
+    def best(self, free: NDArray[Any]) -> int:
+        """The first of the free candidates that add the most: (c,) bool to a position."""
+        bound = np.where(free, self._bound, -1.0)
+        while True:
+            # What adds nothing any more needs no second look.
+            sure = self._is_current | (bound <= 0)
+            best = int(np.argmax(np.where(sure, bound, -2.0)))
+            # A bound that is level too: of equals the first is taken, however they were found.
+            unsure = np.flatnonzero(~sure & (bound >= (bound[best] if sure[best] else -1.0)))
+            if not len(unsure):
+                return best
+            if len(unsure) > EVALUATED_TOGETHER:
+                unsure = unsure[np.argpartition(-bound[unsure], EVALUATED_TOGETHER)[:EVALUATED_TOGETHER]]
+            self._bound[unsure] = bound[unsure] = self._gain(unsure)
+            self._is_current[unsure] = True
+
+    def take(self, pick: int) -> None:
+        """Count a candidate's coverage as given."""
+        self._covered = np.maximum(self._covered, self._kernel[pick])
+        self._is_current[:] = False
+
+    def _gain(self, rows: NDArray[Any] | slice) -> NDArray[Any]:
+        new = np.maximum(self._kernel[rows] - self._covered, 0)
+        if self._weight is not None:
+            new *= self._weight
+        # Not a matrix product: a row's sum must not depend on which rows are looked at beside it.
+        gain = new.sum(axis=1)
+        return np.asarray(gain if self._own is None else gain * self._own[rows])
+
+
 def pick_by_coverage(
     kernel: NDArray[Any], covered: NDArray[Any], size: int, weight: NDArray[Any] | None = None
 ) -> list[int]:
@@ -75,13 +128,12 @@ def pick_by_coverage(
 
     A reference is covered as well as its most similar pick or label resembles it.
     """
+    coverage = Coverage(kernel, covered, weight)
     free = np.ones(len(kernel), dtype=bool)
     chosen: list[int] = []
     for _ in range(size):
-        gain = np.maximum(kernel - covered, 0)
-        total = gain.sum(axis=1) if weight is None else gain @ weight
-        best = int(np.argmax(np.where(free, total, -1.0)))
+        best = coverage.best(free)
         free[best] = False
-        covered = np.maximum(covered, kernel[best])
+        coverage.take(best)
         chosen.append(best)
     return chosen
