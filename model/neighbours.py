@@ -41,14 +41,14 @@ class PoolGraph:
         seed: int = 0,
         known: Self | None = None,
     ) -> Self | None:
-        """Join the crops in `keep` and as many of `others`, drawn uniformly, as there is room for.
+        """Join the crops in `keep` and as many of `others` (ascending), drawn uniformly, as there is room for.
 
         `features`: (n, d) rows of length 1, read for these crops only. None where `keep` alone is more than
         `at_most`, or there are not enough crops to have neighbours. `known`, a graph of the same pool, is
         returned where it has just these crops.
         """
         kept = np.unique(np.fromiter(keep, dtype=np.intp))
-        others = np.setdiff1d(others, kept)
+        others = others[~np.isin(others, kept)]
         room = at_most - len(kept)
         if room < 0:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +41,11 @@ class Round:
     probabilities: NDArray[Any] | None
     """(n, k) float32 of every pool crop; None before two classes are known."""
     threshold: float
-    pseudo_labels: tuple[PseudoLabel, ...]
-    """Highest confidence first; never a labelled, excluded or check crop, but possibly one of the batch."""
+    pseudo_labels: Sequence[PseudoLabel]
+    """Highest confidence first; never a labelled, excluded or check crop, but possibly one of the batch.
+
+    There may be as many as the pool has crops: of a large one take the first, they are made as they are read.
+    """
     label_issues: tuple[LabelIssue, ...]
     """Most suspicious first."""
     check_set: CheckSetEstimate | None

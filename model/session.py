@@ -17,8 +17,8 @@ from model.classifier import Classifier, EmbeddingClassifier
 from model.evaluation import CheckSetEstimate, check_crops_wanted, estimate_accuracy
 from model.label_errors import LabelAudit, LabelIssue, audit_labels
 from model.neighbours import PoolGraph
-from model.pool import MappedRows, Rows
-from model.pseudo_labels import PseudoLabel, PseudoLabeler, expand_with_pseudo_labels
+from model.pool import MappedRows, Rows, let_go
+from model.pseudo_labels import NONE_CONFIDENT, ConfidentCrops, PseudoLabeler, expand_with_pseudo_labels
 from model.query import DEFAULT, Query, QueryStrategy, create
 from model.round import Round, TrainingData
 from model.stopping import PoolPredictions, StoppingAdvice, stop_set, stopping_advice
@@ -90,13 +90,15 @@ class ActiveLearningSession:
         # Never fitted: every training starts from it, so a round depends on its labels and not on rounds
         # before.
         self._untrained = classifier.fresh().adapt(pool)
+        let_go(pool)
         self._classifier = self._untrained.fresh()
         self._labels: dict[int, str] = {}
-        self._excluded: set[int] = set()
+        self._excluded: NDArray[Any] = np.zeros(len(pool), dtype=bool)
         self._check: list[int] = []
         self._probabilities: NDArray[Any] | None = None
         self._guessed = _NOTHING_GUESSED
         self._graph: PoolGraph | None = None
+        self._graph_is_current = False
         self._history: list[PoolPredictions] = []
         self._stale = True
 
@@ -125,17 +127,18 @@ class ActiveLearningSession:
         if len(crops) != len(names):
             raise ValueError(f"one label a crop is needed: got {len(crops)} crops and {len(names)} labels")
         self._labels.update(zip(crops, names, strict=True))
-        self._stale = True
+        self._stale, self._graph_is_current = True, False
 
     def remove_labels(self, indices: Iterable[int]) -> None:
         """Forget labels that were withdrawn; crops without one are passed over."""
         for index in self._checked(indices):
             self._labels.pop(index, None)
-        self._stale = True
+        self._stale, self._graph_is_current = True, False
 
     def exclude(self, indices: Iterable[int]) -> None:
         """Never ask for these crops nor pseudo-label them: unreadable, or skipped by the annotator."""
-        self._excluded.update(self._checked(indices))
+        self._excluded[self._checked(indices)] = True
+        self._graph_is_current = False
 
     def set_check_crops(self, drawn: Iterable[int]) -> None:
         """Restore the check draws of earlier rounds, in their order."""
@@ -186,18 +189,22 @@ class ActiveLearningSession:
         seconds: dict[str, float] = {}
         # Drawn first: a check crop must not be among the pseudo-labels the model is trained on.
         self._draw_check_crops(self.batch_size)
-        with _timed(seconds, "train"):
+        with self._timed(seconds, "train"):
             self._train()
-        with _timed(seconds, "score"):
-            self._score()
+        with self._timed(seconds, "score"):
+            # Where pseudo-labels may train another head, only the crops asked about are scored before.
+            if not self._may_agree():
+                self._score()
             predictions, advice = self._advise()
-        with _timed(seconds, "pseudo_label"):
+        with self._timed(seconds, "pseudo_label"):
             self._train_on_guesses()
-        with _timed(seconds, "select"):
+        with self._timed(seconds, "score"):
+            self._score()
+        with self._timed(seconds, "select"):
             check, batch = self._select(self.batch_size)
-        with _timed(seconds, "pseudo_label"):
+        with self._timed(seconds, "pseudo_label"):
             threshold, pseudo = self._pseudo_label()
-        with _timed(seconds, "audit"):
+        with self._timed(seconds, "audit"):
             issues, check_set = self._audit() if audit else ([], None)
         self.round_number += 1
         return Round(
@@ -218,55 +225,71 @@ class ActiveLearningSession:
         )
 
     def _checked(self, indices: Iterable[int]) -> list[int]:
-        crops = [int(index) for index in indices]
-        outside = [index for index in crops if not 0 <= index < len(self.pool)]
-        if outside:
+        crops = np.fromiter(indices, dtype=np.intp)
+        outside = crops[(crops < 0) | (crops >= len(self.pool))]
+        if len(outside):
             raise IndexError(
-                f"crops {outside[:5]} are not in the pool, which has crops 0 to {len(self.pool) - 1}"
+                f"crops {outside[:5].tolist()} are not in the pool, which has crops 0 to {len(self.pool) - 1}"
             )
-        return crops
+        return [int(index) for index in crops]
 
     def _train(self) -> None:
         self._guessed = _NOTHING_GUESSED
-        self._classifier = self._untrained.fresh()
-        self._fit()
+        self._fit_anew()
         self._stale = False
 
-    def _fit(self) -> None:
+    def _fit_anew(self) -> None:
+        self._classifier = self._untrained.fresh()
+        self._probabilities = None
         data = self.get_training_data()
         if data.indices:
             rows = self.pool[np.asarray(data.indices, dtype=np.intp)]
             self._classifier.fit(rows, data.labels, data.weights)
 
+    @property
+    def _has_model(self) -> bool:
+        return len(self._classifier.classes_) >= 2
+
     def _score(self) -> None:
-        known = len(self._classifier.classes_)
-        self._probabilities = self._classifier.predict_proba(self.pool) if known >= 2 else None
+        if self._has_model and self._probabilities is None:
+            self._probabilities = self._classifier.predict_proba(self.pool)
+
+    def _best(self, crops: NDArray[Any]) -> NDArray[Any]:
+        """The most probable class of these crops, scored alone while the pool has not been: (m,) columns."""
+        if self._probabilities is not None:
+            return np.asarray(self._probabilities[crops].argmax(axis=1))
+        return np.asarray(self._classifier.predict_proba(self.pool[crops]).argmax(axis=1))
+
+    def _may_guess(self) -> bool:
+        enough = len(self._labels) >= self.pseudo_label_after
+        return self.train_on_pseudo_labels and self._has_model and enough
+
+    def _may_agree(self) -> bool:
+        compares = isinstance(self._untrained, EmbeddingClassifier)
+        return compares and self.pseudo_label_rule == "agreement" and self._may_guess()
 
     def _train_on_guesses(self) -> None:
-        """Train again with pseudo-labels, by the rule that is set, and score the pool again."""
-        enough = len(self._labels) >= self.pseudo_label_after
-        if not self.train_on_pseudo_labels or self._probabilities is None or not enough:
+        """Train again with pseudo-labels, by the rule that is set."""
+        if not self._may_guess():
             return
         self._guessed = self._agreed() if self.pseudo_label_rule == "agreement" else self._confident()
         if self._guessed.indices:
-            self._classifier = self._untrained.fresh()
-            self._fit()
+            self._fit_anew()
             if isinstance(self._classifier, EmbeddingClassifier) and self._guessed.scores is not None:
                 # The head judges itself on labels its pseudo-labels came from: these scores are out of fold.
                 self._classifier.calibrate(self._guessed.scores, list(self.labels.values()))
-            self._probabilities = self._classifier.predict_proba(self.pool)
 
     def _agreed(self) -> _Guessed:
         graph = self._pool_graph()
-        if graph is None or self._probabilities is None:
+        if graph is None:
             return _NOTHING_GUESSED
         human, classes = self.labels, self._classifier.classes_
         found = agreed_labels(
             graph,
             graph.positions(human),
             np.searchsorted(classes, list(human.values())),
-            graph.positions(np.intersect1d(self._unlabeled(without_check=True), graph.rows)),
-            self._probabilities[graph.rows].argmax(axis=1),
+            np.flatnonzero(self._free()[graph.rows]),
+            self._best(graph.rows),
             len(classes),
             seed=self.seed,
         )
@@ -280,7 +303,9 @@ class ActiveLearningSession:
         )
 
     def _confident(self) -> _Guessed:
-        guesses = self._pseudo_label()[1]
+        self._score()
+        # More than one a label are not taken.
+        guesses = self._pseudo_label()[1][: len(self._labels)]
         indices, labels = expand_with_pseudo_labels(
             np.zeros(len(self._labels), dtype=np.intp),
             [""] * len(self._labels),
@@ -298,17 +323,19 @@ class ActiveLearningSession:
         """The pool's neighbour graph; None for a classifier whose features are learned from the labels."""
         if not isinstance(self._untrained, EmbeddingClassifier):
             return None
-        usable = np.setdiff1d(np.arange(len(self.pool)), list(self._excluded))
-        features = MappedRows(self.pool, self._untrained.features)
-        self._graph = PoolGraph.build(features, self._labels, usable, seed=self.seed, known=self._graph)
+        if not self._graph_is_current:
+            usable = np.flatnonzero(~self._excluded)
+            features = MappedRows(self.pool, self._untrained.features)
+            self._graph = PoolGraph.build(features, self._labels, usable, seed=self.seed, known=self._graph)
+            self._graph_is_current = True
         return self._graph
 
     def _advise(self) -> tuple[PoolPredictions | None, StoppingAdvice | None]:
         """Judge stability by models trained on human labels: called before pseudo-labels are trained on."""
-        if self._probabilities is None:
+        if not self._has_model:
             return None, None
-        looked_at = stop_set(len(self.pool), np.asarray(sorted(self._excluded), dtype=np.intp))
-        best = self._probabilities[looked_at].argmax(axis=1)
+        looked_at = stop_set(len(self.pool), np.flatnonzero(self._excluded))
+        best = self._best(looked_at)
         now = PoolPredictions(
             len(self._labels),
             tuple(looked_at.tolist()),
@@ -321,7 +348,7 @@ class ActiveLearningSession:
         self._draw_check_crops(batch_size)
         if self._stale or not set(self._check).isdisjoint(self._guessed.indices):
             self.retrain_model()
-        candidates = self._unlabeled(without_check=True)
+        candidates = np.flatnonzero(self._free())
         labeled = np.asarray(sorted(self._labels), dtype=np.intp)
         names = {name: code for code, name in enumerate(sorted(set(self._labels.values())))}
         query = Query(
@@ -340,40 +367,35 @@ class ActiveLearningSession:
 
     def _draw_check_crops(self, batch_size: int) -> None:
         """Top the check set up to its share; a draw stays until it is labelled or excluded."""
-        counted = sum(1 for index in self._check if index not in self._excluded)
+        counted = sum(1 for index in self._check if not self._excluded[index])
         wanted = check_crops_wanted(len(self._labels), batch_size, self.check_share) - counted
         if wanted > 0:
-            unlabeled = self._unlabeled(without_check=True)
+            unlabeled = np.flatnonzero(self._free())
             drawn = np.random.default_rng([self.seed, len(self._check), 2]).permutation(unlabeled)[:wanted]
             self._check.extend(int(index) for index in drawn)
 
     def _pending_check(self) -> list[int]:
-        return [index for index in self._check if index not in self._labels and index not in self._excluded]
+        return [index for index in self._check if index not in self._labels and not self._excluded[index]]
 
-    def _unlabeled(self, *, without_check: bool) -> NDArray[Any]:
-        free = np.ones(len(self.pool), dtype=bool)
+    def _free(self) -> NDArray[Any]:
+        """Which crops may be asked for or guessed: neither labelled nor excluded nor a check crop; (n,) bool."""
+        free = ~self._excluded
         free[list(self._labels)] = False
-        free[list(self._excluded)] = False
-        if without_check:
-            free[self._check] = False
-        return np.flatnonzero(free)
+        free[self._check] = False
+        return free
 
-    def _pseudo_label(self) -> tuple[float, tuple[PseudoLabel, ...]]:
+    def _pseudo_label(self) -> tuple[float, ConfidentCrops]:
         # A round may follow every single label: the threshold falls once a batch of labels, not once a call.
         gained = max(0, len(self._labels) - self.pseudo_label_after)
         self.pseudo_labeler.reset()
         self.pseudo_labeler.step(gained // self.batch_size)
         threshold = self.pseudo_labeler.threshold
         if self._probabilities is None or len(self._labels) < self.pseudo_label_after:
-            return threshold, ()
-        unlabeled = self._unlabeled(without_check=True)
-        guesses = self.pseudo_labeler.select(self._probabilities[unlabeled])
-        classes = self._classifier.classes_
-        return threshold, tuple(
-            PseudoLabel(
-                int(unlabeled[row]), classes[int(guesses.labels[row])], float(guesses.confidences[row])
-            )
-            for row in guesses.most_confident_first()
+            return threshold, NONE_CONFIDENT
+        guesses = self.pseudo_labeler.select(self._probabilities)
+        confident = np.flatnonzero(guesses.mask & self._free())
+        return threshold, ConfidentCrops(
+            confident, guesses.labels[confident], guesses.confidences[confident], self._classifier.classes_
         )
 
     def _audit(self) -> tuple[list[LabelIssue], CheckSetEstimate | None]:
@@ -390,6 +412,13 @@ class ActiveLearningSession:
         drawn = set(self._check)
         is_check = np.asarray([index in drawn for index in labeled])
         return issues, estimate_accuracy(self._classifier, rows, labels, is_check, self.seed)
+
+    @contextmanager
+    def _timed(self, seconds: dict[str, float], phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        let_go(self.pool)
+        seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start
 
     def _seed(self, purpose: int) -> int:
         state = np.random.SeedSequence([self.seed, len(self._labels), purpose]).generate_state(1)
@@ -408,10 +437,3 @@ class _Guessed:
 
 
 _NOTHING_GUESSED = _Guessed((), (), np.zeros(0))
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start

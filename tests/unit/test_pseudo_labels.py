@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.pseudo_labels import PseudoLabeler, expand_with_pseudo_labels
+from model.pseudo_labels import ConfidentCrops, PseudoLabel, PseudoLabeler, expand_with_pseudo_labels
 
 
 class ReadsItsAnswer(torch.nn.Module):
@@ -24,6 +24,33 @@ def test_labels_say_which_class_and_in_which_order_to_use_them():
     assert found.labels[found.mask].tolist() == [0, 1, 2]
     assert found.class_mask(1).tolist() == [False, False, True, False]
     assert found.most_confident_first().tolist() == [0, 2, 3]
+
+
+def test_equally_confident_crops_keep_their_order_however_many_there_are():
+    rng = np.random.default_rng(0)
+    top = rng.choice(np.float32([0.5, 0.9, 0.95, 1.0]), 5000)
+    found = PseudoLabeler(0.8).select(np.stack([top, 1 - top], axis=1))
+    confident = np.flatnonzero(top >= 0.8)
+    expected = confident[np.argsort(-top[confident], kind="stable")]
+    assert found.most_confident_first().tolist() == expected.tolist()
+
+
+def test_confident_crops_of_a_round_read_like_a_tuple_of_pseudo_labels():
+    confident = ConfidentCrops(
+        np.array([3, 5, 9]), np.array([0, 1, 0]), np.float32([0.75, 1.0, 0.75]), ("cat", "dog")
+    )
+    listed = [PseudoLabel(5, "dog", 1.0), PseudoLabel(3, "cat", 0.75), PseudoLabel(9, "cat", 0.75)]
+    assert list(confident) == listed
+    assert confident == tuple(listed)
+    assert confident != tuple(listed[:2])
+    assert confident[-1] == listed[-1]
+    assert list(confident[:2]) == listed[:2]
+    assert list(confident[::-1]) == listed[::-1]
+    assert listed[1] in confident
+    assert confident.labels == ("dog", "cat", "cat")
+    assert not ConfidentCrops(np.zeros(0, int), np.zeros(0, int), np.zeros(0, np.float32), ())
+    with pytest.raises(IndexError):
+        confident[3]
 
 
 def test_binary_modules_give_confident_negatives_too():

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -387,3 +389,69 @@ class TestLabelIssues:
 def test_settings_that_cannot_work_are_refused(pool, options):
     with pytest.raises(ValueError, match=r"batch_size|check_share|unknown query strategy|pseudo_label_rule"):
         ActiveLearningSession(pool[0], **options)
+
+
+class CountingPool:
+    """A pool that counts the rows read from it."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows, self.shape, self.read = rows, rows.shape, 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key):
+        found = self.rows[key]
+        self.read += len(found)
+        return found
+
+
+class TestALargePool:
+    @pytest.mark.parametrize("train_on_pseudo_labels", [True, False])
+    def test_a_round_reads_it_once(self, train_on_pseudo_labels):
+        x, names, codes = a_pool(40_000)
+        pool = CountingPool(x)
+        session = ActiveLearningSession(pool, train_on_pseudo_labels=train_on_pseudo_labels)
+        session.add_labels(range(40), [names[code] for code in codes[:40]])
+        pool.read = 0
+        outcome = session.run_round()
+        assert (outcome.trained_on_pseudo_labels > 0) == train_on_pseudo_labels
+        assert pool.read < 1.5 * len(pool)
+        assert np.array_equal(outcome.probabilities, session.classifier.predict_proba(x))
+
+    def test_a_round_keeps_no_object_a_crop(self):
+        """Bytes a crop: 16 of probabilities, and arrays that come and go; a pseudo-label alone would be 200."""
+        x, names, codes = a_pool(100_000, noise=0.3)
+        session = ActiveLearningSession(x)
+        session.add_labels(range(40), [names[code] for code in codes[:40]])
+        session.run_round()  # what it takes whatever the pool's size
+        tracemalloc.start()
+        outcome = session.run_round()
+        kept = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert len(outcome.pseudo_labels) > 90_000
+        assert kept / len(x) < 60
+
+    def test_crops_are_excluded_and_labelled_by_arrays_as_by_numbers(self):
+        x, names, codes = a_pool(3000)
+        truth = np.asarray(names)[codes]
+        rounds = []
+        for make in (np.asarray, list, set):
+            session = ActiveLearningSession(x)
+            session.exclude(make(range(100, 900)))
+            session.add_labels(np.arange(30), truth[:30])
+            rounds.append(session.run_round())
+        assert same(rounds[0], rounds[1])
+        assert same(rounds[0], rounds[2])
+        shown = {*rounds[0].batch, *rounds[0].check, *(guess.index for guess in rounds[0].pseudo_labels)}
+        assert not shown & set(range(100, 900))
+
+    def test_an_exclusion_after_a_round_counts_in_the_next(self):
+        x, names, codes = a_pool(3000)
+        session = ActiveLearningSession(x)
+        session.add_labels(range(40), [names[code] for code in codes[:40]])
+        session.run_round()
+        trained_on = np.asarray(session.get_training_data().indices)[40:]
+        session.exclude(trained_on)
+        session.run_round()
+        assert not set(session.get_training_data().indices) & set(trained_on.tolist())
