@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.calibration import averaged_softmax, can_be_judged, posterior_scales
-from model.pool import Rows, each_chunk, spread
+from model.pool import Rows, each_chunk, gather, spread
 from model.ridge import fit_ridge, leave_one_out_scores
 from model.threads import single_threaded
 
@@ -92,7 +92,7 @@ class EmbeddingClassifier:
     def adapt(self, pool: Rows) -> Self:
         """Take the pool's mean embedding, from at most 2,000 rows, as the centre, and the columns' spread."""
         if len(pool):
-            self._look_at(_flat(pool[spread(len(pool), CENTRE_SAMPLE)]))
+            self._look_at(_flat(gather(pool, spread(len(pool), CENTRE_SAMPLE))))
         return self
 
     def fit(self, x: Rows, labels: Sequence[str], sample_weight: NDArray[Any] | None = None) -> Self:

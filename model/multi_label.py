@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from model import label_set
 from model.calibration import averaged_softmax, posterior_scales
 from model.classifier import TUNING_ROWS, EmbeddingClassifier, choose_penalty
-from model.pool import Rows, chunks, spread
+from model.pool import Rows, chunks, gather, spread
 from model.ridge import fit_ridge
 from model.threads import single_threaded
 
@@ -55,7 +55,7 @@ class MultiLabelClassifier:
         """Take the pool's centre, and a sample of it to look for sets in."""
         self._space.adapt(pool)
         if len(pool):
-            self._sample = np.asarray(pool[spread(len(pool), SAMPLE)])
+            self._sample = np.asarray(gather(pool, spread(len(pool), SAMPLE)))
         return self
 
     def fit(self, x: Rows, labels: Sequence[str], sample_weight: NDArray[Any] | None = None) -> Self:

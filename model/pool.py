@@ -21,6 +21,8 @@ CACHED_BYTES = 3 << 20
 """Of a chunk as float32: what is done to it one step after the other is then done in a core's cache."""
 BLOCK_BYTES = 32 << 20
 """Of a memory map that are in memory at once for each core."""
+GATHERED_ROWS = 256
+"""Of a memory map that are read before it is let go of: the system maps up to 2 MB around each."""
 
 
 class Rows(Protocol):
@@ -60,6 +62,8 @@ class MappedRows:
         return len(self._rows)
 
     def __getitem__(self, key: slice | NDArray[Any]) -> NDArray[Any]:
+        if isinstance(key, np.ndarray):
+            return self._function(gather(self._rows, key))
         return self._function(self._rows[key])
 
 
@@ -74,6 +78,17 @@ def spread(n: int, at_most: int) -> NDArray[Any]:
     if n <= at_most:
         return np.arange(n)
     return np.linspace(0, n - 1, at_most).round().astype(np.intp)
+
+
+def gather(rows: Rows, indices: NDArray[Any]) -> Any:
+    """`rows[indices]`, read a few at a time from a memory map: each row brings its neighbourhood into memory."""
+    if not isinstance(rows, np.memmap) or len(indices) <= GATHERED_ROWS:
+        return rows[indices]
+    found = np.empty((len(indices), *rows.shape[1:]), dtype=rows.dtype)
+    for part in chunks(len(indices), GATHERED_ROWS):
+        found[part] = rows[indices[part]]
+        let_go(rows)
+    return found
 
 
 def each_chunk(rows: Rows, work: Callable[[slice, NDArray[Any]], None]) -> None:

@@ -17,7 +17,7 @@ from model.classifier import Classifier, EmbeddingClassifier
 from model.evaluation import CheckSetEstimate, check_crops_wanted, estimate_accuracy
 from model.label_errors import LabelAudit, LabelIssue, audit_labels
 from model.neighbours import PoolGraph
-from model.pool import MappedRows, Rows, let_go
+from model.pool import MappedRows, Rows, gather, let_go
 from model.pseudo_labels import NONE_CONFIDENT, ConfidentCrops, PseudoLabeler, expand_with_pseudo_labels
 from model.query import DEFAULT, Query, QueryStrategy, create
 from model.round import Round, TrainingData
@@ -174,7 +174,7 @@ class ActiveLearningSession:
         labeled = sorted(self._labels)
         graph = self._pool_graph()
         return audit_labels(
-            self.pool[np.asarray(labeled, dtype=np.intp)],
+            gather(self.pool, np.asarray(labeled, dtype=np.intp)),
             [self._labels[index] for index in labeled],
             classifier=self._classifier,
             smoothed=None if graph is None else graph.smoothed(graph.positions(labeled)),
@@ -243,7 +243,7 @@ class ActiveLearningSession:
         self._probabilities = None
         data = self.get_training_data()
         if data.indices:
-            rows = self.pool[np.asarray(data.indices, dtype=np.intp)]
+            rows = gather(self.pool, np.asarray(data.indices, dtype=np.intp))
             self._classifier.fit(rows, data.labels, data.weights)
 
     @property
@@ -258,7 +258,7 @@ class ActiveLearningSession:
         """The most probable class of these crops, scored alone while the pool has not been: (m,) columns."""
         if self._probabilities is not None:
             return np.asarray(self._probabilities[crops].argmax(axis=1))
-        return np.asarray(self._classifier.predict_proba(self.pool[crops]).argmax(axis=1))
+        return np.asarray(self._classifier.predict_proba(gather(self.pool, crops)).argmax(axis=1))
 
     def _may_guess(self) -> bool:
         enough = len(self._labels) >= self.pseudo_label_after
@@ -404,7 +404,7 @@ class ActiveLearningSession:
             return [], None
         labeled = sorted(self._labels)
         labels = [self._labels[index] for index in labeled]
-        rows = self.pool[np.asarray(labeled, dtype=np.intp)]
+        rows = gather(self.pool, np.asarray(labeled, dtype=np.intp))
         issues = [
             LabelIssue(labeled[issue.index], issue.given_label, issue.suggested_label, issue.score)
             for issue in self.audit().issues

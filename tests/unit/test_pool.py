@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.pool import chunk_rows, each_chunk, let_go
+from model.pool import chunk_rows, each_chunk, gather, let_go
 from tests.everylabel_process import REPOSITORY
 
 ROWS = np.random.default_rng(0).standard_normal((20_000, 96)).astype(np.float16)
@@ -90,6 +90,15 @@ def test_rows_let_go_of_are_still_there(tmp_path, start):
     assert np.array_equal(rows, ROWS[start:])
 
 
+@pytest.mark.parametrize("n", [0, 3, 2000])
+def test_rows_gathered_from_a_memory_map_are_those_asked_for(tmp_path, n):
+    np.save(tmp_path / "pool.npy", ROWS)
+    asked = np.random.default_rng(1).integers(len(ROWS), size=n)
+    found = gather(np.load(tmp_path / "pool.npy", mmap_mode="r"), asked)
+    assert found.dtype == ROWS.dtype
+    assert np.array_equal(found, ROWS[asked])
+
+
 def test_changes_to_a_private_memory_map_are_not_let_go_of(tmp_path):
     np.save(tmp_path / "pool.npy", ROWS)
     rows = np.load(tmp_path / "pool.npy", mmap_mode="c")
@@ -102,6 +111,7 @@ READS_A_LARGE_FILE = """
 import sys
 import numpy as np
 from model.classifier import EmbeddingClassifier
+from model.pool import gather, spread
 
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
@@ -112,6 +122,7 @@ classifier = EmbeddingClassifier().fit(labelled, ["a", "b"] * 10)
 classifier.predict_proba(rows[:70_000])
 before = peak()
 classifier.predict_proba(rows)
+gather(rows, spread(len(rows), 5000))
 print((peak() - before) / rows.nbytes)
 """
 
