@@ -6,7 +6,6 @@ import json
 import logging
 import zipfile
 import zlib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,22 +50,26 @@ class PoolView:
     """Most suspicious first."""
 
 
-def save(folder: Path, outcome: Round, task_at: Mapping[int, int], n_rows: int) -> None:
+def save(folder: Path, outcome: Round, task_at: NDArray[Any]) -> None:
     """Write what a round found, whole or not at all, over what the round before found.
 
     Only whoever holds the project's lock runs a round, so there is one partial file, and the next round takes over
     what a killed one has left.
+
+    Args:
+        folder: the project's.
+        outcome: what the round found.
+        task_at: (n,) the task of each row of the embedding file, 0 where none is any more.
     """
-    tasks = np.zeros(n_rows, dtype=np.int64)
-    rows = np.fromiter(task_at, dtype=np.intp, count=len(task_at))
-    tasks[rows] = np.fromiter(task_at.values(), dtype=np.int64, count=len(task_at))
-    predicted = np.full(n_rows, NO_CLASS, dtype=np.uint16)
-    confidence = np.zeros(n_rows, dtype=np.float32)
+    predicted = np.full(len(task_at), NO_CLASS, dtype=np.uint16)
+    confidence = np.zeros(len(task_at), dtype=np.float32)
     if outcome.probabilities is not None:
         predicted[:] = outcome.probabilities.argmax(axis=1)
         confidence[:] = outcome.probabilities.max(axis=1)
     suspected = [
-        SuspectedLabel(task_at[issue.index], issue.given_label, issue.suggested_label, float(issue.score))
+        SuspectedLabel(
+            int(task_at[issue.index]), issue.given_label, issue.suggested_label, float(issue.score)
+        )
         for issue in outcome.label_issues[:ISSUES_KEPT]
     ]
     about = {
@@ -79,7 +82,7 @@ def save(folder: Path, outcome: Round, task_at: Mapping[int, int], n_rows: int) 
     with partial.open("wb") as file:
         np.savez(
             file,
-            tasks=tasks,
+            tasks=task_at,
             predicted=predicted,
             confidence=confidence,
             about=np.frombuffer(json.dumps(about).encode(), np.uint8),

@@ -7,12 +7,14 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backend import label_config, pool_view
+from backend.crop_rows import CropRows
 from backend.disputes import counted_annotations, settle
 from backend.label_config import ImageChoices, LabelConfigError
 from backend.learner import check_encoder, make_classifier
@@ -127,11 +129,8 @@ class Rounds:
             )
         control = label_config.parse(project.label_config)
         check_encoder(control, self._settings.encoder)
-        tasks = self._store.tasks(project_id)
-        # A check crop that cannot be read at the moment stays one.
-        known = {task.id for task in tasks}
-        row_of = {task.id: task.embedding_row for task in tasks if task.embedding_row is not None}
-        if not row_of:
+        embedded, rows = self._store.embedding_rows(project_id)
+        if not len(embedded):
             return None
         latest = self._store.latest_round(project_id)
         taken = [number for name in versions if (number := version_number(name)) is not None]
@@ -140,6 +139,8 @@ class Rounds:
         encoder = self._encoder()
         pool = self._files(project_id).embeddings(encoder.signature, encoder.dim, encoder.dtype).read()
         classifier = make_classifier(control, encoder)
+        crops = CropRows(embedded, rows, len(pool))
+        row_of = crops.row_of({annotation.task_id for annotation in annotations} | {*project.check_tasks})
         labels = labels_by_task(annotations, control.classes)
         labels |= settle(counted_annotations(annotations, control.classes), row_of, pool, classifier)
         session = self._session(
@@ -149,11 +150,9 @@ class Rounds:
             number=before,
             seed=self._settings.seed + project_id,
         )
-        task_at = {row: id_ for id_, row in row_of.items()}
-        url_of = {task.id: task.image_url for task in tasks}
-        unusable = {row for row in range(len(pool)) if row not in task_at}
-        unusable |= {row_of[id_] for id_ in closed_tasks(annotations, labels) if id_ in row_of}
-        session.exclude(sorted(unusable))
+        task_at = crops.task_at
+        session.exclude(np.flatnonzero(task_at == 0))
+        session.exclude(row_of[id_] for id_ in closed_tasks(annotations, labels) if id_ in row_of)
         labeled = [(row_of[id_], label) for id_, label in sorted(labels.items()) if id_ in row_of]
         session.add_labels([row for row, _ in labeled], [label for _, label in labeled])
         session.set_check_crops([row_of[id_] for id_ in project.check_tasks if id_ in row_of])
@@ -162,11 +161,11 @@ class Rounds:
         session.set_previous_predictions(history)
         outcome = session.run_round()
         confirmed = confirmed_labels(latest, annotations, labels)
-        open_issues = tuple(i for i in outcome.label_issues if task_at[i.index] not in confirmed)
+        open_issues = tuple(i for i in outcome.label_issues if int(task_at[i.index]) not in confirmed)
         outcome = replace(outcome, label_issues=open_issues)
 
         promoted = not project.model_pinned and self._is_no_worse(project_id, project.model_round, outcome)
-        queue = self._queue(outcome, task_at, url_of, promoted)
+        queue = self._queue(project_id, outcome, task_at, promoted)
         record = RoundRecord(
             number=outcome.number,
             model_version=queue.model_version,
@@ -193,9 +192,11 @@ class Rounds:
                 self._files(project_id).keep_models(MODELS_KEPT, also=project.model_round)
             if outcome.predictions is not None:
                 files.save_predictions(encoder.signature, [*history, outcome.predictions])
-            pool_view.save(files.folder, outcome, task_at, len(pool))
+            pool_view.save(files.folder, outcome, task_at)
+            # A check crop that cannot be read at the moment stays one.
+            known = {task.id for task in self._store.tasks(project_id, project.check_tasks)}
             drawn = [id_ for id_ in project.check_tasks if id_ in known]
-            drawn += [task_at[row] for row in session.check_crops if task_at[row] not in drawn]
+            drawn += [id_ for id_ in task_at[list(session.check_crops)].tolist() if id_ not in drawn]
             files.save_queue(record.number, asdict(queue))
             self._store.save_round(project_id, record, drawn)
         log.info(
@@ -229,17 +230,20 @@ class Rounds:
             return True
         return outcome.check_set.estimate >= in_use.check_set["low"]
 
-    def _queue(
-        self,
-        outcome: Round,
-        task_at: Mapping[int, int],
-        url_of: Mapping[int, str | None],
-        promoted: bool,
-    ) -> Queue:
+    def _queue(self, project_id: int, outcome: Round, task_at: NDArray[Any], promoted: bool) -> Queue:
         """The queue of a round; a model that is not promoted orders it, but pre-fills nothing."""
+        asked = {*outcome.batch, *outcome.check}
+        sure = (label for label in outcome.pseudo_labels if label.index not in asked)
+        shown = self._settings.pre_annotations_per_round if promoted else 0
+        confident = sorted(islice(sure, shown), key=lambda label: label.confidence)
+        flagged = outcome.label_issues[: self._settings.flags_per_round]
+        rows = [*asked, *(label.index for label in confident), *(issue.index for issue in flagged)]
+        tasks = self._store.tasks(project_id, task_at[rows].tolist())
+        url_of = {task.id: task.image_url for task in tasks}
 
         def queued(row: int, label: str | None, confidence: float) -> QueuedCrop:
-            return QueuedCrop(task_at[row], label, float(confidence), url_of[task_at[row]])
+            task_id = int(task_at[row])
+            return QueuedCrop(task_id, label, float(confidence), url_of.get(task_id))
 
         def asked_for(row: int) -> QueuedCrop:
             if outcome.probabilities is None:
@@ -250,12 +254,6 @@ class Rounds:
             sure = promoted and confidence >= outcome.threshold
             return queued(row, outcome.classes[best] if sure else None, confidence)
 
-        asked = {*outcome.batch, *outcome.check}
-        sure = [label for label in outcome.pseudo_labels if promoted and label.index not in asked]
-        confident = sorted(
-            sure[: self._settings.pre_annotations_per_round], key=lambda label: label.confidence
-        )
-        flagged = outcome.label_issues[: self._settings.flags_per_round]
         return Queue(
             model_version=version_name(outcome.number),
             check=[queued(row, None, 0.0) for row in outcome.check],

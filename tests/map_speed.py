@@ -90,7 +90,7 @@ def pool(services: Services, crops: int) -> None:
     outcome = Round(1, LABELLED, CLASSES, (), (), probabilities, 0.9, (), (), None, {})
     folder = services.files(1).folder
     folder.mkdir(parents=True, exist_ok=True)
-    pool_view.save(folder, outcome, {i: i + 1 for i in range(crops)}, crops)
+    pool_view.save(folder, outcome, np.arange(1, crops + 1))
     positions = (middle[heap] + random.normal(0, 3, (crops, 2))).astype(np.float32)
     pool_map.save(
         folder, PoolMap("none", crops, positions, np.zeros((0, 2), np.intp), np.zeros(0, np.float32))

@@ -205,3 +205,20 @@ def test_a_reviewed_label_leaves_the_tab_and_an_unreviewed_one_stays(stand_in, s
     assert after.confirmed[reviewed] == kept.choice
     (tab,) = [tab for tab in stand_in.tabs.values() if tab["data"]["title"] == FLAGGED]
     assert reviewed not in {item["value"] for item in tab["data"]["filters"]["items"]}
+
+
+def test_a_round_reads_no_task_but_those_it_shows(stand_in, services, project, monkeypatch):
+    """Of a million tasks as objects, reading alone would take longer than the round."""
+    label(stand_in, services, project, 12)
+    asked, read = [], services.store.tasks
+
+    def watched(project_id, task_ids=None):
+        asked.append(task_ids)
+        return read(project_id, task_ids)
+
+    monkeypatch.setattr(services.store, "tasks", watched)
+    finished = services.rounds.run(1)
+    assert None not in asked
+    shown = {crop.task_id for crop in [*finished.queue.batch, *finished.queue.pre_annotated]}
+    assert shown <= {id_ for ids in asked for id_ in ids}
+    assert all(crop.url for crop in finished.queue.batch)

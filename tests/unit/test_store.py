@@ -333,3 +333,15 @@ def test_eight_writers_of_two_processes_lose_nothing_and_refuse_nothing(store, p
     assert len(store.events(1)) == 80
     assert len(store.tasks(1)) == 10 + 80
     assert len(store.annotations(1)) == 80
+
+
+def test_the_rows_of_embedded_crops_are_read_by_task(store):
+    store.save_project(1)
+    store.save_project(2)
+    store.save_tasks(1, [Task(id_, f"{id_}.png") for id_ in (7, 3, 9, 5)])
+    store.save_tasks(2, [Task(4, "4.png")])
+    store.save_embedded(1, {9: 0, 3: 1, 5: 2})
+    store.save_embedded(2, {4: 0})
+    tasks, rows = store.embedding_rows(1)
+    assert (tasks.tolist(), rows.tolist()) == ([3, 5, 9], [1, 2, 0])
+    assert [len(part) for part in store.embedding_rows(3)] == [0, 0]
