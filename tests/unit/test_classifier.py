@@ -3,6 +3,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from model.classifier import EmbeddingClassifier
 from model.folds import align_columns, out_of_fold_probabilities, stratified_folds
@@ -268,3 +269,13 @@ def test_a_standardised_column_that_never_moves_stays_out_of_it():
     fitted = EmbeddingClassifier(standardized=4).adapt(x).fit(x, labels)
     assert np.isfinite(fitted.features(x)).all()
     assert np.abs(fitted.features(x)[:, -1]).max() == 0
+
+
+def test_a_pool_is_scored_to_the_same_bit_by_any_number_of_threads():
+    x = np.random.default_rng(0).normal(size=(4000, 1888)).astype(np.float16)
+    classifier = EmbeddingClassifier().adapt(x).fit(x[:60], [str(n % 10) for n in range(60)])
+    scored = []
+    for threads in (1, 2, 4):
+        with threadpool_limits(threads):
+            scored.append(classifier.predict_proba(x).tobytes())
+    assert scored[0] == scored[1] == scored[2]
