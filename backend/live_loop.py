@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from backend import label_config, logs
-from backend.embedding import CropEmbedder, Embedded
+from backend.embedding import Embedded
 from backend.label_config import LabelConfigError
 from backend.label_studio import LabelStudioError, LabelStudioUnreachableError, ProjectNotFoundError
 from backend.learner import check_encoder
@@ -76,13 +76,11 @@ class LiveLoop:
             if not tasks or project is None:
                 return Embedded(0, 0)
             check_encoder(label_config.parse(project.label_config), self._settings.encoder)
-            embedder = CropEmbedder(
-                self._store, self._services.reader, encoder, self._settings.download_threads
-            )
             report = (
                 None if progress is None else (lambda done, total: progress("Embedding crops", done, total))
             )
-            return embedder.embed(project_id, tasks, self._services.embedding_file(project_id), report)
+            file = self._services.embedding_file(project_id)
+            return self._services.engine.embed(project_id, tasks, file, report)
 
     def catch_up(
         self,

@@ -24,7 +24,8 @@ from model.query import DEFAULT
 from model.session import ActiveLearningSession, Round
 
 if TYPE_CHECKING:
-    from backend.project_files import ProjectFiles
+    from backend.engine import Scorer
+    from backend.project_files import EmbeddingFile, ProjectFiles
     from backend.settings import Settings
     from model.classifier import Classifier
     from model.encoders import Encoder
@@ -96,12 +97,14 @@ class Rounds:
         files: Callable[[int], ProjectFiles],
         encoder: Callable[[], Encoder],
         clock: Callable[[], float] = time.time,
+        scorer: Callable[[EmbeddingFile], Scorer] | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._files = files
         self._encoder = encoder
         self._clock = clock
+        self._scorer = scorer
 
     def run(
         self,
@@ -137,7 +140,8 @@ class Rounds:
         before = max([latest.number if latest else 0, *taken])
         annotations = self._store.annotations(project_id)
         encoder = self._encoder()
-        pool = self._files(project_id).embeddings(encoder.signature, encoder.dim, encoder.dtype).read()
+        file = self._files(project_id).embeddings(encoder.signature, encoder.dim, encoder.dtype)
+        pool = file.read()
         classifier = make_classifier(control, encoder)
         crops = CropRows(embedded, rows, len(pool))
         row_of = crops.row_of({annotation.task_id for annotation in annotations} | {*project.check_tasks})
@@ -149,6 +153,7 @@ class Rounds:
             batch_size or self._settings.batch_size,
             number=before,
             seed=self._settings.seed + project_id,
+            scorer=None if self._scorer is None else self._scorer(file),
         )
         task_at = crops.task_at
         session.exclude(np.flatnonzero(task_at == 0))
@@ -209,7 +214,14 @@ class Rounds:
         return FinishedRound(record, queue, control)
 
     def _session(
-        self, pool: NDArray[Any], classifier: Classifier, batch_size: int, *, number: int, seed: int
+        self,
+        pool: NDArray[Any],
+        classifier: Classifier,
+        batch_size: int,
+        *,
+        number: int,
+        seed: int,
+        scorer: Scorer | None,
     ) -> ActiveLearningSession:
         return ActiveLearningSession(
             pool,
@@ -219,6 +231,7 @@ class Rounds:
             round_number=number,
             seed=seed,
             strategy=self._settings.strategy or DEFAULT,
+            scorer=scorer,
         )
 
     def _is_no_worse(self, project_id: int, model_round: int | None, outcome: Round) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from backend import label_config
+from backend.engine import Engine, LocalEngine
 from backend.heartbeat import Heartbeat
 from backend.image_file import ImageLimits
 from backend.images import ImageReader
@@ -63,6 +64,8 @@ class Services:
             settings.model_dir / "jobs.db", lambda: self.trainer, settings.redis_url.get_secret_value()
         )
         self.metrics = Metrics(self)
+        self.engine: Engine = LocalEngine(self)
+        """What embeds crops and scores pools."""
         self._models: dict[int, tuple[tuple[int, bool], Classifier]] = {}
         self.embedding_waits = threading.BoundedSemaphore(EMBEDDING_WAITS)
         """How many `/predict` calls may wait for crops at a time; any more are answered with what is there."""
@@ -72,9 +75,7 @@ class Services:
     @cached_property
     def label_studio(self) -> LabelStudio:
         """The client for Label Studio."""
-        return LabelStudio(
-            self.settings.label_studio_url, self.settings.label_studio_api_key.get_secret_value()
-        )
+        return make_label_studio(self.settings)
 
     @cached_property
     def publisher(self) -> Publisher:
@@ -84,20 +85,19 @@ class Services:
     @cached_property
     def reader(self) -> ImageReader:
         """What turns a task's image into pixels."""
-        return ImageReader(
-            self.settings.label_studio_url,
-            authorization=self.label_studio.authorization,
-            limits=ImageLimits(
-                max_bytes=int(self.settings.max_image_megabytes * 1_000_000),
-                max_pixels=int(self.settings.max_image_megapixels * 1_000_000),
-            ),
-            allow_private_addresses=self.settings.allow_private_addresses,
-        )
+        return make_reader(self.settings, self.label_studio)
 
     @cached_property
     def rounds(self) -> Rounds:
         """What runs rounds."""
-        return Rounds(self.settings, self.store, self.files, self.encoder, self.clock)
+        return Rounds(
+            self.settings,
+            self.store,
+            self.files,
+            self.encoder,
+            self.clock,
+            self.engine.scorer,
+        )
 
     @cached_property
     def loop(self) -> LiveLoop:
@@ -182,6 +182,24 @@ class Services:
             "model_class": "ActiveLearningBackend",
             "trainer": "alive" if self.trainer_alive() else "not running",
         }
+
+
+def make_label_studio(settings: Settings) -> LabelStudio:
+    """The client for Label Studio these settings describe."""
+    return LabelStudio(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+
+
+def make_reader(settings: Settings, label_studio: LabelStudio) -> ImageReader:
+    """What turns a task's image into pixels, within these settings' limits."""
+    return ImageReader(
+        settings.label_studio_url,
+        authorization=label_studio.authorization,
+        limits=ImageLimits(
+            max_bytes=int(settings.max_image_megabytes * 1_000_000),
+            max_pixels=int(settings.max_image_megapixels * 1_000_000),
+        ),
+        allow_private_addresses=settings.allow_private_addresses,
+    )
 
 
 _current: Services | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +41,8 @@ class ActiveLearningSession:
     `check_share`: blind uniform draws as a share of all labels. `train_on_pseudo_labels` adds to training, by
     `pseudo_label_rule`, the crops that two opinions agree on ("agreement": with the embedding classifier, and
     only where out-of-fold loss on human labels does not rise) or the most confident ones ("threshold"). The
-    pseudo-labels of a `Round`, the ones to show, are confident under either.
+    pseudo-labels of a `Round`, the ones to show, are confident under either. `scorer` computes what the
+    classifier's `predict_proba` gives of the pool, where that is done elsewhere.
 
     Invariants: a crop has at most one label; a labelled or excluded crop is never asked for again; a check
     crop is never in a batch and never pseudo-labelled. The same labels, exclusions, check draws, round number
@@ -64,6 +65,7 @@ class ActiveLearningSession:
         round_number: int = 0,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        scorer: Callable[[Classifier, Rows], NDArray[Any]] | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -78,6 +80,7 @@ class ActiveLearningSession:
         elif isinstance(classifier, torch.nn.Module):
             classifier = TorchClassifier.around(classifier, device=device, seed=seed)
         self.pool = pool
+        self._scorer = scorer
         self.strategy = create(strategy) if isinstance(strategy, str) else strategy
         self.batch_size = batch_size
         self.pseudo_labeler = pseudo_labeler if pseudo_labeler is not None else PseudoLabeler()
@@ -251,7 +254,11 @@ class ActiveLearningSession:
         return len(self._classifier.classes_) >= 2
 
     def _score(self) -> None:
-        if self._has_model and self._probabilities is None:
+        if not self._has_model or self._probabilities is not None:
+            return
+        if self._scorer is not None:
+            self._probabilities = self._scorer(self._classifier, self.pool)
+        else:
             self._probabilities = self._classifier.predict_proba(self.pool)
 
     def _best(self, crops: NDArray[Any]) -> NDArray[Any]:

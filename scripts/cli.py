@@ -17,6 +17,7 @@ COMMANDS = {
     "serve": "serve",
     "connect": "connect",
     "sync": "sync",
+    "embed": "embed",
     "doctor": "doctor",
     "status": "status",
     "rounds": "rounds",

@@ -1,0 +1,251 @@
+"""Embeds and scores pools on a Ray cluster (Ray Data): the crops of a hundred million tasks, on many machines.
+
+The cluster's processes fetch and encode crops and score slices of the pool; this process puts what they give into
+the same file and the same store as the local engine does, in the same order. So the rounds are the same to the bit,
+as long as all machines have the same kind of processor: two kinds round a sum differently.
+
+Ray hands code and arguments about as pickles, so a cluster is as trusted as the machine that uses it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import SecretStr
+
+from backend import crop_box
+from backend.embedding import CHUNK, Embedded
+from backend.engine import EngineError
+from backend.image_file import ImageError
+from backend.label_config import text_of
+from backend.row_copy import RowCopy, RowSlice, read_rows
+from backend.store import Task
+from model import encoders
+from model.classifier import EmbeddingClassifier
+from model.pool import CHUNK_ROWS
+
+if TYPE_CHECKING:
+    from backend.engine import Scorer
+    from backend.project_files import EmbeddingFile
+    from backend.services import Services
+    from backend.settings import Settings
+    from model.classifier import Classifier
+    from model.pool import Rows
+
+SCORED_ROWS = 64 * CHUNK_ROWS
+"""Rows that one call scores: whole chunks of the classifier's own, so that every product has the same shape."""
+CALLS = 100_000
+"""Calls that Ray is given at a time: their arguments are in memory."""
+BLOCKS = 2000
+"""Parts these are divided into; one is given out whole, and made anew whole where its process dies."""
+
+
+class RayEngine:
+    """Embeds and scores on a Ray cluster.
+
+    Args:
+        services: the parts of this backend; its store and its files stay with this process.
+        address: where the cluster is, as `ray.init` takes it: `auto` for the one this machine belongs to,
+            `local` for one of its own, or `host:6379`.
+        storage: a folder every machine of the cluster can read, as fsspec names it (`s3://bucket/everylabel`). The
+            embeddings are copied there to be scored. Empty: each machine has `MODEL_DIR` under the same name.
+
+    Raises:
+        EngineError: Ray is not installed, or no cluster answers.
+    """
+
+    def __init__(self, services: Services, address: str = "auto", storage: str = "") -> None:
+        self._services = services
+        self._storage = storage
+        try:
+            self._ray: Any = import_module("ray")
+            self._data: Any = import_module("ray.data")
+        except ImportError as error:
+            raise EngineError("`--engine ray` needs Ray Data: pip install 'everylabel[ray]'") from error
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of our own calls nobody
+        try:
+            self._ray.init(
+                address=address, log_to_driver=False, logging_level=logging.WARNING, ignore_reinit_error=True
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise EngineError(
+                f"No Ray cluster answers at {address!r} ({error}). Start one with `ray start --head` and give "
+                "`--address host:6379`, or `--address local` for one on this machine."
+            ) from error
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        context = self._data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        self._ray.shutdown()
+
+    def embed(
+        self,
+        project_id: int,
+        tasks: Sequence[Task],
+        file: EmbeddingFile,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Embedded:
+        """Embed the crops of `tasks` in their order; as `CropEmbedder.embed`."""
+        store, embedded, unreadable = self._services.store, 0, 0
+        for chunk in self._embedded(tasks):
+            if len(chunk.readable):
+                first = file.append(chunk.rows)
+                store.save_embedded(project_id, {id_: first + i for i, id_ in enumerate(chunk.readable)})
+            store.save_problems(project_id, {id_: why.text for id_, why in chunk.problems.items()})
+            embedded, unreadable = embedded + len(chunk.readable), unreadable + len(chunk.problems)
+            if progress is not None:
+                progress(embedded + unreadable, len(tasks))
+            if all(why.retry for why in chunk.problems.values()) and not chunk.readable:
+                failure = ClusterImageError(next(iter(chunk.problems.values())).text)
+                return Embedded(embedded, unreadable, failure)
+        return Embedded(embedded, unreadable)
+
+    def scorer(self, file: EmbeddingFile) -> Scorer:
+        """What scores the pool that lies in this file; a classifier that is trained whole scores here."""
+
+        def score(classifier: Classifier, pool: Rows) -> NDArray[Any]:
+            if not isinstance(classifier, EmbeddingClassifier) or not len(pool):
+                return classifier.predict_proba(pool)
+            slices = RowCopy(file, self._storage).slices(len(pool), SCORED_ROWS)
+            calls = ({"slice": json.dumps(asdict(part))} for part in slices)
+            found = np.empty((len(pool), len(classifier.classes_)), dtype=np.float32)
+            for answer in self._map(calls, partial(_score, classifier, file.dim, file.dtype.str)):
+                part = np.frombuffer(answer["probabilities"], dtype=np.float32)
+                first = int(answer["first"])
+                rows = part.reshape(-1, found.shape[1])
+                found[first : first + len(rows)] = rows
+            return found
+
+        return score
+
+    def _embedded(self, tasks: Sequence[Task]) -> Iterator[_Chunk]:
+        encoder = self._services.encoder()
+        # What a process of the cluster needs to fetch and encode crops, and no more.
+        settings = self._services.settings.model_copy(
+            update={"database_url": SecretStr(""), "redis_url": SecretStr("")}
+        )
+        resources = self._ray.cluster_resources()
+        on_cards = settings.device != "cpu" and resources.get("GPU", 0) >= 1
+        each = {"num_gpus": 1} if on_cards else {"num_cpus": 1}
+        size = max(1, int(resources.get("GPU" if on_cards else "CPU", 1)))
+        chunks = (tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK))
+        calls = ({"tasks": json.dumps([(task.id, task.image_url) for task in chunk])} for chunk in chunks)
+        size = min(size, -(-len(tasks) // CHUNK))
+        for answer in self._map(
+            calls,
+            _Embedder,
+            compute=self._data.ActorPoolStrategy(size=size),
+            fn_constructor_args=(settings, encoder.signature, on_cards),
+            **each,
+        ):
+            about = json.loads(answer["about"])
+            rows = np.frombuffer(answer["rows"], dtype=encoder.dtype).reshape(-1, encoder.dim)
+            problems = {id_: _Problem(text, retry) for id_, text, retry in about["problems"]}
+            yield _Chunk(rows, about["readable"], problems)
+
+    def _map(
+        self, calls: Iterable[dict[str, Any]], function: Any, **options: Any
+    ) -> Iterator[dict[str, Any]]:
+        """Have the cluster answer every call, in the order of the calls; one whose process dies is made again.
+
+        Raises:
+            EngineError: a call has failed for good.
+        """
+        calls = iter(calls)
+        while some := [call for call, _ in zip(calls, range(CALLS), strict=False)]:
+            dataset = self._data.from_items(some, override_num_blocks=min(len(some), BLOCKS))
+            try:
+                yield from dataset.map(function, **options).iter_rows()
+            except self._ray.exceptions.RayError as error:
+                why = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+                raise EngineError(f"The Ray cluster failed: {why}") from error
+
+
+class ClusterImageError(ImageError):
+    """Why a pass ended early, as a process of the cluster told it."""
+
+    retry = True
+
+    def __init__(self, text: str) -> None:
+        Exception.__init__(self, text)
+        self.reason, self.way_out = text, ""
+
+
+@dataclass(frozen=True)
+class _Problem:
+    text: str
+    retry: bool
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    rows: NDArray[Any]
+    readable: list[int]
+    problems: dict[int, _Problem]
+
+
+class _Embedder:
+    """A process of the cluster that fetches and encodes crops."""
+
+    def __init__(self, settings: Settings, signature: str, on_card: bool) -> None:
+        from backend.services import make_label_studio, make_reader  # noqa: PLC0415 - on the cluster
+
+        self._reader = make_reader(settings, make_label_studio(settings))
+        device = settings.device if on_card else "cpu"
+        self._encoder = encoders.create(settings.encoder, device=device, threads=None if on_card else 1)
+        if self._encoder.signature != signature:
+            raise EngineError(
+                f"This machine of the cluster has the encoder {self._encoder.signature!r}, not {signature!r}: "
+                "install the same version of everylabel everywhere."
+            )
+        self._threads = ThreadPoolExecutor(settings.download_threads)
+
+    def __call__(self, call: dict[str, Any]) -> dict[str, Any]:
+        pictures: dict[str, list[Task]] = {}
+        tasks = [Task(id_, url) for id_, url in json.loads(call["tasks"])]
+        for task in tasks:
+            pictures.setdefault(crop_box.split(task.image_url or "")[0], []).append(task)
+        found: dict[int, NDArray[Any] | ImageError] = {}
+        for crops in self._threads.map(self._read, pictures.items()):
+            found |= crops
+        crops_at = {id_: crop for id_, crop in found.items() if isinstance(crop, np.ndarray)}
+        rows = self._encoder.encode(np.stack(list(crops_at.values()))).tobytes() if crops_at else b""
+        problems = [(id_, str(why), why.retry) for id_, why in found.items() if isinstance(why, ImageError)]
+        return {"rows": rows, "about": json.dumps({"readable": list(crops_at), "problems": problems})}
+
+    def _read(self, at: tuple[str, list[Task]]) -> dict[int, NDArray[Any] | ImageError]:
+        """Prepare the crops that lie on one picture, which is fetched and decoded once."""
+        url, tasks = at
+        if self._encoder.reads == "text":
+            return {t.id: self._encoder.prepare_text(text_of(t.image_url or "") or "") for t in tasks}
+        try:
+            picture = self._reader.read(url, tasks[0].id)
+        except ImageError as error:
+            return {task.id: error for task in tasks}
+        return {task.id: self._prepared(task, picture) for task in tasks}
+
+    def _prepared(self, task: Task, picture: Image.Image) -> NDArray[Any] | ImageError:
+        try:
+            return self._encoder.prepare(crop_box.cut(picture, crop_box.split(task.image_url or "")[1]))
+        except ImageError as error:
+            return error
+
+
+def _score(classifier: Classifier, dim: int, dtype: str, call: dict[str, Any]) -> dict[str, Any]:
+    part = RowSlice(**json.loads(call["slice"]))
+    rows = read_rows(part, dim, np.dtype(dtype))
+    return {"first": part.first, "probabilities": classifier.predict_proba(rows).tobytes()}

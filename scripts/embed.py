@@ -1,0 +1,66 @@
+"""`everylabel embed`: embed a project's new crops and score its pool, on this machine or on a Ray cluster."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from backend.engine import EngineError
+from backend.image_file import ImageError
+from backend.label_config import LabelConfigError
+from backend.label_studio import LabelStudioError
+from backend.rounds import unreadable
+from backend.services import Services
+from scripts.console import ProjectNumber, console, fail, load_settings, progress
+
+
+class Engine(str, Enum):
+    """Where the work is done."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+def embed(
+    project: ProjectNumber,
+    engine: Annotated[Engine, typer.Option(help="`local`, or `ray` for a Ray cluster (the extra `ray`).")] = (
+        Engine.LOCAL
+    ),
+    address: Annotated[
+        str,
+        typer.Option(
+            help="Where the Ray cluster is: `auto` for the one this machine belongs to, `local` for one of its own, or "
+            "`host:6379`."
+        ),
+    ] = "auto",
+    storage: Annotated[
+        str,
+        typer.Option(
+            help="A folder the whole cluster can read, as fsspec names it, such as `s3://bucket/everylabel`. Without it, "
+            "`MODEL_DIR` must lie under the same name on every machine."
+        ),
+    ] = "",
+) -> None:
+    """Read a project, embed every crop that is not embedded yet, and run a round if one is due."""
+    services = Services(load_settings())
+    leave = None
+    try:
+        if engine is Engine.RAY:
+            from backend.ray_engine import RayEngine  # noqa: PLC0415 - an extra
+
+            services.engine = on_ray = RayEngine(services, address, storage)
+            leave = on_ray.close
+        with progress() as report:
+            finished = services.loop.catch_up(project, read_all=True, progress=report)
+    except (LabelStudioError, LabelConfigError, ImageError, EngineError) as error:
+        fail(error)
+    finally:
+        if leave is not None:
+            leave()
+    tasks = services.store.tasks(project)
+    embedded = sum(task.embedding_row is not None for task in tasks)
+    console.print(f"{embedded} of {len(tasks)} crops are embedded, {len(unreadable(tasks))} cannot be read.")
+    if finished is not None:
+        console.print(f"{finished.record.model_version}, from {finished.record.n_labels} labels.")

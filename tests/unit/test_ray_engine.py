@@ -1,0 +1,181 @@
+"""The Ray engine on a cluster of two nodes: the same rows, rounds and selections as the local engine, to the bit."""
+
+import json
+import os
+import signal
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from backend import pool_view, ray_engine
+from backend.engine import EngineError
+from backend.project_files import EmbeddingFile
+from backend.row_copy import RowCopy, read_rows
+from backend.store import Task
+from model.classifier import EmbeddingClassifier
+from model.pool import CHUNK_ROWS
+from scripts import cli
+from tests.everylabel_process import descendants, wait_until
+from tests.stand_in_label_studio import TOKEN, data_uri
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'everylabel[ray]'")
+
+LABELLED = 14
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes of one core each."""
+    from ray.cluster_utils import Cluster  # noqa: PLC0415 - only where Ray is
+
+    node = {"num_cpus": 1, "object_store_memory": 100_000_000}
+    with tempfile.TemporaryDirectory(
+        prefix="everylabel-ray-"
+    ) as folder:  # pytest's own are too long for a socket
+        head = {**node, "include_dashboard": False, "temp_dir": folder}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster.add_node(**node)
+        yield cluster
+        cluster.shutdown()
+
+
+@pytest.fixture
+def on_ray(make_services, cluster, tmp_path):
+    """Makes a backend that embeds and scores on the cluster."""
+    engines = []
+
+    def make(storage=""):
+        services = make_services(model_dir=tmp_path / "on ray")
+        services.engine = ray_engine.RayEngine(services, cluster.address, storage)
+        engines.append(services.engine)
+        return services
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+def workers():
+    """The processes of the cluster that embed."""
+    running = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants(os.getpid())}
+    return [pid for pid, command in running.items() if command.startswith(b"ray::MapWorker")]
+
+
+def what_a_round_left(services):
+    """Everything a project holds after a round but how long it took."""
+    store, files = services.store, services.files(1)
+    latest = store.latest_round(1)
+    view = pool_view.load(files.folder)
+    return {
+        "tasks": store.tasks(1),
+        "embeddings": np.asarray(services.embeddings(1)).tobytes(),
+        "round": replace(latest, seconds={}, finished_at=0.0),
+        "queue": json.loads((files.folder / "queue.json").read_text()),
+        "model": {name: part.tobytes() for name, part in services.model(1).state().items()},
+        "confidence": view.confidence.tobytes(),
+    }
+
+
+def test_a_project_embedded_and_scored_on_ray_is_the_same_to_the_bit_though_a_worker_is_killed(
+    stand_in, make_services, cluster, digit_crops, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(ray_engine, "CHUNK", 16)
+    local, ray = (make_services(model_dir=tmp_path / name) for name in ("local", "on ray"))
+    stand_in.add_project(1)
+    images = [image for image, _ in digit_crops[:120]]
+    images[5] = data_uri(b"no picture")
+    ids = stand_in.add_tasks(1, *images)
+    for id_, (_, label) in list(zip(ids, digit_crops, strict=False))[6 : 6 + LABELLED]:
+        stand_in.annotate(id_, label)
+
+    def kill_one():
+        done = wait_until(lambda: ray.store.count_tasks(1)["embedded"], "nothing is embedded", 90)
+        os.kill(workers()[0], signal.SIGKILL)
+        return done
+
+    for name, value in (("URL", stand_in.url), ("API_KEY", TOKEN)):
+        monkeypatch.setenv(f"LABEL_STUDIO_{name}", value)
+    monkeypatch.setenv("MODEL_DIR", str(ray.settings.model_dir))
+    command = ["embed", "--project", "1", "--engine", "ray", "--address", cluster.address]
+    with ThreadPoolExecutor(1) as killer:
+        done = killer.submit(kill_one)
+        answer = CliRunner().invoke(cli.app, [*command, "--storage", f"file://{tmp_path}/storage"])
+    assert answer.exit_code == 0, answer.output
+    assert 0 < done.result() < len(ids)
+    assert "119 of 120 crops are embedded, 1 cannot be read." in answer.output
+
+    local.loop.catch_up(1)
+    expected = what_a_round_left(local)
+    assert what_a_round_left(ray) == expected
+    assert expected["round"].n_labels == LABELLED
+    assert list((tmp_path / "storage").glob("*/000000000000"))
+
+
+def test_crops_on_one_picture_lie_in_the_same_rows(make_services, on_ray, digit_crops, tmp_path):
+    pictures = [image for image, _ in digit_crops[:3]]
+    boxes = [f"{pictures[n % 3]}#xywh=percent:{n},{n},50,50" for n in range(12)]
+    rows = []
+    for services in (make_services(model_dir=tmp_path / "local"), on_ray()):
+        services.store.save_project(
+            1,
+            label_config='<View><Image name="i" value="$image"/><Choices name="c" toName="i">'
+            '<Choice value="a"/><Choice value="b"/></Choices></View>',
+        )
+        services.store.save_tasks(1, [Task(n + 1, box) for n, box in enumerate(boxes)])
+        services.loop.embed_missing(1)
+        rows.append((services.store.tasks(1), np.asarray(services.embeddings(1)).tobytes()))
+    assert rows[0] == rows[1]
+
+
+def test_a_large_pool_is_scored_in_slices_to_the_same_bit(on_ray, monkeypatch, tmp_path):
+    monkeypatch.setattr(ray_engine, "SCORED_ROWS", 2 * CHUNK_ROWS)
+    rng = np.random.default_rng(0)
+    file = EmbeddingFile(tmp_path / "pool.rows", 96, np.dtype(np.float16))
+    file.append(rng.normal(size=(7 * CHUNK_ROWS + 5, 96)))
+    pool = file.read()
+    classifier = EmbeddingClassifier().adapt(pool).fit(pool[:60], [str(n % 11) for n in range(60)])
+    expected = classifier.predict_proba(pool).tobytes()
+    for storage in ("", f"file://{tmp_path}/storage"):  # in the shared folder, and copied
+        assert on_ray(storage).engine.scorer(file)(classifier, pool).tobytes() == expected
+
+
+def test_a_copy_grows_with_its_file_and_belongs_to_it_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(30, 4)).astype(np.float16)
+    storage = f"file://{tmp_path}/storage"
+    file = EmbeddingFile(tmp_path / "pool.rows", 4, np.dtype(np.float16))
+
+    def copied(n):
+        parts = list(RowCopy(file, storage).slices(n, 8))
+        assert all(part.url.startswith(storage) for part in parts)
+        return np.concatenate([read_rows(part, 4, file.dtype) for part in parts])
+
+    file.append(rows[:20])
+    assert (copied(20) == rows[:20]).all()
+    file.append(rows[20:])
+    assert (copied(30) == rows).all()
+    for path in (file.path, Path(f"{file.path}.id")):
+        path.unlink()
+    anew = EmbeddingFile(file.path, 4, file.dtype)
+    anew.append(rows[::-1])
+    assert (copied(30) == rows[::-1]).all()
+
+
+def test_a_slice_that_is_not_there_in_full_is_an_error(tmp_path):
+    file = EmbeddingFile(tmp_path / "pool.rows", 4, np.dtype(np.float16))
+    file.append(np.zeros((3, 4)))
+    (part,) = RowCopy(file, "").slices(3, 8)
+    with pytest.raises(EOFError, match="24 of 32 bytes"):
+        read_rows(replace(part, n=4), 4, file.dtype)
+
+
+def test_what_fails_on_the_cluster_is_told_in_a_line(on_ray, monkeypatch):
+    services = on_ray()
+    monkeypatch.setattr(services.encoder(), "name", "another-version", raising=True)
+    with pytest.raises(EngineError, match="install the same version of everylabel everywhere"):
+        services.engine.embed(1, [Task(1, data_uri(b""))], services.embedding_file(1))
