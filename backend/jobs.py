@@ -112,8 +112,13 @@ class Jobs:
             self._embed(project_id, list(task_ids))
 
     def waiting(self) -> int:
-        """How many jobs nobody has taken yet."""
-        return int(self._huey.pending_count())
+        """How many jobs nobody has taken yet.
+
+        Raises:
+            StorageError: Redis does not answer.
+        """
+        with _named():
+            return int(self._huey.pending_count())
 
     def run_trainer(self) -> None:
         """Work jobs until the process is asked to stop (SIGINT or SIGTERM)."""

@@ -19,6 +19,7 @@ from backend.label_studio import LabelStudioError
 from backend.learner import check_encoder
 from backend.publish import SAMPLING, version_number
 from backend.services import Services
+from backend.store import StorageError
 from scripts.connect import TITLE
 from scripts.console import console, load_settings
 
@@ -66,6 +67,8 @@ def examine(services: Services, project_id: int | None) -> Iterator[Finding]:
         return
     token = _check("Token", lambda: f"accepted; it sees {len(label_studio.projects())} projects")
     yield token
+    if settings.redis_url.get_secret_value():
+        yield _check("Queue", lambda: f"Redis answers, {services.jobs.waiting()} jobs wait")
     yield _check("Backend", lambda: _backend(services))
     if token.problem or project_id is None:
         return
@@ -84,7 +87,7 @@ def examine(services: Services, project_id: int | None) -> Iterator[Finding]:
 def _check(name: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(name, look())
-    except (LabelStudioError, LabelConfigError, ImageError, CheckFailedError) as error:
+    except (LabelStudioError, LabelConfigError, ImageError, StorageError, CheckFailedError) as error:
         return Finding(name, "", str(error))
 
 

@@ -26,7 +26,7 @@ PRAGMAS = {
 }
 POSTGRESQL = {
     "lock_timeout": 30_000,
-    "idle_in_transaction_session_timeout": 60_000,
+    "idle_in_transaction_session_timeout": 600_000,
     # A machine that loses its power closes no connection: PostgreSQL finds out by itself, and frees its locks.
     "tcp_keepalives_idle": 10,
     "tcp_keepalives_interval": 5,

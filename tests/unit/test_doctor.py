@@ -105,6 +105,14 @@ def test_a_backend_nobody_started_is_found(connected):
     assert "everylabel serve" in problems(connected)["Backend"]
 
 
+def test_a_queue_that_is_away_is_found(served, postgres):
+    away = {"database_url": postgres.empty(), "redis_url": "redis://127.0.0.1:1/0"}
+    services = served(**away)
+    connect_project(services, 1)
+    assert list(problems(services)) == ["Queue"]
+    assert "Redis" in problems(services)["Queue"]
+
+
 def test_a_dead_trainer_is_found(connected, served, tmp_path):
     idle = served(model_dir=tmp_path / "idle")
     idle.trainer_alive = lambda: False
