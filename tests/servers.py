@@ -9,9 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import psycopg
 import pytest
-import redis
 
 from tests.everylabel_process import wait_until
 
@@ -71,6 +69,7 @@ class Postgres(_Server):
     """A PostgreSQL."""
 
     def __init__(self) -> None:
+        self._driver = pytest.importorskip("psycopg", reason="pip install 'everylabel[postgresql]'")
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
         program = found[-1] if found else Path(shutil.which("postgres") or "")
         if not program.name:
@@ -92,7 +91,7 @@ class Postgres(_Server):
     def empty(self) -> str:
         """The address of its one database, emptied of what the test before has left."""
         url = f"postgresql://postgres@/postgres?host={self.folder}"
-        with psycopg.connect(url, autocommit=True) as connection:
+        with self._driver.connect(url, autocommit=True) as connection:
             connection.execute("DROP SCHEMA public CASCADE")
             connection.execute("CREATE SCHEMA public")
         return url
@@ -106,6 +105,7 @@ class Redis(_Server):
     """A Redis that keeps nothing on disk."""
 
     def __init__(self) -> None:
+        self._client = pytest.importorskip("redis", reason="pip install 'everylabel[redis]'")
         program = shutil.which("redis-server")
         if program is None:
             missing("Redis", "redis-server")
@@ -127,5 +127,5 @@ class Redis(_Server):
     def empty(self) -> str:
         """Its address, emptied of what the test before has left."""
         url = f"unix://{self.folder / 'socket'}"
-        redis.Redis.from_url(url).flushall()
+        self._client.Redis.from_url(url).flushall()
         return url

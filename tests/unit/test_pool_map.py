@@ -124,6 +124,12 @@ def test_a_crop_is_placed_beside_what_it_resembles():
     assert np.linalg.norm(placed[0]) < np.linalg.norm(placed[1])
 
 
+def test_a_map_another_machine_draws_is_not_drawn_twice(services, project):
+    with services.files(1).drawing_lock():
+        MapDrawer(services).look()
+    assert pool_map.load(services.files(1).folder) is None
+
+
 def test_the_drawer_draws_after_a_round_in_a_process_of_its_own(services, project):
     folder = services.files(1).folder
     assert pool_view.load(folder).number == 1

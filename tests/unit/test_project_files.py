@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from filelock import Timeout
 
+from backend.partial_file import partial
 from backend.project_files import EmbeddingFile, ProjectFiles
 from model.stopping import PoolPredictions
 
@@ -160,3 +161,11 @@ def test_damaged_predictions_start_anew(tmp_path):
     (path,) = files.folder.glob("predictions-*.json")
     path.write_text('[[10, [1], ["a"]')
     assert files.predictions("encoder") == []
+
+
+def test_machines_that_share_a_folder_write_under_names_of_their_own(tmp_path, monkeypatch):
+    """In containers, process numbers are the same on every machine."""
+    here = partial(tmp_path / "pool-map.npz")
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    assert partial(tmp_path / "pool-map.npz") != here
+    assert here.parent == tmp_path
