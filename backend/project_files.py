@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -54,6 +55,8 @@ class EmbeddingFile:
         if rows.ndim != 2 or rows.shape[1] != self.dim:
             raise ValueError(f"rows of shape {rows.shape} do not fit a file of (n, {self.dim})")
         with self.path.open("r+b") as file:
+            # Beside the embedding lock, which is lost where PostgreSQL restarts: rows never overlap.
+            fcntl.flock(file, fcntl.LOCK_EX)
             first = os.fstat(file.fileno()).st_size // self._row_bytes
             file.seek(first * self._row_bytes)
             file.write(np.ascontiguousarray(rows, dtype=self.dtype).tobytes())

@@ -80,8 +80,14 @@ class Postgres(_Server):
         locale = ("--locale-provider=icu", "--icu-locale=en", "--locale=C.UTF-8", "--encoding=UTF8")
         self._run(program.with_name("initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-N", *locale)
         self._program = program
+        self.start()
+
+    def start(self) -> None:
+        """Start it on what it holds."""
         hasty = [f"--{name}=off" for name in ("fsync", "full_page_writes", "autovacuum")]
-        self._start([program, "-D", data, "-k", self.folder, "--listen_addresses=", *hasty])
+        self._start(
+            [self._program, "-D", self.folder / "data", "-k", self.folder, "--listen_addresses=", *hasty]
+        )
         wait_until(
             (self.folder / ".s.PGSQL.5432").exists,
             f"PostgreSQL has not started, see {self.folder}/log",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -169,3 +170,19 @@ def test_machines_that_share_a_folder_write_under_names_of_their_own(tmp_path, m
     monkeypatch.setattr("socket.gethostname", lambda: "another")
     assert partial(tmp_path / "pool-map.npz") != here
     assert here.parent == tmp_path
+
+
+def test_rows_of_two_that_append_at_once_never_overlap(tmp_path):
+    """As where the database restarts, and with it the embedding lock is lost."""
+
+    def append(worker):
+        file = EmbeddingFile(tmp_path / "e.rows", 512, np.dtype(np.float16))
+        return [file.append(np.full((8, 512), 100 * worker + n)) for n in range(40)]
+
+    with ThreadPoolExecutor(4) as workers:
+        firsts = list(workers.map(append, range(4)))
+    rows = EmbeddingFile(tmp_path / "e.rows", 512, np.dtype(np.float16)).read()
+    assert len(rows) == 4 * 40 * 8
+    for worker, numbers in enumerate(firsts):
+        for n, first in enumerate(numbers):
+            assert (rows[first : first + 8] == 100 * worker + n).all()

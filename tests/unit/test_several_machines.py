@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from backend.app import create_app
 from backend.store.database import make_engine
 from tests.everylabel_process import EveryLabel, wait_until
 from tests.stand_in_label_studio import TOKEN
@@ -125,3 +126,27 @@ def test_one_of_two_machines_dies_in_the_middle_of_a_round_and_nothing_is_lost(
     pictures = [second.services.reader.read(image, id_) for id_, image in zip(ids, images, strict=True)]
     expected = encoder.encode(np.stack([encoder.prepare(picture) for picture in pictures]))
     assert (second.services.embeddings(1)[[rows[id_] for id_ in ids]] == expected).all()
+
+
+def test_a_database_that_restarts_costs_time_and_no_label(
+    stand_in, make_services, postgres, redis_server, digit_crops, wait
+):
+    services = make_services(database_url=postgres.empty(), redis_url=redis_server.empty())
+    stand_in.add_project(1)
+    ids = stand_in.add_tasks(1, *(image for image, _ in digit_crops[:12]))
+    services.store.save_project(1, connected=True)
+    services.loop.catch_up(1)
+    client = create_app(services).test_client()
+    stop = services.jobs.start_trainer_thread()
+    try:
+        postgres.stop()
+        refused = client.post("/webhook", json=stand_in.annotate(ids[0], digit_crops[0][1]))
+        assert refused.status_code == 503
+        time.sleep(0.5)  # the trainer looks, and finds no database
+        postgres.start()
+        assert client.post("/webhook", json=stand_in.annotate(ids[1], digit_crops[1][1])).status_code == 201
+        wait(lambda: services.store.latest_round(1).n_labels == 1)
+        services.loop.catch_up(1, read_all=True)  # as it does by itself every five minutes
+        assert {a.task_id for a in services.store.annotations(1)} == {*ids[:2]}
+    finally:
+        stop()
