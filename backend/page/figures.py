@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 LOGGED = 30
 WAITING_SHOWN = 500
 CHART_POINTS = 300
-CHART_FROM = 5
-"""Check crops a round must have to be in the chart: shares of one or two say nothing."""
+FEW = 5
+"""Below this many check crops a share says next to nothing: it is shown faint, and is not in the chart."""
 FORECAST_LABELS = (10, 50)
 
 
@@ -39,6 +39,11 @@ class Accuracy:
     low: float
     high: float
     n: int
+
+    @property
+    def rests_on_few(self) -> bool:
+        """Whether so few check crops are labelled that the next one may turn it over."""
+        return self.n < FEW
 
 
 @dataclass(frozen=True)
@@ -210,7 +215,7 @@ def _curve(history: Sequence[Accuracy]) -> list[Accuracy]:
     """The newest round of each number of labels, ascending; rounds before labels were withdrawn are left out."""
     kept: list[Accuracy] = []
     for found in reversed(history):
-        if found.n >= CHART_FROM and (not kept or found.n_labels < kept[-1].n_labels):
+        if found.n >= FEW and (not kept or found.n_labels < kept[-1].n_labels):
             kept.append(found)
     return kept[::-1]
 

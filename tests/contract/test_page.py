@@ -55,6 +55,17 @@ def test_every_route_of_the_page_is_in_the_list_above(client):
     assert {path.replace("<path:filename>", "page.css") for path in shown} == set(ROUTES)
 
 
+@pytest.mark.parametrize(("checked", "faint"), [(2, True), (5, False)])
+def test_an_accuracy_that_rests_on_few_check_crops_is_shown_faint(client, services, taught, checked, faint):
+    latest = services.store.latest_round(1)
+    check = {"estimate": 1.0, "low": 0.2, "high": 1.0, "n": checked}
+    services.store.save_round(1, replace(latest, number=latest.number + 1, check_set=check), [])
+    page = client.get("/projects/1", headers=BROWSER).text
+    assert ('class="figure faint" id="accuracy-now">100' in page) is faint
+    assert ("too early to rely on" in page) is faint
+    assert ('class="figure faint">100' in client.get("/", headers=BROWSER).text) is faint
+
+
 def test_nobody_sees_anything_without_the_password(make_services, taught):
     guarded = create_app(make_services(basic_auth_user="ann", basic_auth_pass="s3cret")).test_client()
     for path in [*ROUTES, "/projects/99", "/projects/1/crops/99", "/static/page/none"]:
