@@ -24,6 +24,8 @@ FLAGGED = "Suspected labels"
 FORMER_TITLES = {PRE_ANNOTATED: "Pseudo-labels to check", FLAGGED: "Possible label errors"}
 """What these tabs were called before: Label Studio cuts a title off after some 17 letters."""
 PLAIN_TAB = "Default"
+_PLAIN = ("id", "completed_at", "total_annotations", "annotators", "annotations_results")
+"""What the plain tab shows where it is ours: with all of Label Studio's columns the crop itself is out of sight."""
 _COLUMNS = (
     "id", "inner_id", "completed_at", "total_annotations", "cancelled_annotations", "total_predictions",
     "annotators", "annotations_results", "annotations_ids", "predictions_score", "predictions_model_versions",
@@ -162,7 +164,9 @@ def tabs_by_title(label_studio: LabelStudio, project_id: int) -> dict[str, dict[
     """
     tabs = {str(tab.get("data", {}).get("title")): tab for tab in label_studio.tabs(project_id)}
     if not tabs:
-        label_studio.save_tab(None, project_id, {"title": PLAIN_TAB, "type": "list"})
+        hidden = {"explore": [f"tasks:{name}" for name in _COLUMNS if name not in _PLAIN]}
+        plain = {"title": PLAIN_TAB, "type": "list", "hiddenColumns": {**hidden, "labeling": hidden["explore"]}}
+        label_studio.save_tab(None, project_id, plain)
     return tabs
 
 

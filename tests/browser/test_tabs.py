@@ -4,6 +4,7 @@ Label Studio's page is not its API: a filter that the API takes can keep the pag
 """
 
 import pytest
+from playwright.sync_api import expect
 
 OURS = ("Next batch", "Pseudo-labels", "Suspected labels")
 GRID = ".lsf-grid-view__cell"
@@ -48,6 +49,7 @@ def test_the_plain_tab_shows_every_crop(page, reviewed_project):
     page.goto(f"/projects/{reviewed_project.id}/data")
     open_tab(page, "Default")
     page.get_by_text("Tasks: 150 / 150").wait_for()
+    expect(page.locator("img[src*='/data/upload/']").first).to_be_in_viewport()
 
 
 def test_tabs_with_nothing_in_them_open_too(page, demo_project):
