@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from backend.label_config import ImageChoices
     from backend.services import Progress, Services
 
-ACCEPTED = "Accepted in bulk"
+ACCEPTED = "Bulk-accepted"
 """The tab that shows them."""
+_FORMER = "Accepted in bulk"
+"""What it was called before: Label Studio cut that off."""
 CHUNK = 200
 """Annotations written in one call: about two seconds of Label Studio's on SQLite, in which no round runs."""
 DELETED_AT_ONCE = 20
@@ -213,7 +215,7 @@ def is_accepted(annotation: Mapping[str, Any]) -> bool:
 
 def save_tab(label_studio: LabelStudio, project_id: int) -> None:
     """Create the tab that shows accepted annotations; what is taken back or edited leaves it by itself."""
-    if ACCEPTED in tabs_by_title(label_studio, project_id):
+    if {ACCEPTED, _FORMER} & tabs_by_title(label_studio, project_id).keys():
         return
     column = "filter:tasks:annotations_results"
     items = [

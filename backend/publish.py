@@ -20,9 +20,12 @@ SAMPLING = "Uncertainty sampling"
 VERSION = re.compile(r"^round (\d+)$")
 NEXT_BATCH = "Next batch"
 PRE_ANNOTATED = "Pseudo-labels"
-FLAGGED = "Suspected labels"
-FORMER_TITLES = {PRE_ANNOTATED: "Pseudo-labels to check", FLAGGED: "Possible label errors"}
-"""What these tabs were called before: Label Studio cuts a title off after some 17 letters."""
+FLAGGED = "Suspect labels"
+FORMER_TITLES = {
+    PRE_ANNOTATED: ("Pseudo-labels to check",),
+    FLAGGED: ("Suspected labels", "Possible label errors"),
+}
+"""What these tabs were called before: Label Studio cuts the title of an open tab off after some 15 letters."""
 PLAIN_TAB = "Default"
 _PLAIN = ("id", "completed_at", "total_annotations", "annotators", "annotations_results")
 """What the plain tab shows where it is ours: with all of Label Studio's columns the crop itself is out of sight."""
@@ -140,8 +143,9 @@ class Publisher:
             (FLAGGED, queue.flagged, "-tasks:predictions_score"),
         ):
             data = _tab(title, [crop.task_id for crop in part], ordering)
-            known = tabs.get(title) or tabs.get(FORMER_TITLES.get(title, ""))
-            if known is None or _shown(known) != _shown({"data": data}):
+            names = (title, *FORMER_TITLES.get(title, ()))
+            known = next((tabs[name] for name in names if name in tabs), None)
+            if known is None or known["data"]["title"] != title or _shown(known) != _shown({"data": data}):
                 # How a person has arranged the tab stays.
                 own = {"title": title, "filters": data["filters"]}
                 merged = data if known is None else {**known["data"], **own}
@@ -165,7 +169,11 @@ def tabs_by_title(label_studio: LabelStudio, project_id: int) -> dict[str, dict[
     tabs = {str(tab.get("data", {}).get("title")): tab for tab in label_studio.tabs(project_id)}
     if not tabs:
         hidden = {"explore": [f"tasks:{name}" for name in _COLUMNS if name not in _PLAIN]}
-        plain = {"title": PLAIN_TAB, "type": "list", "hiddenColumns": {**hidden, "labeling": hidden["explore"]}}
+        plain = {
+            "title": PLAIN_TAB,
+            "type": "list",
+            "hiddenColumns": {**hidden, "labeling": hidden["explore"]},
+        }
         label_studio.save_tab(None, project_id, plain)
     return tabs
 

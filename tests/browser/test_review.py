@@ -31,7 +31,7 @@ def test_a_suspected_label_is_shown_beside_what_the_model_suggests(
     given = annotation["result"][0]["value"]["choices"]
     suggested = prediction["result"][0]["value"]["choices"]
     assert given != suggested
-    open_from_tab(form, label_studio, reviewed_project, "Suspected labels", task)
+    open_from_tab(form, label_studio, reviewed_project, "Suspect labels", task)
     carousel = form.page.locator(".lsf-annotation-button")
     assert carousel.count() == 2, "the person's annotation and the model's prediction"
     form.page.wait_for_function("() => document.querySelector('.lsf-choices input:checked')")

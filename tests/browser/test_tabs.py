@@ -6,13 +6,27 @@ Label Studio's page is not its API: a filter that the API takes can keep the pag
 import pytest
 from playwright.sync_api import expect
 
-OURS = ("Next batch", "Pseudo-labels", "Suspected labels")
+OURS = ("Next batch", "Pseudo-labels", "Suspect labels")
 GRID = ".lsf-grid-view__cell"
 
 
 def open_tab(page, title):
     page.locator(f"[role=tab][title='{title}']").click()
     page.locator(f"[role=tab][title='{title}'][aria-selected=true]").wait_for()
+
+
+def is_whole(page):
+    """Whether all of the open tab's title is seen: Label Studio lays a button beside it, or over its end."""
+    tab = page.locator("[role=tab][aria-selected=true]")
+    tab.hover()
+    return tab.evaluate(
+        """tab => {
+          const title = document.createRange();
+          title.selectNodeContents(tab.querySelector("span").firstChild);
+          const button = tab.parentElement.querySelector("button");
+          return title.getBoundingClientRect().right <= button.getBoundingClientRect().left;
+        }"""
+    )
 
 
 def expected(label_studio, project, title):
@@ -43,6 +57,7 @@ def test_the_tab_is_a_grid_of_its_crops(page, label_studio, reviewed_project, ti
     )
     assert drawn == [task for task, _ in tasks][: len(drawn)]
     page.get_by_text(f"Tasks: {len(tasks)} / 150").wait_for()
+    assert is_whole(page), "the title of the open tab is cut off"
 
 
 def test_the_plain_tab_shows_every_crop(page, reviewed_project):

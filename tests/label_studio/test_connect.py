@@ -5,7 +5,7 @@ import pytest
 from backend.label_studio import LabelStudioError
 from tests.everylabel_process import free_port
 
-OURS = {"Next batch", "Pseudo-labels", "Suspected labels"}
+OURS = {"Next batch", "Pseudo-labels", "Suspect labels"}
 
 
 @pytest.fixture(scope="module")

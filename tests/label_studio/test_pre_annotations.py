@@ -59,7 +59,7 @@ def test_the_tabs_show_what_is_in_the_round(label_studio, everylabel_backend, pr
         shown[tab["data"]["title"]] = {task["id"] for task in tasks}
     assert shown["Next batch"] == set(latest.queue)
     assert shown["Pseudo-labels"] == set(latest.pre_annotated)
-    assert shown["Suspected labels"] == set(latest.flagged)
+    assert shown["Suspect labels"] == set(latest.flagged)
     assert shown["Default"] == set(project.task_ids)
 
 
@@ -121,7 +121,7 @@ def test_wrong_labels_are_flagged_for_review(label_studio, everylabel_backend, d
         for task in set(latest.flagged) & set(wrong)
     ), "no suggested label is the right one"
     tabs = label_studio.api("GET", "/api/dm/views/", params={"project": project.id})
-    (tab,) = [tab["id"] for tab in tabs if tab["data"]["title"] == "Suspected labels"]
+    (tab,) = [tab["id"] for tab in tabs if tab["data"]["title"] == "Suspect labels"]
     shown = label_studio.api("GET", "/api/tasks", params={"view": tab, "page_size": 200})["tasks"]
     assert {task["id"] for task in shown} == set(latest.flagged)
     assert label_studio.next_task(project.id) not in labelled, "flagged crops do not come up again unasked"

@@ -91,6 +91,7 @@ def test_the_tabs_stand_beside_a_plain_one_and_are_refreshed_not_doubled(stand_i
     titles = [tab["data"]["title"] for tab in stand_in.tabs.values()]
     assert sorted(titles) == sorted(["Default", NEXT_BATCH, PRE_ANNOTATED, FLAGGED])
     assert "filters" not in stand_in.tabs[1]["data"], "the plain tab comes first and shows everything"
+    assert "tasks:predictions_score" in stand_in.tabs[1]["data"]["hiddenColumns"]["explore"]
     assert tasks_of(stand_in, NEXT_BATCH) == {2}
     assert tasks_of(stand_in, FLAGGED) == {3}
     assert not tasks_of(stand_in, PRE_ANNOTATED) & set(stand_in.tasks), "an empty part shows no task"
@@ -109,8 +110,10 @@ def test_what_a_person_changed_in_a_tab_of_ours_stays(stand_in, publisher):
     assert tab["data"]["hiddenColumns"] == {"explore": ["tasks:id"]}
 
 
-def test_a_tab_that_had_another_name_is_renamed_not_doubled(stand_in, publisher):
-    former = {"title": "Possible label errors", "type": "grid", "gridWidth": 7, "filters": {"items": []}}
+@pytest.mark.parametrize("title", ["Suspected labels", "Possible label errors"])
+def test_a_tab_that_had_another_name_is_renamed_not_doubled(stand_in, publisher, title):
+    items = [{"filter": "filter:tasks:id", "operator": "equal", "type": "Number", "value": 3}]
+    former = {"title": title, "type": "grid", "gridWidth": 7, "filters": {"items": items}}
     publisher._label_studio.save_tab(None, 1, former)
     publisher.save_tabs(1, queue(1, flagged=[crop(3, 0.8, "1")]))
     (tab,) = [t for t in stand_in.tabs.values() if t["data"].get("gridWidth") == 7]
