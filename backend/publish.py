@@ -27,8 +27,15 @@ FORMER_TITLES = {
 }
 """What these tabs were called before: Label Studio cuts the title of an open tab off after some 15 letters."""
 PLAIN_TAB = "Default"
-_PLAIN = ("id", "completed_at", "total_annotations", "annotators", "annotations_results")
-"""What the plain tab shows where it is ours: with all of Label Studio's columns the crop itself is out of sight."""
+_PLAIN = (
+    "id",
+    "completed_at",
+    "total_annotations",
+    "cancelled_annotations",
+    "total_predictions",
+    "annotators",
+)
+"""What the plain tab shows where it is ours, as where it is Label Studio's: with more the crop is out of sight."""
 _COLUMNS = (
     "id", "inner_id", "completed_at", "total_annotations", "cancelled_annotations", "total_predictions",
     "annotators", "annotations_results", "annotations_ids", "predictions_score", "predictions_model_versions",
