@@ -45,6 +45,10 @@ class ProjectNotFoundError(LabelStudioError):
     """There is no such project, or the token's owner may not see it."""
 
 
+class BackendUnreachableError(LabelStudioError):
+    """Label Studio finds nobody at the address of an ML backend."""
+
+
 class LabelStudio:
     """A Label Studio server, seen with one user's token.
 
@@ -369,8 +373,8 @@ class LabelStudio:
     def _failure(self, response: httpx.Response, method: str, path: str) -> LabelStudioError:
         status = response.status_code
         detail = _detail(response)
-        if "reserved network" in detail:
-            return LabelStudioError(_blocked_address(detail))
+        if (about_backend := _about_backend(detail)) is not None:
+            return about_backend
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             return self._refused(status)
         if response.is_redirect:
@@ -423,12 +427,20 @@ def _after(last: int, filters: dict[str, Any] | None) -> dict[str, Any]:
     return {**filters, "items": [{**item, "child_filter": larger} for item in filters["items"]]}
 
 
-def _blocked_address(detail: str) -> str:
-    return (
-        f"Label Studio refuses the backend's address: {detail} Since 1.2x it blocks private and loopback addresses. "
-        "Start Label Studio with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false, or keep the protection and "
-        "carve out the backend's subnet: USE_DEFAULT_BANNED_SUBNETS=false with USER_ADDITIONAL_BANNED_SUBNETS=…"
-    )
+def _about_backend(detail: str) -> LabelStudioError | None:
+    """Why Label Studio cannot use an ML backend; None where it speaks of something else."""
+    if "health check failed" in detail:
+        return BackendUnreachableError(
+            "Label Studio finds no backend there. Start it with `everylabel serve`, and set EVERYLABEL_PUBLIC_URL to "
+            f"its address as seen from Label Studio's own machine. Label Studio says: {detail}"
+        )
+    if "reserved network" in detail:
+        return LabelStudioError(
+            f"Label Studio refuses the backend's address: {detail} Since 1.2x it blocks private and loopback addresses. "
+            "Start Label Studio with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false, or keep the protection and "
+            "carve out the backend's subnet: USE_DEFAULT_BANNED_SUBNETS=false with USER_ADDITIONAL_BANNED_SUBNETS=…"
+        )
+    return None
 
 
 def _detail(response: httpx.Response) -> str:

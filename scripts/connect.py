@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from backend import label_config, mirror
 from backend.auth import basic_login, webhook_headers
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
-from backend.label_studio import LabelStudio, LabelStudioError
+from backend.label_studio import BackendUnreachableError, LabelStudio, LabelStudioError
 from backend.learner import check_encoder
 from backend.publish import SAMPLING
 from backend.rounds import unreadable
@@ -20,6 +21,8 @@ from backend.settings import Settings
 from scripts.console import ProjectNumber, console, fail, load_settings, progress
 
 TITLE = "everylabel"
+START_SECONDS = 30
+"""How long a backend that was started just before may take until it answers."""
 
 
 def connect(
@@ -33,7 +36,7 @@ def connect(
     services = Services(settings)
     try:
         with progress() as report:
-            connect_project(services, project, report)
+            connect_project(services, project, report, patience=START_SECONDS)
     except (LabelStudioError, LabelConfigError, ImageError) as error:
         fail(error)
     tasks = services.store.tasks(project)
@@ -55,8 +58,16 @@ def connect(
         console.print(f"[yellow]{len(broken)} crops cannot be read[/], e.g. task {task_id}: {escape(why)}")
 
 
-def connect_project(services: Services, project_id: int, report: Progress | None = None) -> None:
+def connect_project(
+    services: Services, project_id: int, report: Progress | None = None, *, patience: int = 0
+) -> None:
     """Set a project up and publish its first round; what is set up already stays as it is.
+
+    Args:
+        services: the parts of the backend.
+        project_id: the project.
+        report: called with (what, done, total).
+        patience: how many times, a second apart, Label Studio is asked again while it finds no backend.
 
     Raises:
         LabelStudioError: Label Studio does not answer, refuses the token, or cannot reach the backend.
@@ -64,7 +75,16 @@ def connect_project(services: Services, project_id: int, report: Progress | None
     """
     control = label_config.parse(str(services.label_studio.project(project_id)["label_config"]))
     check_encoder(control, services.settings.encoder)
-    register(services.label_studio, services.settings, project_id)
+    for waited in range(patience + 1):
+        try:
+            register(services.label_studio, services.settings, project_id)
+            break
+        except BackendUnreachableError:
+            if waited == patience:
+                raise
+            if report is not None:
+                report(f"Waiting for a backend at {services.settings.public_url}", waited, patience)
+            time.sleep(1)
     services.store.save_project(project_id, connected=True)
     services.loop.catch_up(
         project_id, read_all=True, force=not _is_followed(services, project_id), progress=report

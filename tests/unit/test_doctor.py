@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import threading
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from werkzeug.serving import make_server
 
 from backend.app import create_app
 from backend.label_config import LabelConfigError
+from backend.label_studio import BackendUnreachableError
 from scripts import connect, doctor
 from scripts.cli import app
 from scripts.connect import connect_project
@@ -179,6 +181,32 @@ def test_the_command_shows_brackets_in_titles_as_they_are_and_says_by_its_code_w
     ill = CliRunner().invoke(app, ["doctor", "--project", "1"])
     assert ill.exit_code == 1
     assert "training never fires" in " ".join(ill.output.split())
+
+
+def test_connect_waits_for_a_backend_that_was_started_a_moment_before(stand_in, served, monkeypatch):
+    services = served()
+    monkeypatch.setattr(connect, "load_settings", lambda: services.settings)
+    monkeypatch.setattr(connect, "Services", lambda settings: services)
+    save, asked = services.label_studio.save_ml_backend, []
+    pauses = []
+    monkeypatch.setattr(connect, "time", SimpleNamespace(sleep=pauses.append))
+
+    def not_yet(*given, **fields):
+        asked.append(fields)
+        if len(asked) < 4:
+            raise BackendUnreachableError("health check failed")
+        return save(*given, **fields)
+
+    monkeypatch.setattr(services.label_studio, "save_ml_backend", not_yet)
+    said = CliRunner().invoke(app, ["connect", "--project", "1"])
+    assert said.exit_code == 0, said.output
+    assert "Connected project 1" in said.output
+    assert (len(asked), pauses) == (4, [1, 1, 1])
+    asked.clear()
+    monkeypatch.setattr(connect, "START_SECONDS", 2)
+    said = CliRunner().invoke(app, ["connect", "--project", "1"])
+    assert said.exit_code == 1
+    assert len(asked) == 3
 
 
 def test_connect_prints_addresses_that_a_browser_can_open(stand_in, served, monkeypatch):

@@ -13,6 +13,7 @@ import pytest
 
 from backend.label_studio import (
     PAGE_SIZE,
+    BackendUnreachableError,
     LabelStudio,
     LabelStudioError,
     LabelStudioUnreachableError,
@@ -66,6 +67,19 @@ FAILURES = [
         r"\(400\): Validation error; title: too long",
     ),
     (httpx.Response(502, text="<h1>Bad gateway</h1>"), LabelStudioError, r"\(502\)"),
+    (
+        httpx.Response(
+            400,
+            json={
+                "detail": "Validation error",
+                "validation_errors": {
+                    "non_field_errors": ["Can't connect to ML backend http://x:9090, health check failed."]
+                },
+            },
+        ),
+        BackendUnreachableError,
+        r"`everylabel serve`, and set EVERYLABEL_PUBLIC_URL .* http://x:9090",
+    ),
 ]
 
 
