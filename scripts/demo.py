@@ -258,10 +258,10 @@ def _welcome(server: LabelStudioServer, backend_url: str, project_id: int, datas
         f"the page      [bold]{backend_url}/projects/{project_id}[/]\n"
         f"user          [bold]{server.credentials.username}[/]\n"
         f"password      [bold]{server.credentials.password}[/]\n\n"
-        f"Sign in, open the project ({len(dataset)} crops) and press [bold]Label All Tasks[/]: the crop that teaches\n"
-        "the model most comes first. Every label retrains it and refills the queue. From the tenth label on,\n"
-        "crops the model is sure of arrive pre-filled: see the tabs [bold]Pseudo-labels[/] and\n"
-        "[bold]Suspected labels[/]. Ctrl-C stops everything.",
+        f"Sign in, open the project ({len(dataset)} crops) and press [bold]Label All Tasks[/]: the crop that teaches "
+        "the model most comes first. Every label retrains it and refills the queue. From the tenth label on, crops "
+        "the model is sure of arrive pre-filled: see the tabs [bold]Pseudo-labels[/] and [bold]Suspect labels[/]. "
+        "Ctrl-C stops everything.",
         title="everylabel demo",
-        expand=False,
+        width=min(100, console.width),
     )
