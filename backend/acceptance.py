@@ -215,7 +215,11 @@ def is_accepted(annotation: Mapping[str, Any]) -> bool:
 
 def save_tab(label_studio: LabelStudio, project_id: int) -> None:
     """Create the tab that shows accepted annotations; what is taken back or edited leaves it by itself."""
-    if {ACCEPTED, _FORMER} & tabs_by_title(label_studio, project_id).keys():
+    tabs = tabs_by_title(label_studio, project_id)
+    if ACCEPTED in tabs:
+        return
+    if (former := tabs.get(_FORMER)) is not None:
+        label_studio.save_tab(int(former["id"]), project_id, {**former["data"], "title": ACCEPTED})
         return
     column = "filter:tasks:annotations_results"
     items = [

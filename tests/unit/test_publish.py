@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend import acceptance
 from backend.label_config import ImageChoices
 from backend.label_studio import LabelStudio, LabelStudioError
 from backend.publish import FLAGGED, NEXT_BATCH, PRE_ANNOTATED, Publisher, Queue, QueuedCrop, predictions
@@ -120,6 +121,16 @@ def test_a_tab_that_had_another_name_is_renamed_not_doubled(stand_in, publisher,
     assert tab["data"]["title"] == FLAGGED
     assert tasks_of(stand_in, FLAGGED) == {3}
     assert len([t for t in stand_in.tabs.values() if t["data"]["title"] == FLAGGED]) == 1
+
+
+@pytest.mark.parametrize("title", ["Bulk-accepted", "Accepted in bulk"])
+def test_the_tab_of_accepted_crops_is_there_once_whatever_it_was_called(stand_in, publisher, title):
+    label_studio = publisher._label_studio
+    label_studio.save_tab(None, 1, {"title": title, "type": "grid", "gridWidth": 7})
+    acceptance.save_tab(label_studio, 1)
+    acceptance.save_tab(label_studio, 1)
+    (tab,) = [t["data"] for t in stand_in.tabs.values()]
+    assert (tab["title"], tab["gridWidth"]) == ("Bulk-accepted", 7)
 
 
 def test_a_list_of_suspected_labels_shows_what_was_given_and_what_is_suggested(stand_in, publisher):
