@@ -122,7 +122,10 @@ def each_chunk(rows: Rows, work: Callable[[slice, NDArray[Any]], None]) -> None:
 
 
 def chunk_rows(width: int) -> int:
-    """How many rows of this width a chunk of `each_chunk` has."""
+    """How many rows of this width a chunk of `each_chunk` has: a power of two from 64 to 4,096.
+
+    A part of a pool that starts at a multiple of it is scored to the same bit as within the whole.
+    """
     fitting = max(1, CACHED_BYTES // (4 * max(width, 1)))
     return int(np.clip(1 << (fitting.bit_length() - 1), 64, 4096))
 

@@ -1,4 +1,4 @@
-"""`everylabel benchmark`: auto beside random, our other strategies and published peers, on named data sets."""
+"""`everylabel benchmark`: what strategies teach, and what a round costs, beside what one would use instead."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 import typer
 
 from model import encoders, query
+from scripts import pool_benchmark
 from scripts.console import console, fail, progress
 from scripts.datasets import DatasetError
 from scripts.learning_curves import BASELINE, Interval, Summary, interval, summarise
@@ -68,6 +69,17 @@ def benchmark(
     learning: Annotated[
         bool, typer.Option("--learning", help="Compare query strategies; writes learning.json and plots.")
     ] = False,
+    pool: Annotated[
+        bool,
+        typer.Option(
+            "--pool", help="Measure a round by the size of the pool, and what one would use instead."
+        ),
+    ] = False,
+    sizes: Annotated[str, typer.Option(help="With --pool: crops, with commas.")] = "100000,300000,1000000",
+    dim: Annotated[int, typer.Option(min=2, help="With --pool: numbers an embedding has.")] = 384,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="With --pool: write the results here.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Runs of each strategy on each data set.")] = 20,
     budget: Annotated[int, typer.Option(min=10, help="Labels to spend in a run.")] = 100,
     peers: Annotated[bool, typer.Option(help="Run scikit-activeml's strategies too.")] = True,
@@ -79,9 +91,13 @@ def benchmark(
     ] = None,
     cache: Annotated[Path, typer.Option(help="Where embeddings are kept.")] = DEFAULT_CACHE,
 ) -> None:
-    """Measure auto against random, our other strategies and those of scikit-activeml on the same embeddings."""
+    """Measure strategies on named data sets, or the cost of a round, beside what one would use instead."""
+    if not learning and not pool:
+        fail("Say what to measure: everylabel benchmark --learning or --pool")
+    if pool:
+        measure_round(sizes, dim, json_file, peers=peers)
     if not learning:
-        fail("Say what to measure: everylabel benchmark --learning")
+        return
     try:
         require_matplotlib()
         chosen = _strategies(strategy, peers)
@@ -91,6 +107,23 @@ def benchmark(
     summaries = summarise(curves, encoders.DEFAULT)
     console.print(table(summaries))
     _write(summaries, curves, out)
+
+
+def measure_round(sizes: str, dim: int, json_file: Path | None, *, peers: bool) -> None:
+    """`--pool`: print tables, and write them to a file where one is named."""
+    try:
+        wanted = sorted({int(size) for size in sizes.split(",")})
+        if not wanted or wanted[0] < 1000:
+            raise ValueError
+    except ValueError:
+        fail(f"--sizes wants numbers of crops with commas, of 1000 or more: got {sizes!r}")
+    with progress() as report:
+        found = pool_benchmark.measure_pool(wanted, dim, peers=peers, report=report)
+    for shown in pool_benchmark.pool_tables(found):
+        console.print(shown)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def mean_gain(summaries: Sequence[Summary], strategy: str) -> tuple[float, float]:

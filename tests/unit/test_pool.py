@@ -73,6 +73,11 @@ def test_where_chunks_lie_depends_on_the_width_alone(monkeypatch):
     assert max(stop - start for start, stop in on_two) == chunk_rows(96) <= 4096
 
 
+@pytest.mark.parametrize("width", [1, 96, 384, 1888, 150_528, 10**6])
+def test_a_part_of_a_pool_can_be_scored_as_within_the_whole(width):
+    assert 4096 % chunk_rows(width) == 0
+
+
 def test_an_error_in_a_chunk_is_not_lost():
     def fail(part: slice, chunk: np.ndarray) -> None:
         raise ValueError("a chunk that cannot be judged")
