@@ -135,10 +135,14 @@ class EmbeddingClassifier:
         """(n, k) float32, read a chunk of rows at a time: `x` may be a float16 memory map."""
         self._require_fit()
         probabilities = np.empty((len(x), len(self.classes_)), dtype=np.float32)
+        # A softmax only knows how far classes are ahead of each other: of the last one that is 0.
+        weights = self._weights[:, :-1] - self._weights[:, -1:]
+        bias = self._bias[:-1] - self._bias[-1]
 
         def judge(part: slice, rows: NDArray[Any]) -> None:
-            scores = self._scores(rows, self._weights, self._bias)
-            probabilities[part] = averaged_softmax(scores, self._scales)
+            ahead = np.zeros((len(rows), len(self.classes_)), dtype=np.float32)
+            ahead[:, :-1] = self._scores(rows, weights, bias)
+            probabilities[part] = averaged_softmax(ahead, self._scales)
 
         each_chunk(x, judge)
         return probabilities

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from model.pool import Rows, chunks
+from model.pool import Rows, chunks, draw
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,7 +53,7 @@ class PoolGraph:
         if room < 0:
             return None
         if len(others) > room:
-            others = np.random.default_rng(seed).permutation(others)[:room]
+            others = draw(others, room, np.random.default_rng(seed))
         rows = np.sort(np.concatenate([kept, others])).astype(np.intp)
         if len(rows) <= 2 * NEIGHBOURS:
             return None

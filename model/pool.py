@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from model.threads import on_each_core
 
 CHUNK_ROWS = 1024
+SHUFFLED = 100_000
 CACHED_BYTES = 3 << 20
 """Of a chunk as float32: what is done to it one step after the other is then done in a core's cache."""
 BLOCK_BYTES = 32 << 20
@@ -148,6 +149,13 @@ def _quietly() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.from_numpy(np.frombuffer(b"read", dtype=np.uint8))
+
+
+def draw(items: NDArray[Any], at_most: int, rng: np.random.Generator) -> NDArray[Any]:
+    """At most so many of the items, uniformly and in no order; of very many they are found without a shuffle of all."""
+    if len(items) > SHUFFLED and at_most < len(items):
+        return np.asarray(items[rng.choice(len(items), at_most, replace=False, shuffle=False)])
+    return np.asarray(rng.permutation(items)[:at_most])
 
 
 def let_go(rows: Rows, block: slice | None = None) -> None:

@@ -17,7 +17,7 @@ from model.classifier import Classifier, EmbeddingClassifier
 from model.evaluation import CheckSetEstimate, check_crops_wanted, estimate_accuracy
 from model.label_errors import LabelAudit, LabelIssue, audit_labels
 from model.neighbours import PoolGraph
-from model.pool import MappedRows, Rows, gather, let_go
+from model.pool import MappedRows, Rows, draw, gather, let_go
 from model.pseudo_labels import NONE_CONFIDENT, ConfidentCrops, PseudoLabeler, expand_with_pseudo_labels
 from model.query import DEFAULT, Query, QueryStrategy, create
 from model.round import Round, TrainingData
@@ -234,7 +234,8 @@ class ActiveLearningSession:
             raise IndexError(
                 f"crops {outside[:5].tolist()} are not in the pool, which has crops 0 to {len(self.pool) - 1}"
             )
-        return [int(index) for index in crops]
+        checked: list[int] = crops.tolist()
+        return checked
 
     def _train(self) -> None:
         self._guessed = _NOTHING_GUESSED
@@ -377,8 +378,8 @@ class ActiveLearningSession:
         counted = sum(1 for index in self._check if not self._excluded[index])
         wanted = check_crops_wanted(len(self._labels), batch_size, self.check_share) - counted
         if wanted > 0:
-            unlabeled = np.flatnonzero(self._free())
-            drawn = np.random.default_rng([self.seed, len(self._check), 2]).permutation(unlabeled)[:wanted]
+            rng = np.random.default_rng([self.seed, len(self._check), 2])
+            drawn = draw(np.flatnonzero(self._free()), wanted, rng)
             self._check.extend(int(index) for index in drawn)
 
     def _pending_check(self) -> list[int]:

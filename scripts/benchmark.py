@@ -14,7 +14,7 @@ import numpy as np
 import typer
 
 from model import encoders, query
-from scripts import pool_benchmark
+from scripts import measure_round
 from scripts.console import console, fail, progress
 from scripts.datasets import DatasetError
 from scripts.learning_curves import BASELINE, Interval, Summary, interval, summarise
@@ -95,7 +95,7 @@ def benchmark(
     if not learning and not pool:
         fail("Say what to measure: everylabel benchmark --learning or --pool")
     if pool:
-        measure_round(sizes, dim, json_file, peers=peers)
+        _round(sizes, dim, json_file, peers=peers)
     if not learning:
         return
     try:
@@ -109,7 +109,7 @@ def benchmark(
     _write(summaries, curves, out)
 
 
-def measure_round(sizes: str, dim: int, json_file: Path | None, *, peers: bool) -> None:
+def _round(sizes: str, dim: int, json_file: Path | None, *, peers: bool) -> None:
     """`--pool`: print tables, and write them to a file where one is named."""
     try:
         wanted = sorted({int(size) for size in sizes.split(",")})
@@ -118,8 +118,8 @@ def measure_round(sizes: str, dim: int, json_file: Path | None, *, peers: bool) 
     except ValueError:
         fail(f"--sizes wants numbers of crops with commas, of 1000 or more: got {sizes!r}")
     with progress() as report:
-        found = pool_benchmark.measure_pool(wanted, dim, peers=peers, report=report)
-    for shown in pool_benchmark.pool_tables(found):
+        found = measure_round.measure_pool(wanted, dim, peers=peers, report=report)
+    for shown in measure_round.pool_tables(found):
         console.print(shown)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)

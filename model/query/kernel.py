@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.pool import chunks
+from model.pool import chunks, draw
 from model.query.base import Query
 
 READ_ROWS = 2000
@@ -27,10 +27,11 @@ class Candidates:
 
 def draw_candidates(query: Query, at_least: int, at_most: int) -> Candidates:
     """At most `at_most` candidates, drawn by the query's seed, and never fewer than are to be chosen."""
-    indices = np.sort(query.candidates)
+    indices = query.candidates
+    if not (indices[1:] > indices[:-1]).all():
+        indices = np.sort(indices)
     if len(indices) > max(at_most, at_least):
-        drawn = np.random.default_rng(query.seed).permutation(indices)
-        indices = np.sort(drawn[: max(at_most, at_least)])
+        indices = np.sort(draw(indices, max(at_most, at_least), np.random.default_rng(query.seed)))
     return Candidates(indices, read_features(query, indices))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.pool import chunk_rows, each_chunk, gather, let_go
+from model.pool import chunk_rows, draw, each_chunk, gather, let_go
 from tests.everylabel_process import REPOSITORY
 
 ROWS = np.random.default_rng(0).standard_normal((20_000, 96)).astype(np.float16)
@@ -102,6 +102,18 @@ def test_rows_gathered_from_a_memory_map_are_those_asked_for(tmp_path, n):
     found = gather(np.load(tmp_path / "pool.npy", mmap_mode="r"), asked)
     assert found.dtype == ROWS.dtype
     assert np.array_equal(found, ROWS[asked])
+
+
+def test_a_draw_of_a_pool_is_that_of_a_shuffle_and_of_a_large_one_as_uniform():
+    def drawn(n, at_most, seed=3):
+        return draw(np.arange(n) * 2, at_most, np.random.default_rng(seed)).tolist()
+
+    assert drawn(5000, 40) == (np.random.default_rng(3).permutation(5000)[:40] * 2).tolist()
+    assert sorted(drawn(30, 40)) == list(range(0, 60, 2))
+    assert drawn(150_000, 40) == drawn(150_000, 40) != drawn(150_000, 40, seed=4)
+    assert len(set(drawn(150_000, 149_999))) == 149_999
+    tenths = np.bincount(np.concatenate([drawn(150_000, 200, seed) for seed in range(100)]) // 30_000)
+    assert abs(tenths - 2000).max() < 250
 
 
 def test_changes_to_a_private_memory_map_are_not_let_go_of(tmp_path):

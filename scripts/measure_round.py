@@ -304,7 +304,9 @@ def _answer(sender: Connection, function: Callable[..., Any], given: Sequence[An
     try:
         answer = function(*given)
     except Exception as error:  # noqa: BLE001 - whatever another package raises is what the table says
-        answer = ChildProcessError(f"{type(error).__name__}: {error}".splitlines()[0][:60])
+        answer = ChildProcessError(
+            f"{type(error).__name__}: {error}".partition(" with shape")[0].splitlines()[0]
+        )
     sender.send(answer)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from scripts import pool_benchmark
+from scripts import measure_round
 from scripts.cli import app
-from scripts.pool_benchmark import (
+from scripts.measure_round import (
     Choosing,
     RoundCost,
     alone,
@@ -75,7 +75,7 @@ def test_the_classic_hybrid_chooses_and_everything_is_shown_beside_it(embeddings
 def test_embeddings_are_the_same_in_every_run_and_have_classes(embeddings, tmp_path):
     again = make_embeddings(tmp_path / "pool.rows", 3000, 32, lambda done: None)
     assert np.array_equal(again.read(3000), embeddings.read(3000))
-    assert len(set(embeddings.classes)) == pool_benchmark.CLASSES
+    assert len(set(embeddings.classes)) == measure_round.CLASSES
 
 
 @pytest.mark.parametrize(
