@@ -49,7 +49,7 @@ def test_the_classic_hybrid_chooses_and_everything_is_shown_beside_it(embeddings
     assert classic.score_seconds > 0 < classic.select_seconds
     phases = {"train": 0.5, "score": 1.0, "select": 0.5}
     rounds = [
-        RoundCost(n, batch, n / 100, phases, 40 * n, n, 20 * n, 2.0, 4.0, 1.0)
+        RoundCost(n, batch, n / 100, n / 100, phases, 40 * n, n, 20 * n, 2.0, 3.0, 4.0, 1.0)
         for n in (10, 100)
         for batch in (5, 50, 500, 200)
     ]
