@@ -170,8 +170,7 @@ def test_stopping_waits_for_the_job_at_hand(jobs, work):
     assert work.done == [("learn", 7)]
 
 
-def test_several_trainers_look_at_a_project_in_turn_and_again_for_every_label(in_redis, trainer, wait):
-    """Who asks is seldom who does the work, so neither may keep the project to itself afterwards."""
+def test_a_project_one_trainer_asks_for_and_another_does_is_asked_for_again(in_redis, trainer, wait):
     given, learned, looks = [0], [0], []
 
     def learn(project_id):
@@ -179,15 +178,18 @@ def test_several_trainers_look_at_a_project_in_turn_and_again_for_every_label(in
         learned[0] = given[0]
         return True
 
-    for work in (Recorder(), Recorder()):
-        work.waiting = lambda: [5] if learned[0] < given[0] else []
-        work.learn = learn
-        trainer(in_redis(work))
-    for number in range(1, 21):
+    asks, does = Recorder(), Recorder()
+    asks.waiting = lambda: [5] if learned[0] < given[0] else []
+    does.learn = learn
+    trainer(in_redis(does))
+    asking = in_redis(asks)._start_watching()
+    for number in range(1, 11):
         given[0] = number
         wait(lambda number=number: learned[0] == number)
-    # Who looked just before the other was done asks once more, in vain; but not every time.
-    assert 20 <= len(looks) < 40
+    asking.set()
+    assert 10 <= len(looks) < 20, (
+        "who looked just before it was done asks once more, in vain; but not every time"
+    )
 
 
 def test_what_a_killed_trainer_had_taken_another_does(in_redis, work, trainer, wait, monkeypatch):
