@@ -130,6 +130,10 @@ class StandIn:
     def webhook(self, action: str, project: int = 1, **body: Any) -> dict[str, Any]:
         return {"action": action, "project": dict(self.projects[project]), **body}
 
+    def annotated(self) -> list[int]:
+        """Tasks somebody has labelled."""
+        return [task["id"] for task in self.tasks.values() if task["annotations"]]
+
     def queue(self, project: int) -> list[int]:
         """What *Label All Tasks* serves: unlabelled tasks with a prediction of the project's version."""
         version = self.projects[project]["model_version"]
