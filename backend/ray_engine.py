@@ -33,7 +33,7 @@ from backend.row_copy import RowCopy, RowSlice, read_rows
 from backend.store import Task
 from model import encoders
 from model.classifier import EmbeddingClassifier
-from model.pool import CHUNK_ROWS
+from model.pool import MOST_CHUNK_ROWS
 
 if TYPE_CHECKING:
     from backend.engine import Scorer
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from model.classifier import Classifier
     from model.pool import Rows
 
-SCORED_ROWS = 64 * CHUNK_ROWS
-"""Rows that one call scores: whole chunks of the classifier's own, so that every product has the same shape."""
+SCORED_ROWS = 16 * MOST_CHUNK_ROWS
+"""Rows that one call scores: whole chunks of `each_chunk`, so that every product has the same shape."""
 CALLS = 100_000
 """Calls that Ray is given at a time: their arguments are in memory."""
 BLOCKS = 2000

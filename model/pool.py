@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from model.threads import on_each_core
 
 CHUNK_ROWS = 1024
+MOST_CHUNK_ROWS = 4096
 SHUFFLED = 100_000
 CACHED_BYTES = 3 << 20
 """Of a chunk as float32: what is done to it one step after the other is then done in a core's cache."""
@@ -128,7 +129,7 @@ def chunk_rows(width: int) -> int:
     A part of a pool that starts at a multiple of it is scored to the same bit as within the whole.
     """
     fitting = max(1, CACHED_BYTES // (4 * max(width, 1)))
-    return int(np.clip(1 << (fitting.bit_length() - 1), 64, 4096))
+    return int(np.clip(1 << (fitting.bit_length() - 1), 64, MOST_CHUNK_ROWS))
 
 
 def _read(found: Any, buffer: NDArray[Any]) -> None:

@@ -18,7 +18,7 @@ from backend.project_files import EmbeddingFile
 from backend.row_copy import RowCopy, read_rows
 from backend.store import Task
 from model.classifier import EmbeddingClassifier
-from model.pool import CHUNK_ROWS
+from model.pool import chunk_rows
 from scripts import cli
 from tests.everylabel_process import descendants, wait_until
 from tests.stand_in_label_studio import TOKEN, data_uri
@@ -84,10 +84,10 @@ def what_a_round_left(services):
 def test_a_project_embedded_and_scored_on_ray_is_the_same_to_the_bit_though_a_worker_is_killed(
     stand_in, make_services, cluster, digit_crops, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(ray_engine, "CHUNK", 16)
+    monkeypatch.setattr(ray_engine, "CHUNK", 8)  # the killed one has work left
     local, ray = (make_services(model_dir=tmp_path / name) for name in ("local", "on ray"))
     stand_in.add_project(1)
-    images = [image for image, _ in digit_crops[:120]]
+    images = [image for image, _ in digit_crops]
     images[5] = data_uri(b"no picture")
     ids = stand_in.add_tasks(1, *images)
     for id_, (_, label) in list(zip(ids, digit_crops, strict=False))[6 : 6 + LABELLED]:
@@ -107,7 +107,7 @@ def test_a_project_embedded_and_scored_on_ray_is_the_same_to_the_bit_though_a_wo
         answer = CliRunner().invoke(cli.app, [*command, "--storage", f"file://{tmp_path}/storage"])
     assert answer.exit_code == 0, answer.output
     assert 0 < done.result() < len(ids)
-    assert "119 of 120 crops are embedded, 1 cannot be read." in answer.output
+    assert "239 of 240 crops are embedded, 1 cannot be read." in answer.output
 
     local.loop.catch_up(1)
     expected = what_a_round_left(local)
@@ -133,10 +133,11 @@ def test_crops_on_one_picture_lie_in_the_same_rows(make_services, on_ray, digit_
 
 
 def test_a_large_pool_is_scored_in_slices_to_the_same_bit(on_ray, monkeypatch, tmp_path):
-    monkeypatch.setattr(ray_engine, "SCORED_ROWS", 2 * CHUNK_ROWS)
+    assert ray_engine.SCORED_ROWS % chunk_rows(1) == ray_engine.SCORED_ROWS % chunk_rows(96) == 0
+    monkeypatch.setattr(ray_engine, "SCORED_ROWS", chunk_rows(96))
     rng = np.random.default_rng(0)
     file = EmbeddingFile(tmp_path / "pool.rows", 96, np.dtype(np.float16))
-    file.append(rng.normal(size=(7 * CHUNK_ROWS + 5, 96)))
+    file.append(rng.normal(size=(3 * chunk_rows(96) + 5, 96)))
     pool = file.read()
     classifier = EmbeddingClassifier().adapt(pool).fit(pool[:60], [str(n % 11) for n in range(60)])
     expected = classifier.predict_proba(pool).tobytes()
