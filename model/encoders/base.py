@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,6 +15,8 @@ from model.encoders.pixels import letterbox, to_rgb
 
 if TYPE_CHECKING:
     from model.classifier import Classifier
+ENOUGH = 2
+"""A picture of so many times the crop's size loses nothing that an encoder would see."""
 
 
 class Encoder(ABC):
@@ -38,6 +41,7 @@ class Encoder(ABC):
     dtype: np.dtype[Any]
     crop_size: int
     batch_size: int = 32
+    batches_at_a_time: int = 1
 
     @property
     def signature(self) -> str:
@@ -47,6 +51,11 @@ class Encoder(ABC):
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Turn one image of any mode and size into a crop: (crop_size, crop_size, 3) uint8, shape kept."""
         return letterbox(to_rgb(image), self.crop_size)
+
+    @property
+    def enough_pixels(self) -> int | None:
+        """How many pixels of a picture's longer side `prepare` makes use of; None where every one counts."""
+        return ENOUGH * self.crop_size if type(self).prepare is Encoder.prepare else None
 
     def prepare_text(self, text: str) -> NDArray[Any]:
         """Turn one text into a crop, where `reads` is `text`.
@@ -69,24 +78,53 @@ class Encoder(ABC):
             ValueError: the crops have another shape or dtype.
             FloatingPointError: the network gave a value that is not finite.
         """
+        self._check(crops)
+        return self._rows(crops, self._encode_batch)
+
+    def _check(self, crops: NDArray[Any]) -> None:
         expected = (self.crop_size, self.crop_size, 3)
         if crops.ndim != 4 or crops.shape[1:] != expected or crops.dtype != np.uint8:
             raise ValueError(
                 f"Encoder {self.name!r} takes crops of shape (n, {expected[0]}, {expected[1]}, 3) and dtype "
                 f"uint8, not {crops.shape} {crops.dtype}. Make them with encoder.prepare(image) and np.stack."
             )
+
+    def _checked(self, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        for crops in batches:
+            self._check(crops)
+            yield crops
+
+    def _rows(
+        self, crops: NDArray[Any], encode_batch: Callable[[NDArray[Any]], NDArray[Any]]
+    ) -> NDArray[Any]:
+        """Encode checked crops, `batch_size` at a time."""
         rows = np.empty((len(crops), self.dim), dtype=self.dtype)
         for start in range(0, len(crops), self.batch_size):
             # Copied, for torch warns about a crop that is a read-only view of an image or a memory map.
-            batch = self._encode_batch(crops[start : start + self.batch_size].copy())
-            if not np.isfinite(batch).all():
-                raise FloatingPointError(
-                    f"Encoder {self.name!r} gave values that are not finite; its weights are damaged."
-                )
-            if self.dtype == np.float16:
-                batch = np.clip(batch, -65504.0, 65504.0)
-            rows[start : start + len(batch)] = batch
+            batch = encode_batch(crops[start : start + self.batch_size].copy())
+            rows[start : start + len(batch)] = self._to_store(batch)
         return rows
+
+    def _to_store(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """What a network has given, as rows that can be stored."""
+        if not np.isfinite(rows).all():
+            raise FloatingPointError(
+                f"Encoder {self.name!r} gave values that are not finite; its weights are damaged."
+            )
+        if self.dtype == np.float16:
+            rows = np.clip(rows, -65504.0, 65504.0)
+        return rows.astype(self.dtype, copy=False)
+
+    def encode_all(self, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        """Encode batches of prepared crops as they come, none of them empty; the rows of each in its turn.
+
+        An encoder may work on `batches_at_a_time`, and asks for as many before it gives the first one's rows.
+
+        Raises:
+            ValueError, FloatingPointError: as `encode`.
+        """
+        for crops in batches:
+            yield self.encode(crops)
 
     @abstractmethod
     def make_classifier(self) -> Classifier:
@@ -113,5 +151,10 @@ def choose_device(device: str) -> str:
         raise ValueError(
             f"Device {device!r} was asked for, but PyTorch sees no CUDA GPU. Install a CUDA build of torch "
             "and check nvidia-smi, or use the device auto or cpu."
+        )
+    count = torch.cuda.device_count() if kind == "cuda" else 0
+    if kind == "cuda" and (torch.device(device).index or 0) >= count:
+        raise ValueError(
+            f"Device {device!r} was asked for, but the GPUs here are cuda:0 to cuda:{count - 1}."
         )
     return device

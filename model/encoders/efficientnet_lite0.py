@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from torch.nn import functional
 
 from model.classifier import Classifier, EmbeddingClassifier
 from model.encoders.base import Encoder, choose_device
+from model.encoders.cuda import BatchedNetwork, place
+from model.encoders.in_order import in_order
 
 CROP_SIZE = 160
 SMALL_SIZE = 96
@@ -66,10 +69,15 @@ class EfficientNetLite0Encoder(Encoder):
         self.crop_size = CROP_SIZE
         self.device = choose_device(device)
         self._threads = threads
+        self._may_fall_back = device == "auto"
         self._lock = threading.Lock()
-        self._encode: Callable[[NDArray[np.uint8]], NDArray[Any]] | None = None
-        if not self._on_cpu:
-            self.batch_size = 256
+        self._gpu: BatchedNetwork | None = None
+        self._model = b""
+        self._sessions: dict[int | None, Callable[[NDArray[np.uint8]], NDArray[Any]]] = {}
+        self.batch_size = (
+            8 if self._on_cpu else 256
+        )  # 8 crops' feature maps fit the caches: 20 % faster than 32
+        self.batches_at_a_time = (threads or _cores()) if self._on_cpu else 2
 
     def make_classifier(self) -> Classifier:
         """Make a calibrated linear head for these embeddings."""
@@ -79,16 +87,42 @@ class EfficientNetLite0Encoder(Encoder):
     def _on_cpu(self) -> bool:
         return torch.device(self.device).type == "cpu"
 
+    def encode_all(self, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        """Encode batches as they come: on a CPU one a core, whose threads then never wait for each other."""
+        self._load()
+        if self._gpu is None:
+            yield from in_order(self._encode_on_one_core, batches, self.batches_at_a_time)
+            return
+        for rows in self._gpu.encode_all(self._checked(batches)):
+            yield self._to_store(rows)
+
+    def _encode_on_one_core(self, crops: NDArray[Any]) -> NDArray[Any]:
+        self._check(crops)
+        return self._rows(crops, self._session(1))
+
     def _encode_batch(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
-        with self._lock:  # loaded by the first crop: a process that only reads stored rows never pays for it
-            if self._encode is None:
-                network = _PooledFeatures().eval().requires_grad_(False)
-                self._encode = (
-                    _on_onnx_runtime(network, self._threads)
-                    if self._on_cpu
-                    else _on_torch(network, self.device)
-                )
-        return self._encode(crops)
+        self._load()
+        return self._gpu.encode(crops) if self._gpu is not None else self._session(self._threads)(crops)
+
+    def _load(self) -> None:
+        """Load the network at the first crop: a process that only reads stored rows never pays for it."""
+        with self._lock:
+            if self._model or self._gpu is not None:
+                return
+            network: nn.Module = _PooledFeatures().eval().requires_grad_(False)
+            network, self.device = place(network, self.device, fall_back=self._may_fall_back)
+            if self._on_cpu:
+                self.batch_size = 8
+                self._model = _exported(network)
+            else:
+                self._gpu = BatchedNetwork(network, self.device)
+                self.batch_size = self._gpu.fitting_batch(CROP_SIZE)
+
+    def _session(self, threads: int | None) -> Callable[[NDArray[np.uint8]], NDArray[Any]]:
+        with self._lock:
+            if threads not in self._sessions:
+                self._sessions[threads] = _on_onnx_runtime(self._model, threads)
+            return self._sessions[threads]
 
 
 class _PooledFeatures(nn.Module):
@@ -118,25 +152,19 @@ class _PooledFeatures(nn.Module):
         for number, block in enumerate(net._blocks):
             maps = block(maps)
             if number in MIDDLE_BLOCKS:
-                mean = maps.mean(dim=(2, 3), keepdim=True)
-                spread = (maps - mean).square().mean(dim=(2, 3)).sqrt()
+                exact = maps.float()  # half precision on a GPU ends at 65,504, which a square may pass
+                mean = exact.mean(dim=(2, 3), keepdim=True)
+                spread = (exact - mean).square().mean(dim=(2, 3)).sqrt()
                 middle += [mean.flatten(1), spread]
         last = net._swish(net._bn1(net._conv_head(maps)))
-        return torch.cat([last.mean(dim=(2, 3)), *middle], dim=1)
+        return torch.cat([last.float().mean(dim=(2, 3)), *middle], dim=1)
 
 
-def _on_torch(network: nn.Module, device: str) -> Callable[[NDArray[np.uint8]], NDArray[Any]]:
-    network = network.to(device)
-
-    def encode(crops: NDArray[np.uint8]) -> NDArray[Any]:
-        with torch.inference_mode():
-            features: NDArray[Any] = network(torch.from_numpy(crops).to(device)).float().cpu().numpy()
-        return features
-
-    return encode
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _on_onnx_runtime(network: nn.Module, threads: int | None) -> Callable[[NDArray[np.uint8]], NDArray[Any]]:
+def _exported(network: nn.Module) -> bytes:
     """Export once, in memory (0.5 s; the newer torch.export route takes 7 s for the same graph)."""
     example = torch.zeros(2, CROP_SIZE, CROP_SIZE, 3, dtype=torch.uint8)
     model = io.BytesIO()
@@ -152,12 +180,16 @@ def _on_onnx_runtime(network: nn.Module, threads: int | None) -> Callable[[NDArr
             dynamic_axes={"crops": {0: "n"}, "features": {0: "n"}},
             opset_version=17,
         )
+    return model.getvalue()
+
+
+def _on_onnx_runtime(model: bytes, threads: int | None) -> Callable[[NDArray[np.uint8]], NDArray[Any]]:
     options = onnxruntime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
     # Threads that spin between runs take the cores from the webhook, which has one second to answer.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(model.getvalue(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def encode(crops: NDArray[np.uint8]) -> NDArray[Any]:
         features: NDArray[Any] = session.run(None, {"crops": crops})[0]

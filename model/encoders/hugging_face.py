@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from model.classifier import Classifier, EmbeddingClassifier
 from model.encoders.base import Encoder, choose_device
+from model.encoders.cuda import BatchedNetwork, place
 
 
 class HuggingFaceEncoder(Encoder):
@@ -27,11 +29,18 @@ class HuggingFaceEncoder(Encoder):
         self.name = f"hf:{source}"
         self.device = choose_device(device)
         self._model, processor = _load(source)
-        self._model.eval().requires_grad_(False).to(self.device)
+        network, self.device = place(
+            self._model.eval().requires_grad_(False), self.device, fall_back=device == "auto"
+        )
+        self._model = network
         self.crop_size = _crop_size(processor)
         self.dtype = np.dtype(np.float16)
         self._mean = torch.tensor(processor.get("image_mean") or [0.5] * 3, device=self.device) * 255.0
         self._std = torch.tensor(processor.get("image_std") or [0.5] * 3, device=self.device) * 255.0
+        self._batched = BatchedNetwork(self._forward, self.device)
+        if torch.device(self.device).type == "cuda":
+            self.batch_size = self._batched.fitting_batch(self.crop_size)
+            self.batches_at_a_time = 2
         blank = np.zeros((1, self.crop_size, self.crop_size, 3), dtype=np.uint8)
         self.dim = int(self._encode_batch(blank).shape[1])
 
@@ -39,23 +48,29 @@ class HuggingFaceEncoder(Encoder):
         """Make a calibrated linear head for these embeddings."""
         return EmbeddingClassifier()
 
+    def encode_all(self, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        """Encode batches as they come; on a GPU the next is sent while one is computed."""
+        for rows in self._batched.encode_all(self._checked(batches)):
+            yield self._to_store(rows)
+
     def _encode_batch(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
-        pixels = (torch.from_numpy(crops).to(self.device).float() - self._mean) / self._std
-        with torch.inference_mode():
-            pixels = pixels.permute(0, 3, 1, 2).contiguous()
-            if hasattr(self._model, "get_image_features"):  # image-and-text models: CLIP, SigLIP
-                output = self._model.get_image_features(pixel_values=pixels)
-            else:
-                output = self._model(pixel_values=pixels)
-            if not isinstance(output, torch.Tensor):
-                pooled = getattr(output, "pooler_output", None)
-                output = output.last_hidden_state if pooled is None else pooled
-            if output.ndim == 4:  # feature maps of a convolutional network: (n, c, h, w)
-                output = output.mean(dim=(2, 3))
-            elif output.ndim == 3:  # tokens: (n, tokens, hidden)
-                output = output.mean(dim=1)
-            rows: NDArray[Any] = output.float().cpu().numpy()
-        return rows
+        return self._batched.encode(crops)
+
+    def _forward(self, crops: torch.Tensor) -> torch.Tensor:
+        pixels = ((crops.float() - self._mean) / self._std).permute(0, 3, 1, 2)  # so they lie channels last
+        if hasattr(self._model, "get_image_features"):  # image-and-text models: CLIP, SigLIP
+            output = self._model.get_image_features(pixel_values=pixels)
+        else:
+            output = self._model(pixel_values=pixels)
+        if not isinstance(output, torch.Tensor):
+            pooled = getattr(output, "pooler_output", None)
+            output = output.last_hidden_state if pooled is None else pooled
+        if output.ndim == 4:  # feature maps of a convolutional network: (n, c, h, w)
+            output = output.float().mean(dim=(2, 3))
+        elif output.ndim == 3:  # tokens: (n, tokens, hidden)
+            output = output.float().mean(dim=1)
+        found: torch.Tensor = output
+        return found
 
 
 def _load(source: str) -> tuple[Any, dict[str, Any]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
+from torch.nn import functional
 
 # Normalises to zero in the default encoder, so that bars beside a narrow crop say as little as possible.
 PADDING = (127, 127, 127)
+REDUCING_GAP = 3.0
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -17,9 +20,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     `convert("RGB")` clips it to white), floating-point grey is stretched to its own range, and an
     animation is its first frame.
     """
-    if getattr(image, "is_animated", False):
+    animated = getattr(image, "is_animated", False)
+    if animated:
         image.seek(0)
-    image = ImageOps.exif_transpose(image) or image
+    if animated or image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image) or image  # a copy, whether turned or not
     mode = image.mode
     if mode == "RGB":
         return image
@@ -40,13 +45,23 @@ def letterbox(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """Fit an RGB image into a square, shape kept, grey bars beside it: (size, size, 3) uint8."""
     scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
-    # reducing_gap decimates a huge photograph cheaply before the exact resampling.
-    fitted = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
-    if (width, height) == (size, size):
-        return np.asarray(fitted, dtype=np.uint8)
-    square = Image.new("RGB", (size, size), PADDING)
-    square.paste(fitted, ((size - width) // 2, (size - height) // 2))
-    return np.asarray(square, dtype=np.uint8)
+    left, top = (size - width) // 2, (size - height) // 2
+    square = np.empty((size, size, 3), dtype=np.uint8)
+    if (width, height) != (size, size):
+        square[...] = PADDING
+    square[top : top + height, left : left + width] = _resized(image, width, height)
+    return square
+
+
+def _resized(image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
+    if min(image.width / width, image.height / height) >= 2 * REDUCING_GAP:
+        # A huge photograph is decimated cheaply before the exact resampling.
+        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP))
+    # Pillow's own result but for 1 in 255 here and there, in a fifth of the time.
+    # Made so, it is laid out in memory with its colours last, and nothing has to be moved.
+    pixels = torch.from_numpy(np.array(image)).unsqueeze(0).permute(0, 3, 1, 2)
+    resized = functional.interpolate(pixels, size=(height, width), mode="bicubic", antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
 
 
 def _grey_to_rgb(values: NDArray[np.float32]) -> Image.Image:

@@ -98,6 +98,17 @@ def test_no_more_than_a_batch_reaches_the_network_at_once(
     np.testing.assert_allclose(rows.astype(float), whole.astype(float), rtol=5e-3, atol=5e-3)
 
 
+def test_batches_as_they_come_give_the_rows_of_one_call(encoder: Encoder, crops: np.ndarray) -> None:
+    batches = [crops[:16], crops[16:17], crops[17:]]
+    found = list(encoder.encode_all(iter(batches)))
+    assert [rows.shape for rows in found] == [(len(batch), encoder.dim) for batch in batches]
+    assert all(rows.dtype == encoder.dtype for rows in found)
+    whole = encoder.encode(crops).astype(float)
+    np.testing.assert_allclose(np.concatenate(found).astype(float), whole, rtol=5e-3, atol=5e-3)
+    with pytest.raises(ValueError, match="prepare"):
+        list(encoder.encode_all([np.zeros((2, 5, 5, 3), dtype=np.uint8)]))
+
+
 def test_no_crops_give_no_rows(encoder: Encoder) -> None:
     size = encoder.crop_size
     rows = encoder.encode(np.empty((0, size, size, 3), dtype=np.uint8))

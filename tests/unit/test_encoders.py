@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from sklearn.datasets import load_digits
 
 from model import encoders
 from model.encoders.efficientnet_lite0 import _PooledFeatures
+from model.encoders.in_order import in_order
 from model.encoders.pixels import letterbox, to_rgb
 from model.encoders.siamese import SiameseNetwork
 
@@ -102,3 +106,37 @@ def test_a_narrow_crop_keeps_its_shape() -> None:
     red = (crop == (255, 0, 0)).all(axis=2)
     assert red.sum(axis=0).max() == 32
     assert red.sum(axis=1).max() == 64
+
+
+@pytest.mark.parametrize("size", [(8, 8), (256, 256), (300, 200), (641, 480), (80, 40), (2500, 2000)])
+def test_a_crop_is_resized_as_pillow_does(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    scale = 160 / max(size)
+    width, height = round(size[0] * scale), round(size[1] * scale)
+    expected = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0))
+    top, left = (160 - height) // 2, (160 - width) // 2
+    found = letterbox(image, 160)[top : top + height, left : left + width]
+    difference = np.abs(found.astype(int) - expected)
+    assert difference.max() <= 2
+    assert difference.mean() < 0.01
+
+
+def test_several_batches_are_worked_on_at_a_time_and_come_back_in_order() -> None:
+    together, taken = threading.Barrier(3, timeout=10), []
+
+    def work(item: int) -> int:
+        if item < 3:
+            together.wait()  # one alone would wait for ever
+        time.sleep(0.02 * (item % 3 == 0))
+        return -item
+
+    def items() -> Iterator[int]:
+        for item in range(12):
+            taken.append(item)
+            yield item
+
+    for done, result in enumerate(in_order(work, items(), threads=3)):
+        assert result == -done
+        assert len(taken) <= done + 5
+    assert done == 11

@@ -1,0 +1,183 @@
+"""A frozen network on a GPU: half precision, channels last, transfers beside the computing, batches that fit.
+
+Everything here also runs on a CPU, in full precision and without streams; that is how it is tested.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+log = logging.getLogger(__name__)
+
+LARGEST_BATCH = 1024
+PROBES = (8, 32)
+"""Crops of the two passes whose memory tells what a crop takes."""
+SHARE = 0.5
+"""Share of a GPU's free memory that a batch may take: transfers run ahead, and others may want some."""
+
+OUT_OF_MEMORY = torch.OutOfMemoryError
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass
+class _Running:
+    """A batch that is being computed: its rows are in `result` once `done` is."""
+
+    result: torch.Tensor
+    done: Any
+
+    def rows(self) -> NDArray[Any]:
+        if self.done is not None:
+            self.done.synchronize()
+        rows: NDArray[Any] = self.result.numpy()
+        return rows
+
+
+class BatchedNetwork:
+    """Runs a frozen network over batches of crops.
+
+    Args:
+        network: (n, h, w, 3) uint8 on the device -> (n, d) of any float dtype.
+        device: `cpu`, `cuda` or `cuda:<number>`.
+
+    A batch that does not fit in memory is computed in halves, and so is every one after it. Memory for one crop at
+    least must be had.
+    """
+
+    def __init__(self, network: Network, device: str) -> None:
+        self._network = network
+        self._device = torch.device(device)
+        self._on_gpu = self._device.type == "cuda"
+        self._transfers = (
+            torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            if self._on_gpu
+            else None
+        )
+        self.largest = LARGEST_BATCH
+        """Crops computed at a time: halved where they did not fit."""
+
+    def encode(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
+        """Rows of a few crops: (n, h, w, 3) uint8 -> (n, d) float32."""
+        return next(self.encode_all([crops]))
+
+    def encode_all(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[Any]]:
+        """Rows of batch after batch. While one is computed the next is sent and the last one's rows come back."""
+        running: deque[_Running] = deque()
+        for crops in batches:
+            started = self._try(crops) if len(crops) <= self.largest else None
+            if started is not None:
+                running.append(started)
+            while len(running) > (1 if started is not None else 0):
+                yield running.popleft().rows()
+            if started is None:
+                yield self._in_pieces(crops)
+        while running:
+            yield running.popleft().rows()
+
+    def fitting_batch(self, crop_size: int) -> int:
+        """The batch size that fits the GPU's free memory, measured by two small passes.
+
+        Sets `largest`, too.
+        """
+        if self._on_gpu:
+            self._peak_bytes(PROBES[0], crop_size)  # what is loaded once is no part of a crop's share
+            free = torch.cuda.mem_get_info(self._device)[0]
+            self.largest = batch_within(lambda n: self._peak_bytes(n, crop_size), free)
+            log.info("%s takes batches of %d crops", torch.cuda.get_device_name(self._device), self.largest)
+        return self.largest
+
+    def _start(self, crops: NDArray[np.uint8]) -> _Running:
+        with torch.inference_mode(), self._precision():
+            if self._transfers is None:
+                return _Running(self._network(torch.from_numpy(crops)).float(), None)
+            with torch.cuda.device(self._device):
+                computing = torch.cuda.current_stream()
+                with torch.cuda.stream(self._transfers):
+                    sent = torch.from_numpy(crops).pin_memory().to(self._device, non_blocking=True)
+                computing.wait_stream(self._transfers)
+                sent.record_stream(computing)  # its memory is not given away before it was read
+                rows = self._network(sent).float()
+                result = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+                result.copy_(rows, non_blocking=True)
+                done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                done.record(computing)
+                return _Running(result, done)
+
+    def _in_pieces(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
+        """Compute a batch that did not fit, by ever smaller pieces."""
+        rows: list[NDArray[Any]] = []
+        done = 0
+        while done < len(crops):
+            some = crops[done : done + self.largest]
+            started = self._start(some) if self.largest == 1 else self._try(some)
+            if started is not None:
+                rows.append(started.rows())
+                done += len(some)
+                continue
+            self.largest = max(1, len(some) // 2)
+            log.warning("%s is out of memory: batches of %d crops from now on", self._device, self.largest)
+        return np.concatenate(rows)
+
+    def _try(self, crops: NDArray[np.uint8]) -> _Running | None:
+        """Start a batch; None where it does not fit in memory."""
+        try:
+            return self._start(crops)
+        except OUT_OF_MEMORY:
+            pass  # what the failed pass holds is let go with the exception, before the cache is emptied
+        if self._on_gpu:
+            torch.cuda.empty_cache()
+        return None
+
+    def _peak_bytes(self, n: int, crop_size: int) -> int:
+        torch.cuda.reset_peak_memory_stats(self._device)
+        before = torch.cuda.memory_allocated(self._device)
+        self._start(np.zeros((n, crop_size, crop_size, 3), dtype=np.uint8)).rows()
+        return int(torch.cuda.max_memory_allocated(self._device)) - before
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast("cuda", dtype=torch.float16) if self._on_gpu else nullcontext()
+
+
+def place(network: nn.Module, device: str, *, fall_back: bool) -> tuple[nn.Module, str]:
+    """Put a network on its device, channels last on a GPU; returns it with the device it is on.
+
+    With `fall_back`, a GPU that is there and cannot be used (its memory full, its driver broken) leaves it on the CPU.
+    """
+    if torch.device(device).type == "cpu":
+        return network, device
+    try:
+        placed = network.to(torch.device(device))
+        return placed.to(memory_format=torch.channels_last), device  # type: ignore[call-overload]
+    except (RuntimeError, AssertionError) as error:  # PyTorch asserts that it was built with CUDA
+        if not fall_back:
+            raise
+        log.warning("%s cannot be used (%s): embedding on the CPU", device, error)
+        return network.cpu(), "cpu"
+
+
+def batch_within(peak_bytes: Callable[[int], int], free: int) -> int:
+    """The largest power of two of crops whose pass takes at most `SHARE` of `free` bytes, up to `LARGEST_BATCH`.
+
+    Args:
+        peak_bytes: what a pass over so many crops takes at its peak; may raise `OUT_OF_MEMORY`.
+        free: bytes.
+    """
+    few, many = PROBES
+    try:
+        first, second = peak_bytes(few), peak_bytes(many)
+    except OUT_OF_MEMORY:
+        return 1
+    a_crop = max(1.0, (second - first) / (many - few))
+    fixed = max(0.0, first - few * a_crop)
+    fitting = max(1, int((SHARE * free - fixed) / a_crop))
+    return min(LARGEST_BATCH, 1 << (fitting.bit_length() - 1))
