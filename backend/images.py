@@ -69,7 +69,7 @@ class ImageReader:
         self._label_studio.close()
         self._elsewhere.close()
 
-    def read(self, url: str, task_id: int) -> Image.Image:
+    def read(self, url: str, task_id: int, *, enough: int | None = None) -> Image.Image:
         """Fetch and decode one image.
 
         Args:
@@ -77,6 +77,8 @@ class ImageReader:
                 `gs://`, `azure-blob://` or `data:`; with a box at its end (`backend/crop_box.py`), only that is
                 given back.
             task_id: the task, which Label Studio needs to resolve a cloud link.
+            enough: pixels the longer side needs, where not every one counts: see `decode`. A box is always cut out
+                of every pixel.
 
         Returns:
             The picture as the annotator sees it: upright, RGB, the first frame of an animation.
@@ -85,7 +87,9 @@ class ImageReader:
             ImageError: it cannot be had; the subclass says why.
         """
         address, box = crop_box.split(url) if isinstance(url, str) else (url, None)
-        return crop_box.cut(decode(self.fetch(address, task_id), self._limits, name=_shown(address)), box)
+        content = self.fetch(address, task_id)
+        picture = decode(content, self._limits, name=_shown(address), enough=enough if box is None else None)
+        return crop_box.cut(picture, box)
 
     def fetch(self, url: str, task_id: int) -> bytes:
         """Fetch the bytes of one image, at most `limits.max_bytes`; raises ImageError."""
