@@ -1,30 +1,43 @@
-"""Turns a project's crops into embeddings: fetched, decoded and encoded once."""
+"""Turns a project's crops into embeddings: fetched, decoded and encoded once.
+
+Threads read crops, one puts them into batches, one encodes, and the caller's appends rows and says so in the store.
+Each stage is a bounded number of crops ahead of the next, so memory does not grow with the pool.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import chain
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from backend import crop_box
+from backend.ahead import Ahead
+from backend.crop_reader import CropReader, Prepared, ReadCrop
 from backend.image_file import ImageError
 from backend.images import ImageReader
-from backend.label_config import text_of
+from backend.known_rows import KnownRows
 from backend.project_files import EmbeddingFile
 from backend.store import Store, Task
 from model.encoders import Encoder
 
 log = logging.getLogger(__name__)
 
-CHUNK = 64
-"""Crops that are in memory at a time, and lost at most in a crash."""
+LOOK_UP = 32
+"""Crops whose digests are looked up in the store at a time."""
+COMMIT_CROPS = 256
+COMMIT_SECONDS = 2.0
+"""Rows are written when so many have come, or so long after the last: what a crash can cost."""
+SMALLEST_BATCH = 32
+"""Crops handed to the encoder at a time, at least, so that handing over costs nothing."""
+BATCHES_AHEAD = 2
+"""Batches that are ready while one is encoded; of rows that wait to be written, as many."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +47,28 @@ class Embedded:
     embedded: int
     unreadable: int
     failure: ImageError | None = None
-    """Why the pass ended early: not one crop of a chunk could be had, so Label Studio or the network is away."""
+    """Why crops were left for another pass: a host of theirs, Label Studio or the network is away."""
+
+
+@dataclass
+class _Batch:
+    """Crops to encode, and what is to be written of these and of those that need no encoding."""
+
+    crops: list[NDArray[Any]] = field(default_factory=list)
+    places: dict[bytes, int] = field(default_factory=dict)
+    """Where in `crops` the pixels of a digest are."""
+    tasks: list[tuple[Task, bytes]] = field(default_factory=list)
+    problems: dict[int, ImageError] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.tasks) + len(self.problems)
 
 
 class CropEmbedder:
-    """Reads crops with several threads and appends their embeddings to the project's file."""
+    """Reads crops with several threads and appends their embeddings to the project's file.
+
+    Each task gets a row of its own. Crops of the same pixels are encoded once, and their row is copied.
+    """
 
     def __init__(self, store: Store, reader: ImageReader, encoder: Encoder, threads: int) -> None:
         self._store = store
@@ -49,7 +79,7 @@ class CropEmbedder:
     def embed(
         self,
         project_id: int,
-        tasks: Sequence[Task],
+        tasks: Collection[Task],
         file: EmbeddingFile,
         progress: Callable[[int, int], None] | None = None,
     ) -> Embedded:
@@ -57,66 +87,146 @@ class CropEmbedder:
 
         Args:
             project_id: the project, for the store.
-            tasks: tasks without an embedding.
+            tasks: tasks without an embedding; gone through once, a few at a time.
             file: where the rows go.
-            progress: called with (crops done, crops in all) after every chunk.
+            progress: called with (crops done, crops in all) whenever some are on disk.
 
         A host that is away costs its own crops only, until they are tried again; where it is the host of all,
         the pass ends.
         """
-        embedded = unreadable = 0
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="images") as pool:
-            for chunk in _chunks(tasks):
-                crops: list[NDArray[Any]] = []
-                readable: list[int] = []
-                problems: dict[int, ImageError] = {}
-                for task, outcome in chain.from_iterable(pool.map(self._read, _by_picture(chunk))):
-                    if isinstance(outcome, ImageError):
-                        problems[task.id] = outcome
-                    else:
-                        crops.append(outcome)
-                        readable.append(task.id)
-                if crops:
-                    first = file.append(self._encoder.encode(np.stack(crops)))
-                    self._store.save_embedded(project_id, {id_: first + i for i, id_ in enumerate(readable)})
-                self._store.save_problems(project_id, {id_: str(why) for id_, why in problems.items()})
-                for task_id, why in problems.items():
-                    log.warning("project %s, task %s: %s", project_id, task_id, why)
-                embedded, unreadable = embedded + len(readable), unreadable + len(problems)
-                if progress is not None:
-                    progress(embedded + unreadable, len(tasks))
-                if all(why.retry for why in problems.values()) and not readable:
-                    return Embedded(embedded, unreadable, next(iter(problems.values())))
-        return Embedded(embedded, unreadable)
-
-    def _read(self, tasks: Sequence[Task]) -> list[tuple[Task, NDArray[Any] | ImageError]]:
-        """Prepare the crops of tasks that lie on one picture, which is fetched and decoded once."""
-        if self._encoder.reads == "text":
-            return [(task, self._encoder.prepare_text(text_of(task.image_url or "") or "")) for task in tasks]
+        size, total = self._batch_size(), len(tasks)
+        crops = CropReader(self._reader, self._encoder, self._threads)
+        rows = KnownRows(self._store, project_id, file)
+        at_a_time = self._encoder.batches_at_a_time
+        read = crops.read(tasks, min((at_a_time + 1) * size + LOOK_UP, total))
+        batches = Ahead(_batches(read, rows, self._batch_size), BATCHES_AHEAD, "batches")
+        encoded = Ahead(_encoded(batches, self._encoder), BATCHES_AHEAD, "encoder")
+        writer = _Writer(self._store, project_id, file, rows)
         try:
-            picture = self._reader.read(_picture(tasks[0]), tasks[0].id)
-        except ImageError as error:
-            return [(task, error) for task in tasks]
-        return [(task, self._prepared(task, picture)) for task in tasks]
+            for batch, new_rows in encoded:
+                writer.add(batch, new_rows)
+                if writer.is_due(max(COMMIT_CROPS, 2 * size)):
+                    writer.write()
+                    if progress is not None:
+                        progress(writer.embedded + writer.unreadable, total)
+            writer.write()
+            if progress is not None:
+                progress(writer.embedded + writer.unreadable, total)
+        finally:
+            batches.stop()
+            encoded.close()
+            batches.close()
+        return Embedded(writer.embedded, writer.unreadable, crops.failure or writer.failure)
 
-    def _prepared(self, task: Task, picture: Image.Image) -> NDArray[Any] | ImageError:
-        try:
-            return self._encoder.prepare(crop_box.cut(picture, crop_box.split(task.image_url or "")[1]))
-        except ImageError as error:
-            return error
-
-
-def _picture(task: Task) -> str:
-    return crop_box.split(task.image_url or "")[0]
-
-
-def _by_picture(tasks: Sequence[Task]) -> list[list[Task]]:
-    pictures: dict[str, list[Task]] = {}
-    for task in tasks:
-        pictures.setdefault(_picture(task), []).append(task)
-    return list(pictures.values())
+    def _batch_size(self) -> int:
+        return max(self._encoder.batch_size, SMALLEST_BATCH)
 
 
-def _chunks(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
-    for start in range(0, len(tasks), CHUNK):
-        yield tasks[start : start + CHUNK]
+def _batches(
+    read: Generator[ReadCrop, None, None], rows: KnownRows, size: Callable[[], int]
+) -> Iterator[_Batch]:
+    """Put crops into batches of as many new ones as the encoder takes at a time."""
+    with closing(read):
+        batch, begun = _Batch(), time.monotonic()
+        while some := list(islice(read, LOOK_UP)):
+            prepared = [crop.prepared for crop in some]
+            rows.look_up(one.digest for one in prepared if isinstance(one, Prepared))
+            for crop in some:
+                if isinstance(crop.prepared, ImageError):
+                    batch.problems[crop.task.id] = crop.prepared
+                    continue
+                digest = crop.prepared.digest
+                batch.tasks.append((crop.task, digest))
+                if rows.expect(digest):
+                    batch.places[digest] = len(batch.crops)
+                    batch.crops.append(crop.prepared.pixels)
+                if len(batch.crops) >= size() or len(batch) >= COMMIT_CROPS + size():
+                    yield batch
+                    batch, begun = _Batch(), time.monotonic()
+            if len(batch) and time.monotonic() - begun >= COMMIT_SECONDS:  # they come slowly
+                yield batch
+                batch, begun = _Batch(), time.monotonic()
+        if len(batch):
+            yield batch
+
+
+def _encoded(batches: Iterable[_Batch], encoder: Encoder) -> Iterator[tuple[_Batch, NDArray[Any] | None]]:
+    """Encode batch after batch; one without new crops comes with no rows."""
+    waiting: deque[_Batch] = deque()
+
+    def crops() -> Iterator[NDArray[Any]]:
+        for batch in batches:
+            waiting.append(batch)
+            if batch.crops:
+                stacked = np.stack(batch.crops)
+                batch.crops.clear()
+                yield stacked
+
+    for rows in encoder.encode_all(crops()):
+        while not waiting[0].places:
+            yield waiting.popleft(), None
+        yield waiting.popleft(), rows
+    while waiting:
+        yield waiting.popleft(), None
+
+
+class _Writer:
+    """Appends rows to the file, then tells the store of them: it never points at a row that is not on disk."""
+
+    def __init__(self, store: Store, project_id: int, file: EmbeddingFile, rows: KnownRows) -> None:
+        self._store = store
+        self._project_id = project_id
+        self._file = file
+        self._rows = rows
+        self._waiting: list[tuple[_Batch, NDArray[Any] | None]] = []
+        self._written_at = time.monotonic()
+        self.embedded = self.unreadable = 0
+        self._only_failures: ImageError | None = None
+        self._another_try_helps = True
+
+    @property
+    def failure(self) -> ImageError | None:
+        """Why nothing was embedded, where trying again may help."""
+        return self._only_failures if self._another_try_helps and not self.embedded else None
+
+    def add(self, batch: _Batch, rows: NDArray[Any] | None) -> None:
+        self._waiting.append((batch, rows))
+
+    def is_due(self, crops: int) -> bool:
+        late = time.monotonic() - self._written_at >= COMMIT_SECONDS
+        return late or sum(len(batch) for batch, _ in self._waiting) >= crops
+
+    def write(self) -> None:
+        self._written_at = time.monotonic()
+        waiting, self._waiting = self._waiting, []
+        self._write_rows(waiting)
+        problems = {id_: why for batch, _ in waiting for id_, why in batch.problems.items()}
+        self._store.save_problems(self._project_id, {id_: str(why) for id_, why in problems.items()})
+        for id_, why in problems.items():
+            log.warning("project %s, task %s: %s", self._project_id, id_, why)
+            self._only_failures = self._only_failures or why
+            self._another_try_helps = self._another_try_helps and why.retry
+        self.unreadable += len(problems)
+
+    def _write_rows(self, waiting: list[tuple[_Batch, NDArray[Any] | None]]) -> None:
+        tasks = [found for batch, _ in waiting for found in batch.tasks]
+        if not tasks:
+            return
+        rows = np.empty((len(tasks), self._file.dim), dtype=self._file.dtype)
+        here: dict[bytes, NDArray[Any]] = {}
+        stored = self._file.read()
+        done = 0
+        for batch, new in waiting:
+            if new is not None:
+                here |= {digest: new[place] for digest, place in batch.places.items()}
+            for _, digest in batch.tasks:
+                rows[done] = here[digest] if digest in here else stored[self._rows.row(digest)]
+                done += 1
+        first = self._rows.append(rows, [digest for _, digest in tasks])
+        self._store.save_embedded(
+            self._project_id,
+            {task.id: first + i for i, (task, _) in enumerate(tasks)},
+            digests={task.id: digest for task, digest in tasks},
+            read_from={task.id: task.image_url for task, _ in tasks},
+        )
+        self.embedded += len(tasks)

@@ -69,11 +69,8 @@ class LiveLoop:
             project = self._store.project(project_id)
             if project is not None and project.encoder != encoder.signature:
                 self._store.forget_embeddings(project_id, encoder.signature)
-            tasks = self._store.tasks_to_embed(project_id)
-            if task_ids is not None:
-                wanted = set(task_ids)
-                tasks = [task for task in tasks if task.id in wanted]
-            if not tasks or project is None:
+            tasks = self._store.tasks_to_embed(project_id, task_ids)
+            if project is None or not len(tasks):
                 return Embedded(0, 0)
             check_encoder(label_config.parse(project.label_config), self._settings.encoder)
             report = (

@@ -34,10 +34,17 @@ class EmbeddingFile:
 
     A row counts only once the store points at it, so a crash in the middle of an append costs nothing: the
     next append starts at the first whole row.
+
+    Args:
+        path: the file.
+        dim: the length of a row.
+        dtype: of its numbers.
+        shared: other machines append too, under a lock that can be lost: no row is ever written over.
     """
 
-    def __init__(self, path: Path, dim: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, path: Path, dim: int, dtype: np.dtype[Any], *, shared: bool = False) -> None:
         self.path, self.dim, self.dtype = path, dim, np.dtype(dtype)
+        self._shared = shared
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(exist_ok=True)
 
@@ -50,17 +57,22 @@ class EmbeddingFile:
         with self.path.open("rb") as file:
             return os.fstat(file.fileno()).st_size // self._row_bytes
 
-    def append(self, rows: NDArray[Any]) -> int:
-        """Append `rows: (n, dim)`; returns the number of the first. They are on disk when this returns."""
+    def append(self, rows: NDArray[Any], at: int | None = None) -> int:
+        """Append `rows: (n, dim)`; returns the number of the first. They are on disk when this returns.
+
+        With `at`, the rows from there on, which nobody was ever told of, are written over. The file never gets
+        shorter: who has it mapped would find nothing where rows were.
+        """
         if rows.ndim != 2 or rows.shape[1] != self.dim:
             raise ValueError(f"rows of shape {rows.shape} do not fit a file of (n, {self.dim})")
         with self.path.open("r+b") as file:
             # Beside the embedding lock, which is lost where PostgreSQL restarts: rows never overlap.
             fcntl.flock(file, fcntl.LOCK_EX)
-            first = os.fstat(file.fileno()).st_size // self._row_bytes
+            whole = os.fstat(file.fileno()).st_size // self._row_bytes
+            first = whole if at is None or self._shared else min(at, whole)
             file.seek(first * self._row_bytes)
-            file.write(np.ascontiguousarray(rows, dtype=self.dtype).tobytes())
-            file.truncate()
+            file.write(np.ascontiguousarray(rows, dtype=self.dtype).data)
+            file.truncate(max(whole, first + len(rows)) * self._row_bytes)
             file.flush()
             os.fsync(file.fileno())
         return first
@@ -108,7 +120,8 @@ class ProjectFiles:
 
     def embeddings(self, encoder: str, dim: int, dtype: np.dtype[Any]) -> EmbeddingFile:
         """The embedding file of one encoder."""
-        return EmbeddingFile(self.folder / "embeddings" / f"{_slug(encoder)}.rows", dim, dtype)
+        path = self.folder / "embeddings" / f"{_slug(encoder)}.rows"
+        return EmbeddingFile(path, dim, dtype, shared=self._locks is not file_lock)
 
     def save_model(self, number: int, state: dict[str, NDArray[Any]], classifier: str) -> None:
         """Write a round's model whole or not at all: arrays only, never a pickle."""

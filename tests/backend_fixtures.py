@@ -41,6 +41,7 @@ def encoder() -> Encoder:
         return np.stack([seen[key] for key in keys])
 
     encoder.encode = remembering  # type: ignore[method-assign]
+    encoder.encode_all = lambda batches: map(remembering, batches)  # type: ignore[method-assign]
     return encoder
 
 

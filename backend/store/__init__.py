@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from backend.store.annotations import Annotation, Annotations
 from backend.store.database import StorageError
+from backend.store.embeddings import Embeddings
 from backend.store.events import Event, Events
 from backend.store.projects import Project, Projects
 from backend.store.rounds import RoundRecord, RoundRecords
 from backend.store.state import ProjectState, ProjectStates
-from backend.store.tasks import Task, Tasks
+from backend.store.tasks import Task
 
 __all__ = ["Annotation", "Event", "Project", "ProjectState", "RoundRecord", "StorageError", "Store", "Task"]
 
 
-class Store(Projects, Tasks, Annotations, RoundRecords, ProjectStates, Events):
+class Store(Projects, Embeddings, Annotations, RoundRecords, ProjectStates, Events):
     """The backend's memory in one SQL database.
 
     Safe to share between threads; several processes may open the same database.

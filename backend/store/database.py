@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.engine import Connection, Engine
@@ -17,6 +17,7 @@ from sqlalchemy.schema import CreateColumn
 
 from backend.store.tables import Base
 
+T = TypeVar("T")
 CHUNK = 500  # ids in one statement: every database takes that many parameters
 PRAGMAS = {
     "journal_mode": "WAL",  # the web process answers while the trainer writes
@@ -112,7 +113,7 @@ def lock_key(name: str) -> int:
     return int.from_bytes(blake2b(f"everylabel {name}".encode(), digest_size=8).digest(), "big", signed=True)
 
 
-def chunks(ids: Iterable[int]) -> Iterable[list[int]]:
+def chunks(ids: Iterable[T]) -> Iterable[list[T]]:
     """Ids, as many at a time as one statement may hold."""
     ids = list(ids)
     for start in range(0, len(ids), CHUNK):

@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     String,
     Text,
     TypeDecorator,
@@ -57,6 +58,8 @@ class ProjectRow(Base):
     model_round: Mapped[int | None] = mapped_column(Integer, default=None)
     model_pinned: Mapped[bool] = mapped_column(Boolean, default=False)
     check_tasks: Mapped[str] = mapped_column(Text, default="[]")
+    embedded_until: Mapped[int | None] = mapped_column(Id, default=None)
+    listed_until: Mapped[int | None] = mapped_column(Integer, default=None)
 
 
 class TaskRow(Base):
@@ -67,11 +70,13 @@ class TaskRow(Base):
     # those elsewhere, and takes none that is long into an index.
     __table_args__ = (
         Index("tasks_by_state", "project_id", "embedding_row", "problem").ddl_if(dialect="sqlite"),
+        Index("tasks_by_digest", "project_id", "digest"),
     )
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     image_url: Mapped[str | None] = mapped_column(Words)
     embedding_row: Mapped[int | None] = mapped_column(Id, default=None)
+    digest: Mapped[bytes | None] = mapped_column(LargeBinary(16), default=None)
     problem: Mapped[str | None] = mapped_column(Words, default=None)
 
 

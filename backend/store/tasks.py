@@ -1,4 +1,4 @@
-"""Tasks, and where their crops' embeddings lie."""
+"""Tasks, and what is known of their crops."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Task:
     problem: str | None = None
 
 
-_TASKS = select(TaskRow.id, TaskRow.image_url, TaskRow.embedding_row, TaskRow.problem)
+TASKS = select(TaskRow.id, TaskRow.image_url, TaskRow.embedding_row, TaskRow.problem)
 """As plain columns: 50,000 mapped objects cost every round a second."""
 
 
@@ -61,7 +61,9 @@ class Tasks(Deletions):
                     session.execute(
                         update(TaskRow)
                         .where(TaskRow.project_id == project_id, TaskRow.id == task.id)
-                        .values(image_url=task.image_url, embedding_row=None, problem=task.problem)
+                        .values(
+                            image_url=task.image_url, embedding_row=None, digest=None, problem=task.problem
+                        )
                     )
             rows = [
                 {"project_id": project_id, "id": t.id, "image_url": t.image_url, "problem": t.problem}
@@ -85,7 +87,7 @@ class Tasks(Deletions):
 
     def tasks(self, project_id: int, task_ids: Iterable[int] | None = None) -> list[Task]:
         """Tasks by id: all of them, or those asked for that are known."""
-        query = _TASKS.where(TaskRow.project_id == project_id).order_by(TaskRow.id)
+        query = TASKS.where(TaskRow.project_id == project_id).order_by(TaskRow.id)
         with self._session() as session:
             if task_ids is None:
                 return [Task(*row) for row in session.execute(query)]
@@ -123,20 +125,6 @@ class Tasks(Deletions):
             "missing": max(0, all_tasks - embedded - unreadable),
         }
 
-    def tasks_to_embed(self, project_id: int) -> list[Task]:
-        """Tasks whose crop has not been looked at yet, by id."""
-        query = _TASKS.where(
-            TaskRow.project_id == project_id, TaskRow.embedding_row.is_(None), TaskRow.problem.is_(None)
-        )
-        with self._session() as session:
-            return [Task(*row) for row in session.execute(query.order_by(TaskRow.id))]
-
-    def save_embedded(self, project_id: int, rows: Mapping[int, int]) -> None:
-        """Record in which row of the embedding file each task's crop lies."""
-        self._update_tasks(
-            project_id, [(id_, {"embedding_row": row, "problem": None}) for id_, row in rows.items()]
-        )
-
     def save_problems(self, project_id: int, problems: Mapping[int, str]) -> None:
         """Record why each of these tasks' crops cannot be read."""
         self._update_tasks(project_id, [(id_, {"problem": why}) for id_, why in problems.items()])
@@ -147,9 +135,13 @@ class Tasks(Deletions):
             session.execute(
                 update(TaskRow)
                 .where(TaskRow.project_id == project_id, TaskRow.image_url.is_not(None))
-                .values(embedding_row=None, problem=None)
+                .values(embedding_row=None, digest=None, problem=None)
             )
-            session.execute(update(ProjectRow).where(ProjectRow.id == project_id).values(encoder=encoder))
+            session.execute(
+                update(ProjectRow)
+                .where(ProjectRow.id == project_id)
+                .values(encoder=encoder, embedded_until=None)
+            )
 
     def forget_problems(self, project_id: int) -> None:
         """Let every crop that could not be read be tried again; a task without an image stays one."""

@@ -94,13 +94,13 @@ def test_a_task_whose_image_has_changed_is_embedded_again(store):
     store.save_tasks(1, [Task(1, "a.png"), Task(2, "b.png")])
     store.save_embedded(1, {1: 0, 2: 1})
     store.save_tasks(1, [Task(1, "changed.png"), Task(2, "b.png")])
-    assert store.tasks_to_embed(1) == [Task(1, "changed.png")]
+    assert list(store.tasks_to_embed(1)) == [Task(1, "changed.png")]
 
 
 def test_a_crop_whose_image_is_back_has_no_problem_any_more(store):
     store.save_tasks(1, [Task(1, "a.png")])
     store.save_problems(1, {1: "the host is away"})
-    assert store.tasks_to_embed(1) == []
+    assert list(store.tasks_to_embed(1)) == []
     store.forget_problems(1)
     store.save_embedded(1, {1: 0})
     assert store.tasks(1) == [Task(1, "a.png", 0)]

@@ -1,0 +1,150 @@
+"""Which crops have an embedding, where it lies, and which are still to be embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from sqlalchemy import ColumnElement, func, null, select, update
+from sqlalchemy.orm import Session
+
+from backend.store.database import CHUNK, chunks
+from backend.store.tables import ProjectRow, TaskRow
+from backend.store.tasks import TASKS, Task, Tasks
+
+
+class TasksToEmbed(Collection[Task]):
+    """Tasks whose crop has not been looked at yet, by id; read from the store a few at a time.
+
+    Args:
+        embeddings: the store.
+        project_id: the project.
+        among: only these tasks; all if None.
+    """
+
+    def __init__(self, embeddings: Embeddings, project_id: int, among: Iterable[int] | None = None) -> None:
+        self._embeddings = embeddings
+        self._project_id = project_id
+        self._among = None if among is None else sorted(set(among))
+
+    def __len__(self) -> int:
+        return sum(self._embeddings.count_open(self._project_id, some) for some in self._portions())
+
+    def __iter__(self) -> Iterator[Task]:
+        for some in self._portions():
+            last = None
+            while found := self._embeddings.open_tasks(self._project_id, some, after=last):
+                yield from found
+                last = found[-1].id
+
+    def __contains__(self, task: object) -> bool:
+        return any(task == found for found in self)
+
+    def _portions(self) -> Iterable[list[int] | None]:
+        return [None] if self._among is None else chunks(self._among)
+
+
+class Embeddings(Tasks):
+    """The part of the store that says where the tasks' embeddings lie."""
+
+    def tasks_to_embed(self, project_id: int, task_ids: Iterable[int] | None = None) -> TasksToEmbed:
+        """Tasks whose crop has not been looked at yet: all of them, or those asked for."""
+        return TasksToEmbed(self, project_id, task_ids)
+
+    def open_tasks(self, project_id: int, among: list[int] | None, after: int | None) -> list[Task]:
+        """The next tasks to embed, by id: `among` these, with a larger id than `after`."""
+        query = TASKS.where(*_is_open(project_id, among)).order_by(TaskRow.id).limit(CHUNK)
+        if after is not None:
+            query = query.where(TaskRow.id > after)
+        with self._session() as session:
+            return [Task(*row) for row in session.execute(query)]
+
+    def count_open(self, project_id: int, among: list[int] | None) -> int:
+        """How many tasks `among` these are to be embedded."""
+        with self._session() as session:
+            return session.scalar(select(func.count()).where(*_is_open(project_id, among))) or 0
+
+    def save_embedded(
+        self,
+        project_id: int,
+        rows: Mapping[int, int],
+        *,
+        digests: Mapping[int, bytes] | None = None,
+        read_from: Mapping[int, str | None] | None = None,
+    ) -> None:
+        """Record in which row of the embedding file each task's crop lies.
+
+        Args:
+            project_id: the project.
+            rows: by task; one that is gone is passed over.
+            digests: of the crops' pixels, by task: `rows_of` finds the rows by them.
+            read_from: the address each crop was read from. A task that shows another by now is left to be embedded.
+        """
+        digests = digests or {}
+        with self._writing(project_id) as session:
+            shown = _addresses(session, project_id, rows, with_text=read_from is not None)
+            changes = [
+                {
+                    "project_id": project_id,
+                    "id": id_,
+                    "embedding_row": row,
+                    "digest": digests.get(id_),
+                    "problem": None,
+                }
+                for id_, row in rows.items()
+                if id_ in shown and (read_from is None or shown[id_] == read_from[id_])
+            ]
+            if changes:
+                session.execute(update(TaskRow), changes)
+            # In the same transaction: what lies behind this in the file, nobody has ever been told of.
+            project = session.get(ProjectRow, project_id)
+            if project is not None and rows:
+                project.embedded_until = max(project.embedded_until or 0, *(row + 1 for row in rows.values()))
+
+    def embedded_until(self, project_id: int, on_disk: int) -> int:
+        """Where the rows end that a task has ever pointed at; what a crash has left lies behind.
+
+        Where that is not known, all rows `on_disk` may have been.
+        """
+        with self._writing(project_id) as session:
+            project = session.get(ProjectRow, project_id)
+            if project is None:
+                return on_disk
+            if project.embedded_until is None:
+                project.embedded_until = on_disk
+            return project.embedded_until
+
+    def rows_of(self, project_id: int, digests: Iterable[bytes]) -> dict[bytes, int]:
+        """A row of the embedding file for each of these digests that has one."""
+        query = select(TaskRow.digest, TaskRow.embedding_row).where(
+            TaskRow.project_id == project_id, TaskRow.embedding_row.is_not(None)
+        )
+        with self._session() as session:
+            return {
+                digest: row
+                for some in chunks(digests)
+                for digest, row in session.execute(query.where(TaskRow.digest.in_(some)))
+                if digest is not None and row is not None
+            }
+
+
+def _is_open(project_id: int, among: list[int] | None) -> list[ColumnElement[bool]]:
+    conditions = [
+        TaskRow.project_id == project_id,
+        TaskRow.embedding_row.is_(None),
+        TaskRow.problem.is_(None),
+    ]
+    return conditions if among is None else [*conditions, TaskRow.id.in_(among)]
+
+
+def _addresses(
+    session: Session, project_id: int, task_ids: Iterable[int], *, with_text: bool
+) -> dict[int, str | None]:
+    """The tasks there are of these, and what each shows."""
+    query = select(TaskRow.id, TaskRow.image_url if with_text else null())
+    return {
+        id_: address
+        for some in chunks(task_ids)
+        for id_, address in session.execute(
+            query.where(TaskRow.project_id == project_id, TaskRow.id.in_(some))
+        )
+    }
