@@ -144,11 +144,13 @@ class LabelStudio:
         project_id: int,
         *,
         annotated: bool = False,
+        after: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """A project's tasks by id, page by page.
 
         Args:
+            after: only tasks of a larger id.
             annotated: only tasks a person has annotated or skipped, with their annotations; otherwise all of
                 them, without (1.1 ms a task).
             progress: called with (tasks read, tasks in all) after every page.
@@ -157,8 +159,8 @@ class LabelStudio:
             _filter(field, "greater", "Number", 0) for field in ("total_annotations", "cancelled_annotations")
         ]
         if annotated:
-            return self._pages(project_id, "all", {"conjunction": "or", "items": filters}, progress)
-        return self._pages(project_id, "task_only", None, progress)
+            return self._pages(project_id, "all", {"conjunction": "or", "items": filters}, progress, after)
+        return self._pages(project_id, "task_only", None, progress, after)
 
     def annotated(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
         """Which of these tasks, 500 at most, a person has annotated or skipped."""
@@ -196,13 +198,14 @@ class LabelStudio:
         fields: str,
         filters: dict[str, Any] | None,
         progress: Callable[[int, int], None] | None,
+        after: int = 0,
     ) -> Iterator[dict[str, Any]]:
         """Tasks by rising id, each page from where the last one ended.
 
         Pages by number would pass over a task for each one that leaves an earlier page meanwhile.
         """
         params = {"project": project_id, "page_size": PAGE_SIZE, "fields": fields, "page": 1}
-        read, last, left = 0, 0, 1
+        read, last, left = 0, after, 1
         while left > 0:
             query = json.dumps({"filters": _after(last, filters)})
             answer = self._json("GET", "/api/tasks", "tasks", "total", params={**params, "query": query})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import islice
 from typing import Any, TypeGuard
 
 from backend import label_config
@@ -25,6 +26,8 @@ KNOWN = TRAINING | {"TASKS_CREATED", "TASKS_DELETED", "PROJECT_UPDATED", "PROJEC
 """Webhooks the backend does something with; any other is answered and dropped."""
 LOOK, LOOK_AND_TRAIN = "LOOK", "LOOK_AND_TRAIN"
 """Events of our own: compare with Label Studio, and run a round if something is new, or in any case."""
+SAVED_TOGETHER = 2000
+"""Tasks read from Label Studio that one transaction takes."""
 LARGEST_ID = 2**63 - 1
 """What a database takes as an id."""
 
@@ -138,7 +141,8 @@ class Mirror:
             project_id: the project.
             progress: called with (what, done, total).
             whole: read every task, annotated or not (1.1 ms each); otherwise only where their number is not
-                the one known, or an annotation is of a task nobody has told of.
+                the one known, or an annotation is of a task nobody has told of: the new ones, and all of them if
+                that does not make up for it.
 
         Raises:
             LabelConfigError: nothing in the labeling config classifies an image.
@@ -160,15 +164,47 @@ class Mirror:
             found = [_annotation(a, control) for a in task.get("annotations") or []]
             annotations |= {annotation.id: annotation for annotation in found}
 
+        there = int(project.get("task_number") or 0)
         before = {task.id: task.image_url for task in self._store.tasks(project_id)}
-        if whole or annotated - before.keys() or project.get("task_number") != len(before):
-            change |= self._read_tasks(label_studio, project_id, control, before, report("Reading tasks"))
+        if not whole and there > len(before):
+            newest, say = max(before, default=0), report("Reading tasks")
+            if self._read_tasks(label_studio, project_id, control, {}, say, after=newest):
+                before = {task.id: task.image_url for task in self._store.tasks(project_id)}
+                change |= Change(tasks=True)
+        if whole or annotated - before.keys() or there != len(before):
+            change |= self._read_whole(
+                label_studio, project_id, control, before, there, report("Reading tasks")
+            )
         held = {a.id: a for a in self._store.annotations(project_id)}
         if annotations != held:
             self._store.save_annotations(project_id, annotations.values(), as_read=True)
             self._store.delete_annotations(project_id, held.keys() - annotations.keys())
             change |= Change(labels=True)
         return change
+
+    def _read_whole(
+        self,
+        label_studio: LabelStudio,
+        project_id: int,
+        control: ImageChoices,
+        before: Mapping[int, str | None],
+        there: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> Change:
+        """Read every task; where most are new, a reading that is broken off goes on the next time."""
+        after = self._store.listed_until(project_id)
+        rest = {id_: url for id_, url in before.items() if id_ > after}
+        known = len(before) - len(rest)
+
+        def report(done: int, total: int) -> None:
+            if progress is not None:
+                progress(known + done, known + total)
+
+        first = after > 0 or 2 * len(before) < there
+        changed = self._read_tasks(
+            label_studio, project_id, control, rest, report, after=after, resumable=first
+        )
+        return Change(tasks=changed)
 
     def _read_tasks(
         self,
@@ -177,17 +213,31 @@ class Mirror:
         control: ImageChoices,
         before: Mapping[int, str | None],
         progress: Callable[[int, int], None] | None,
-    ) -> Change:
-        tasks = {
-            int(t["id"]): control.crop(t.get("data"))
-            for t in label_studio.tasks(project_id, progress=progress)
-        }
-        if {id_: crop.url for id_, crop in tasks.items()} != before:
-            found = [stored_task(id_, crop) for id_, crop in tasks.items()]
-            self._store.save_tasks(project_id, found, as_read=True)
-            self._store.delete_tasks(project_id, before.keys() - tasks.keys())
-            return Change(tasks=True)
-        return Change()
+        *,
+        after: int,
+        resumable: bool = False,
+    ) -> bool:
+        """Read the tasks of a larger id than `after`, which were `before`; whether any is new, changed or gone."""
+        changed = False
+        gone = set(before)
+        for page in _pages(label_studio.tasks(project_id, after=after, progress=progress)):
+            found = {int(task["id"]): control.crop(task.get("data")) for task in page}
+            gone -= found.keys()
+            new = [
+                stored_task(id_, crop)
+                for id_, crop in found.items()
+                if id_ not in before or before[id_] != crop.url
+            ]
+            if new:
+                self._store.save_tasks(project_id, new, as_read=True)
+                changed = True
+            if resumable:
+                self._store.save_project(project_id, listed_until=max(found))
+        if gone:
+            self._store.delete_tasks(project_id, gone)
+        if resumable:
+            self._store.save_project(project_id, listed_until=None)
+        return changed or bool(gone)
 
     def _save_config(self, project_id: int, config: str) -> Change:
         project = self._store.project(project_id)
@@ -195,6 +245,12 @@ class Mirror:
             return Change()
         self._store.save_project(project_id, label_config=config)
         return Change(config=project is not None)
+
+
+def _pages(tasks: Iterator[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Tasks as they come, as many at a time as are saved together."""
+    while page := list(islice(tasks, SAVED_TOGETHER)):
+        yield page
 
 
 def with_waiting(

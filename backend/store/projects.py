@@ -42,6 +42,12 @@ class Projects(Database):
             row = session.get(ProjectRow, project_id)
             return None if row is None else _project(row)
 
+    def listed_until(self, project_id: int) -> int:
+        """The last task a first listing had come to when it was broken off; 0 where none was."""
+        with self._session() as session:
+            row = session.get(ProjectRow, project_id)
+            return 0 if row is None else row.listed_until or 0
+
     def projects(self) -> list[Project]:
         """Every project known, by id."""
         with self._session() as session:

@@ -483,6 +483,48 @@ def test_a_look_that_finds_nothing_missing_reads_the_annotated_tasks_alone(stand
     assert labels(store) == {first: "1", fourth: "0"}
 
 
+def test_new_tasks_are_read_without_the_old_ones(stand_in, store, reconcile):
+    stand_in.add_project(1, CONFIG)
+    stand_in.add_tasks(1, *(f"{i}.png" for i in range(700)))
+    reconcile()
+    stand_in.add_tasks(1, "new.png", "newer.png")
+    said = []
+    client = LabelStudio(stand_in.url, stand_in.token)
+    change = Mirror(store).reconcile(client, 1, lambda *told: said.append(told), whole=False)
+    client.close()
+    assert change == Change(tasks=True)
+    assert said == [("Reading tasks", 2, 2)]
+    assert len(store.tasks(1)) == 702
+
+
+def test_a_first_reading_that_is_broken_off_goes_on_where_it_stopped(stand_in, store, monkeypatch):
+    monkeypatch.setattr(mirror, "SAVED_TOGETHER", 500)
+    stand_in.add_project(1, CONFIG)
+    ids = stand_in.add_tasks(1, *(f"{i}.png" for i in range(2300)))
+    client = LabelStudio(stand_in.url, stand_in.token)
+
+    def broken_off(what, done, total):
+        if done >= 1500:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Mirror(store).reconcile(client, 1, broken_off)
+    kept = len(store.tasks(1))
+    assert kept >= 1000, "what was read is kept"
+    said = []
+    assert Mirror(store).reconcile(client, 1, lambda *told: said.append(told)) == Change(tasks=True)
+    assert said[0][1] == kept + 500
+    assert said[-1] == ("Reading tasks", 2300, 2300)
+    assert [task.id for task in store.tasks(1)] == ids
+
+    said.clear()
+    del stand_in.tasks[ids[3]]
+    Mirror(store).reconcile(client, 1, lambda *told: said.append(told))
+    assert said[-1] == ("Reading tasks", 2299, 2299), "and the next one reads all of them"
+    assert ids[3] not in {task.id for task in store.tasks(1)}
+    client.close()
+
+
 def test_what_reading_the_project_shows_is_there_though_it_was_said_to_be_deleted(
     stand_in, store, receive, reconcile
 ):
