@@ -13,8 +13,9 @@ from typing import Annotated, Any, Final
 import numpy as np
 import typer
 
+from backend.image_file import ImageError
 from model import encoders, query
-from scripts import measure_round
+from scripts import measure_embedding, measure_round
 from scripts.console import console, fail, progress
 from scripts.datasets import DatasetError
 from scripts.learning_curves import BASELINE, Interval, Summary, interval, summarise
@@ -90,13 +91,25 @@ def benchmark(
         Path | None, typer.Option(help="Append every run to this file, and repeat none that it holds.")
     ] = None,
     cache: Annotated[Path, typer.Option(help="Where embeddings are kept.")] = DEFAULT_CACHE,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Measure embedding from JPEG files, beside the encoder alone.")
+    ] = False,
+    encoder: Annotated[str, typer.Option(help="--embed: which encoder.")] = encoders.DEFAULT,
+    device: Annotated[str, typer.Option(help="--embed: auto, cpu, cuda or cuda:<number>.")] = "auto",
+    images: Annotated[
+        Path | None, typer.Option(help="--embed: a folder of JPEG files in the place of made ones.")
+    ] = None,
+    crops: Annotated[int, typer.Option(min=64, help="--embed: crops in a run.")] = 2000,
+    pixels: Annotated[int, typer.Option(min=32, help="--embed: width and height of the files made.")] = 256,
 ) -> None:
-    """Measure strategies on named data sets, or the cost of a round, beside what one would use instead."""
-    if not learning and not pool:
-        fail("Say what to measure: everylabel benchmark --learning or --pool")
+    """Measure strategies on named data sets, embedding, or the cost of a round, beside what one would use instead."""
+    if sum((learning, pool, embed)) != 1:
+        fail("Say what to measure: everylabel benchmark --learning, --embed or --pool")
     if pool:
         _round(sizes, dim, json_file, peers=peers)
-    if not learning:
+        return
+    if embed:
+        _embedding(encoder, device, images, crops, pixels, json_file)
         return
     try:
         require_matplotlib()
@@ -124,6 +137,21 @@ def _round(sizes: str, dim: int, json_file: Path | None, *, peers: bool) -> None
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _embedding(
+    encoder: str, device: str, images: Path | None, crops: int, pixels: int, json_file: Path | None
+) -> None:
+    try:
+        with progress() as report:
+            found = measure_embedding.measure(
+                encoder, device, crops=crops, pixels=pixels, folder=images, report=report
+            )
+    except (ValueError, ImageError) as error:
+        fail(error)
+    console.print(measure_embedding.table(found))
+    if json_file is not None:
+        json_file.write_text(measure_embedding.as_json(found), encoding="utf-8")
 
 
 def mean_gain(summaries: Sequence[Summary], strategy: str) -> tuple[float, float]:
