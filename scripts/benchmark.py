@@ -79,7 +79,7 @@ def benchmark(
     sizes: Annotated[str, typer.Option(help="With --pool: crops, with commas.")] = "100000,300000,1000000",
     dim: Annotated[int, typer.Option(min=2, help="With --pool: numbers an embedding has.")] = 384,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="With --pool: write the results here.")
+        Path | None, typer.Option("--json", help="With --pool or --embed: write the results here.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Runs of each strategy on each data set.")] = 20,
     budget: Annotated[int, typer.Option(min=10, help="Labels to spend in a run.")] = 100,

@@ -110,7 +110,7 @@ def measure(
         at_most: list[float] = []
         pipeline: list[float] = []
         spent: tuple[list[float], ...] = ([], [], [])
-        works: tuple[Callable[[], float], ...] = (
+        works: tuple[Callable[[], _Passed], ...] = (
             lambda: _one_after_the_other(made, prepared),
             lambda: _several_at_a_time(made, prepared),
             lambda: _embed(made, paths, Path(scratch)),
@@ -119,11 +119,10 @@ def measure(
         while len(bare) < runs:
             report("Embedding", len(bare), runs)
             for rates, times, work in zip((bare, at_most, pipeline), spent, works, strict=True):
-                before = time.process_time()
-                rates.append(len(prepared) / work())
-                times.append((time.process_time() - before) / len(prepared) * 1e3)
-            passed = time.monotonic() - begun
-            if passed * (len(bare) + 1) / len(bare) > seconds:
+                passed = work()
+                rates.append(len(prepared) / passed.seconds)
+                times.append(1e3 * passed.processor_seconds / len(prepared))
+            if (time.monotonic() - begun) * (len(bare) + 1) / len(bare) > seconds:
                 break
         size = f"{pixels} x {pixels}" if folder is None else _sizes(paths)
     where = getattr(made, "device", "cpu")
@@ -184,27 +183,44 @@ def _cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class _Stopwatch:
+    """Runs from when it is made."""
+
+    def __init__(self) -> None:
+        self._seconds, self._processor_seconds = time.perf_counter(), time.process_time()
+
+    def passed(self) -> _Passed:
+        return _Passed(time.perf_counter() - self._seconds, time.process_time() - self._processor_seconds)
+
+
+@dataclass(frozen=True)
+class _Passed:
+    seconds: float
+    processor_seconds: float
+    """Of all cores together."""
+
+
 def _batches(encoder: Encoder, prepared: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     size = max(encoder.batch_size, SMALLEST_BATCH)
     return (prepared[start : start + size] for start in range(0, len(prepared), size))
 
 
-def _one_after_the_other(encoder: Encoder, prepared: NDArray[np.uint8]) -> float:
-    begun = time.perf_counter()
+def _one_after_the_other(encoder: Encoder, prepared: NDArray[np.uint8]) -> _Passed:
+    watch = _Stopwatch()
     for batch in _batches(encoder, prepared):
         encoder.encode(batch)
-    return time.perf_counter() - begun
+    return watch.passed()
 
 
-def _several_at_a_time(encoder: Encoder, prepared: NDArray[np.uint8]) -> float:
-    begun = time.perf_counter()
+def _several_at_a_time(encoder: Encoder, prepared: NDArray[np.uint8]) -> _Passed:
+    watch = _Stopwatch()
     for _ in encoder.encode_all(_batches(encoder, prepared)):
         pass
-    return time.perf_counter() - begun
+    return watch.passed()
 
 
-def _embed(encoder: Encoder, paths: Sequence[Path], scratch: Path) -> float:
-    """How many seconds it takes until the store points at every row; the tasks are listed before."""
+def _embed(encoder: Encoder, paths: Sequence[Path], scratch: Path) -> _Passed:
+    """What it takes until the store points at every row; the tasks are listed before."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         store = Store(f"sqlite:///{folder}/everylabel.db")
         reader = FileReader()
@@ -213,14 +229,14 @@ def _embed(encoder: Encoder, paths: Sequence[Path], scratch: Path) -> float:
             store.save_tasks(1, [Task(i, str(path)) for i, path in enumerate(paths, 1)])
             file = ProjectFiles(Path(folder), 1).embeddings(encoder.signature, encoder.dim, encoder.dtype)
             threads = int(Settings.model_fields["download_threads"].default)
-            begun = time.perf_counter()
+            watch = _Stopwatch()
             found = CropEmbedder(store, reader, encoder, threads).embed(1, store.tasks_to_embed(1), file)
-            seconds = time.perf_counter() - begun
+            passed = watch.passed()
             if found.embedded != len(paths):
                 raise ValueError(
                     f"{len(paths) - found.embedded} of {len(paths)} files could not be embedded."
                 )
-            return seconds
+            return passed
         finally:
             reader.close()
             store.close()
