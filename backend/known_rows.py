@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from backend.project_files import EmbeddingFile
 from backend.store import Store
 
-KEPT = 8192
+KEPT = 32_768
 """Digests in memory: more than are ever on their way through a pipeline. The store knows the others."""
 
 

@@ -90,7 +90,8 @@ class BatchedNetwork:
         Sets `largest`, too.
         """
         if self._on_gpu:
-            self._peak_bytes(PROBES[0], crop_size)  # what is loaded once is no part of a crop's share
+            few = np.zeros((PROBES[0], crop_size, crop_size, 3), dtype=np.uint8)
+            self._try(few)  # what is loaded once is no part of a crop's share
             free = torch.cuda.mem_get_info(self._device)[0]
             self.largest = batch_within(lambda n: self._peak_bytes(n, crop_size), free)
             log.info("%s takes batches of %d crops", torch.cuda.get_device_name(self._device), self.largest)

@@ -74,9 +74,8 @@ class EfficientNetLite0Encoder(Encoder):
         self._gpu: BatchedNetwork | None = None
         self._model = b""
         self._sessions: dict[int | None, Callable[[NDArray[np.uint8]], NDArray[Any]]] = {}
-        self.batch_size = (
-            8 if self._on_cpu else 256
-        )  # 8 crops' feature maps fit the caches: 20 % faster than 32
+        # On a CPU the feature maps of 8 crops stay in the caches: 20 % faster than 32.
+        self.batch_size = 8 if self._on_cpu else 256
         self.batches_at_a_time = (threads or _cores()) if self._on_cpu else 2
 
     def make_classifier(self) -> Classifier:
