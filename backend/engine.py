@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ class Engine(Protocol):
     def embed(
         self,
         project_id: int,
-        tasks: Sequence[Task],
+        tasks: Collection[Task],
         file: EmbeddingFile,
         progress: Callable[[int, int], None] | None = None,
     ) -> Embedded:
@@ -53,7 +53,7 @@ class LocalEngine:
     def embed(
         self,
         project_id: int,
-        tasks: Sequence[Task],
+        tasks: Collection[Task],
         file: EmbeddingFile,
         progress: Callable[[int, int], None] | None = None,
     ) -> Embedded:

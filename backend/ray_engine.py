@@ -12,23 +12,22 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import SecretStr
 
-from backend import crop_box
-from backend.embedding import CHUNK, Embedded
+from backend.crop_reader import CropReader, Prepared
+from backend.embedding import Embedded
 from backend.engine import EngineError
 from backend.image_file import ImageError
-from backend.label_config import text_of
 from backend.row_copy import RowCopy, RowSlice, read_rows
 from backend.store import Task
 from model import encoders
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
     from model.classifier import Classifier
     from model.pool import Rows
 
+CHUNK = 64
+"""Crops that one call reads and encodes."""
 SCORED_ROWS = 16 * MOST_CHUNK_ROWS
 """Rows that one call scores: whole chunks of `each_chunk`, so that every product has the same shape."""
 CALLS = 100_000
@@ -95,16 +96,17 @@ class RayEngine:
     def embed(
         self,
         project_id: int,
-        tasks: Sequence[Task],
+        tasks: Collection[Task],
         file: EmbeddingFile,
         progress: Callable[[int, int], None] | None = None,
     ) -> Embedded:
         """Embed the crops of `tasks` in their order; as `CropEmbedder.embed`."""
         store, embedded, unreadable = self._services.store, 0, 0
         for chunk in self._embedded(tasks):
-            if len(chunk.readable):
+            if chunk.readable:
                 first = file.append(chunk.rows)
-                store.save_embedded(project_id, {id_: first + i for i, id_ in enumerate(chunk.readable)})
+                rows = {id_: first + i for i, id_ in enumerate(chunk.readable)}
+                store.save_embedded(project_id, rows, digests=chunk.readable, read_from=chunk.read_from)
             store.save_problems(project_id, {id_: why.text for id_, why in chunk.problems.items()})
             embedded, unreadable = embedded + len(chunk.readable), unreadable + len(chunk.problems)
             if progress is not None:
@@ -132,7 +134,7 @@ class RayEngine:
 
         return score
 
-    def _embedded(self, tasks: Sequence[Task]) -> Iterator[_Chunk]:
+    def _embedded(self, tasks: Collection[Task]) -> Iterator[_Chunk]:
         encoder = self._services.encoder()
         # What a process of the cluster needs to fetch and encode crops, and no more.
         settings = self._services.settings.model_copy(
@@ -142,11 +144,17 @@ class RayEngine:
         on_cards = settings.device != "cpu" and resources.get("GPU", 0) >= 1
         each = {"num_gpus": 1} if on_cards else {"num_cpus": 1}
         size = max(1, int(resources.get("GPU" if on_cards else "CPU", 1)))
-        chunks = (tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK))
-        calls = ({"tasks": json.dumps([(task.id, task.image_url) for task in chunk])} for chunk in chunks)
+        asked: deque[dict[int, str | None]] = deque()
+
+        def calls() -> Iterator[dict[str, Any]]:
+            remaining = iter(tasks)
+            while chunk := list(islice(remaining, CHUNK)):
+                asked.append({task.id: task.image_url for task in chunk})
+                yield {"tasks": json.dumps([(task.id, task.image_url) for task in chunk])}
+
         size = min(size, -(-len(tasks) // CHUNK))
         for answer in self._map(
-            calls,
+            calls(),
             _Embedder,
             compute=self._data.ActorPoolStrategy(size=size),
             fn_constructor_args=(settings, encoder.signature, on_cards),
@@ -155,7 +163,8 @@ class RayEngine:
             about = json.loads(answer["about"])
             rows = np.frombuffer(answer["rows"], dtype=encoder.dtype).reshape(-1, encoder.dim)
             problems = {id_: _Problem(text, retry) for id_, text, retry in about["problems"]}
-            yield _Chunk(rows, about["readable"], problems)
+            readable = {id_: bytes.fromhex(digest) for id_, digest in about["readable"]}
+            yield _Chunk(rows, readable, problems, asked.popleft())
 
     def _map(
         self, calls: Iterable[dict[str, Any]], function: Any, **options: Any
@@ -194,8 +203,10 @@ class _Problem:
 @dataclass(frozen=True)
 class _Chunk:
     rows: NDArray[Any]
-    readable: list[int]
+    readable: dict[int, bytes]
+    """The digest of each crop's pixels by its task, in the order of the rows."""
     problems: dict[int, _Problem]
+    read_from: dict[int, str | None]
 
 
 class _Embedder:
@@ -212,37 +223,22 @@ class _Embedder:
                 f"This machine of the cluster has the encoder {self._encoder.signature!r}, not {signature!r}: "
                 "install the same version of everylabel everywhere."
             )
-        self._threads = ThreadPoolExecutor(settings.download_threads)
+        self._threads = settings.download_threads
 
     def __call__(self, call: dict[str, Any]) -> dict[str, Any]:
-        pictures: dict[str, list[Task]] = {}
         tasks = [Task(id_, url) for id_, url in json.loads(call["tasks"])]
-        for task in tasks:
-            pictures.setdefault(crop_box.split(task.image_url or "")[0], []).append(task)
-        found: dict[int, NDArray[Any] | ImageError] = {}
-        for crops in self._threads.map(self._read, pictures.items()):
-            found |= crops
-        crops_at = {id_: crop for id_, crop in found.items() if isinstance(crop, np.ndarray)}
-        rows = self._encoder.encode(np.stack(list(crops_at.values()))).tobytes() if crops_at else b""
-        problems = [(id_, str(why), why.retry) for id_, why in found.items() if isinstance(why, ImageError)]
-        return {"rows": rows, "about": json.dumps({"readable": list(crops_at), "problems": problems})}
-
-    def _read(self, at: tuple[str, list[Task]]) -> dict[int, NDArray[Any] | ImageError]:
-        """Prepare the crops that lie on one picture, which is fetched and decoded once."""
-        url, tasks = at
-        if self._encoder.reads == "text":
-            return {t.id: self._encoder.prepare_text(text_of(t.image_url or "") or "") for t in tasks}
-        try:
-            picture = self._reader.read(url, tasks[0].id)
-        except ImageError as error:
-            return {task.id: error for task in tasks}
-        return {task.id: self._prepared(task, picture) for task in tasks}
-
-    def _prepared(self, task: Task, picture: Image.Image) -> NDArray[Any] | ImageError:
-        try:
-            return self._encoder.prepare(crop_box.cut(picture, crop_box.split(task.image_url or "")[1]))
-        except ImageError as error:
-            return error
+        read = CropReader(self._reader, self._encoder, self._threads).read(tasks, len(tasks))
+        crops: list[NDArray[Any]] = []
+        readable: list[tuple[int, str]] = []
+        problems: list[tuple[int, str, bool]] = []
+        for crop in read:
+            if isinstance(crop.prepared, Prepared):
+                crops.append(crop.prepared.pixels)
+                readable.append((crop.task.id, crop.prepared.digest.hex()))
+            else:
+                problems.append((crop.task.id, str(crop.prepared), crop.prepared.retry))
+        rows = self._encoder.encode(np.stack(crops)).tobytes() if crops else b""
+        return {"rows": rows, "about": json.dumps({"readable": readable, "problems": problems})}
 
 
 def _score(classifier: Classifier, dim: int, dtype: str, call: dict[str, Any]) -> dict[str, Any]:
