@@ -91,7 +91,7 @@ def test_what_takes_too_much_is_stopped_and_named(work, why, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ([], "--learning or --pool"),
+        ([], "--learning, --embed or --pool"),
         (["--pool", "--sizes", "many"], "1000 or more"),
         (["--pool", "--sizes", "9"], "'9'"),
     ],

@@ -163,7 +163,7 @@ folder = Path(sys.argv[2])
 if sys.argv[1] == "map":
     pool_map.draw(folder, "rows", np.eye(8, dtype=np.float16), np.arange(8))
 outcome = SimpleNamespace(number=1, classes=(), threshold=0.9, probabilities=None, label_issues=())
-pool_view.save(folder, outcome, {0: 1}, 1)
+pool_view.save(folder, outcome, np.array([1]))
 """
 
 
