@@ -16,11 +16,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Final
 
 import httpx
@@ -263,7 +265,7 @@ class LabelStudioServer:
         lock = self._lock
         if lock is None:
             raise ServerError("The data directory is not locked.")
-        with self.log_path.open("ab") as log:
+        with self.log_path.open("ab") as log, _interrupted_later():
             log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} starting on {self.url}\n".encode())
             log.flush()
             self._process = subprocess.Popen(
@@ -328,6 +330,22 @@ def _is_healthy(client: httpx.Client) -> bool:
         return client.get("/health").status_code == httpx.codes.OK
     except httpx.TransportError:  # nobody listens yet
         return False
+
+
+@contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Hold Ctrl-C back for the block: raised inside `Popen` it would leave a process that nobody knows of."""
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield
+        return
+    came: list[FrameType | None] = []
+    before = signal.signal(signal.SIGINT, lambda _, frame: came.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came and callable(before):
+        before(signal.SIGINT, came[0])
 
 
 def _end_group(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:

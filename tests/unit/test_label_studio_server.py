@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -66,6 +67,20 @@ def test_stopping_ends_the_whole_group_and_may_be_said_twice(stand_in):
     while lives(noted["child"]) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not lives(noted["child"])
+
+
+def test_ctrl_c_just_when_it_is_started_leaves_no_process(stand_in, monkeypatch):
+    started, popen = [], subprocess.Popen
+
+    def interrupted(*given, **options):
+        started.append(popen(*given, **options))
+        os.kill(os.getpid(), signal.SIGINT)
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stand_in.start()
+    assert not lives(started[0].pid)
 
 
 def test_a_restart_keeps_the_address_and_the_login(stand_in):
