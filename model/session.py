@@ -80,7 +80,7 @@ class ActiveLearningSession:
         elif isinstance(classifier, torch.nn.Module):
             classifier = TorchClassifier.around(classifier, device=device, seed=seed)
         self.pool = pool
-        self._scorer = scorer
+        self._scorer = scorer or _scored_here
         self.strategy = create(strategy) if isinstance(strategy, str) else strategy
         self.batch_size = batch_size
         self.pseudo_labeler = pseudo_labeler if pseudo_labeler is not None else PseudoLabeler()
@@ -255,12 +255,8 @@ class ActiveLearningSession:
         return len(self._classifier.classes_) >= 2
 
     def _score(self) -> None:
-        if not self._has_model or self._probabilities is not None:
-            return
-        if self._scorer is not None:
+        if self._has_model and self._probabilities is None:
             self._probabilities = self._scorer(self._classifier, self.pool)
-        else:
-            self._probabilities = self._classifier.predict_proba(self.pool)
 
     def _best(self, crops: NDArray[Any]) -> NDArray[Any]:
         """The most probable class of these crops, scored alone while the pool has not been: (m,) columns."""
@@ -431,6 +427,10 @@ class ActiveLearningSession:
     def _seed(self, purpose: int) -> int:
         state = np.random.SeedSequence([self.seed, len(self._labels), purpose]).generate_state(1)
         return int(state[0])
+
+
+def _scored_here(classifier: Classifier, pool: Rows) -> NDArray[Any]:
+    return classifier.predict_proba(pool)
 
 
 @dataclass(frozen=True)
