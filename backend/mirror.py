@@ -243,7 +243,8 @@ class Mirror:
         project = self._store.project(project_id)
         if project is not None and project.label_config == config:
             return Change()
-        self._store.save_project(project_id, label_config=config)
+        # A listing that was broken off has read the tasks before it by the old config: it begins anew.
+        self._store.save_project(project_id, label_config=config, listed_until=None)
         return Change(config=project is not None)
 
 

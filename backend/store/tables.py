@@ -59,7 +59,7 @@ class ProjectRow(Base):
     model_pinned: Mapped[bool] = mapped_column(Boolean, default=False)
     check_tasks: Mapped[str] = mapped_column(Text, default="[]")
     embedded_until: Mapped[int | None] = mapped_column(Id, default=None)
-    listed_until: Mapped[int | None] = mapped_column(Integer, default=None)
+    listed_until: Mapped[int | None] = mapped_column(Id, default=None)
 
 
 class TaskRow(Base):

@@ -525,6 +525,26 @@ def test_a_first_reading_that_is_broken_off_goes_on_where_it_stopped(stand_in, s
     client.close()
 
 
+def test_a_reading_broken_off_under_another_labeling_config_begins_anew(stand_in, store, monkeypatch):
+    monkeypatch.setattr(mirror, "SAVED_TOGETHER", 500)
+    stand_in.add_project(1, CONFIG)
+    ids = stand_in.add_tasks(1, *(f"{i}.png" for i in range(2300)))
+    for id_ in ids:
+        stand_in.tasks[id_]["data"]["other"] = f"other-{id_}.png"
+    client = LabelStudio(stand_in.url, stand_in.token)
+
+    def broken_off(what, done, total):
+        if done >= 1500:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Mirror(store).reconcile(client, 1, broken_off)
+    stand_in.projects[1]["label_config"] = CONFIG.replace("$image", "$other")
+    Mirror(store).reconcile(client, 1)
+    client.close()
+    assert [task.image_url for task in store.tasks(1)] == [f"other-{id_}.png" for id_ in ids]
+
+
 def test_what_reading_the_project_shows_is_there_though_it_was_said_to_be_deleted(
     stand_in, store, receive, reconcile
 ):
