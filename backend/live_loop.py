@@ -67,7 +67,13 @@ class LiveLoop:
         with self._services.files(project_id).embedding_lock():
             encoder = self._services.encoder()
             project = self._store.project(project_id)
+            file = self._services.embedding_file(project_id)
             if project is not None and project.encoder != encoder.signature:
+                self._store.forget_embeddings(project_id, encoder.signature)
+            elif self._store.embedded_until(project_id, len(file)) > len(file):
+                log.error(
+                    "project %s: %s has lost rows, so every crop is embedded anew", project_id, file.path
+                )
                 self._store.forget_embeddings(project_id, encoder.signature)
             tasks = self._store.tasks_to_embed(project_id, task_ids)
             if project is None or not len(tasks):
@@ -76,7 +82,6 @@ class LiveLoop:
             report = (
                 None if progress is None else (lambda done, total: progress("Embedding crops", done, total))
             )
-            file = self._services.embedding_file(project_id)
             return self._services.engine.embed(project_id, tasks, file, report)
 
     def catch_up(

@@ -130,7 +130,7 @@ class Tasks(Deletions):
         self._update_tasks(project_id, [(id_, {"problem": why}) for id_, why in problems.items()])
 
     def forget_embeddings(self, project_id: int, encoder: str) -> None:
-        """Start anew with another encoder: every crop is to be embedded again."""
+        """Start anew, with another encoder or a file that has lost rows: every crop is to be embedded again."""
         with self._writing(project_id) as session:
             session.execute(
                 update(TaskRow)

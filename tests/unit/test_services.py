@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import http.server
+import os
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from backend.label_studio import LabelStudioError, LabelStudioUnreachableError, TokenRefusedError
@@ -168,6 +170,21 @@ def test_a_label_that_came_while_the_web_server_was_away_and_a_look_was_under_wa
     assert services.trainer.waiting() == [1]
     services.trainer.learn(1)
     assert services.store.latest_round(1).n_labels == 2
+
+
+@pytest.mark.parametrize("rows_left", [0, 7])
+def test_a_file_of_embeddings_that_lost_rows_is_made_anew(stand_in, services, project, send, rows_left):
+    file = services.embedding_file(1)
+    before = np.array(services.embeddings(1))
+    os.truncate(file.path, rows_left * before[0].nbytes)
+    task = stand_in.queue(1)[0]
+    send(stand_in.annotate(task, project[task]))
+    services.trainer.learn(1)
+    assert services.store.project(1).problem is None
+    assert services.store.latest_round(1).n_labels == 1
+    tasks = services.store.tasks(1)
+    found = services.embeddings(1)[[t.embedding_row for t in tasks]]
+    np.testing.assert_array_equal(found, before)
 
 
 def test_a_small_project_is_compared_with_label_studio_oftener(stand_in, make_services, project):
