@@ -26,7 +26,7 @@ from scripts.label_studio_server import VERSION, LabelStudioServer
 from tests.conftest import CACHE, LabelStudio, Project, choice
 from tests.everylabel_process import EveryLabel, descendants, wait_until
 
-REPAIRED_SECONDS = 150.0
+REPAIRED_SECONDS = 120.0
 
 
 @dataclass

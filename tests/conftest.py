@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import hypothesis
 import pytest
 
 from scripts import datasets
@@ -21,10 +20,6 @@ from scripts.datasets import Dataset
 from scripts.label_studio_server import VERSION, LabelStudioServer
 from tests.everylabel_process import EveryLabel
 from tests.servers import Postgres, Redis
-
-# How fast an example runs says something of the machine, and fails on a busy one.
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CACHE = REPOSITORY / ".everylabel"

@@ -25,6 +25,7 @@ from typing import Any
 import httpx
 from sklearn.datasets import load_digits
 
+from backend import pool_map
 from scripts.connect import connect_project
 from tests.everylabel_process import EveryLabel, descendants, wait_until
 from tests.stand_in_label_studio import CLASSES, TOKEN, StandIn, data_uri, png
@@ -114,6 +115,11 @@ def _send(backend: EveryLabel, annotator: Annotator, count: int) -> None:
         list(senders.map(send, portions))
 
 
+def _has_map(folder: Path) -> bool:
+    drawn = pool_map.load(folder)
+    return drawn is not None and drawn.laid_out > 0
+
+
 def _at_rest(backend: EveryLabel, stand_in: StandIn, events: int) -> Held:
     """Wait until every webhook is worked in and the labels are Label Studio's; say what is held then."""
     truth = {
@@ -125,10 +131,11 @@ def _at_rest(backend: EveryLabel, stand_in: StandIn, events: int) -> Held:
     wait_until(lambda: not store.events(1), "every webhook is worked in", 600)
     wait_until(lambda: backend.labels(1) == truth, "no label is lost", 10)
     wait_until(lambda: backend.round(1).n_labels == len(truth), "the newest round knows them all", 60)
+    drawn = backend.services.files(1).folder
+    wait_until(lambda: _has_map(drawn), "the map is drawn", 120)
     time.sleep(0.5)
     folder = backend.settings.model_dir
-    # A lock's file is there from its first use on, one of each kind.
-    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    files = [path for path in folder.rglob("*") if path.is_file()]
     rows: dict[str, int] = {}
     for database in sorted(folder.glob("*.db")):
         with sqlite3.connect(database) as connection:

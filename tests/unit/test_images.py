@@ -468,7 +468,7 @@ def test_a_slow_server_is_given_up_on(label_studio: Server, part: str) -> None:
     def drip(handler: BaseHTTPRequestHandler) -> None:
         try:
             if part == "nothing":
-                time.sleep(10)
+                time.sleep(3)
                 return
             if part == "body":
                 handler.send_response(200)
@@ -486,7 +486,7 @@ def test_a_slow_server_is_given_up_on(label_studio: Server, part: str) -> None:
     started = time.monotonic()
     with pytest.raises(ImageUnreachableError) as caught:
         reader(label_studio).read("/data/upload/1/a.png", 1)
-    assert time.monotonic() - started < 8, "it would have gone on for ten seconds"
+    assert time.monotonic() - started < 3
     assert caught.value.retry
 
 
