@@ -39,8 +39,7 @@ def posterior_scales(loo: NDArray[Any], codes: NDArray[Any], n_classes: int) -> 
 def averaged_softmax(scores: NDArray[Any], scales: NDArray[Any]) -> NDArray[Any]:
     """(n, k) scores to (n, k) probabilities: the softmax averaged over three scales, or under one."""
     # Classes by rows: numpy then works along the crops, of which there are many, and not along a few classes.
-    below = np.ascontiguousarray(scores.T)
-    below -= below.max(axis=0)
+    below = np.subtract(scores.T, scores.max(axis=1), order="C")
     shares = (1.0,) if len(scales) == 1 else (1 / 6, 4 / 6, 1 / 6)
     found, exponent = np.zeros_like(below), np.empty_like(below)
     for scale, share in zip(scales, shares, strict=True):

@@ -133,6 +133,18 @@ def test_a_pool_row_at_the_centre_stays_finite():
     assert np.isfinite(classifier.predict_proba(np.zeros((2, 64), dtype=np.float16))).all()
 
 
+@pytest.mark.parametrize("standardized", [0, 20])
+def test_a_pool_far_from_the_origin_is_judged_by_what_is_left_of_it_around_its_centre(standardized):
+    x, labels = blobs(3000)
+    far = (x.astype(np.float32) + 100).astype(np.float16)
+    classifier = EmbeddingClassifier(standardized=standardized).adapt(far).fit(far[:80], labels[:80])
+    state = classifier.state()
+    own = classifier.features(far).astype(np.float64) @ state["weights"] + state["bias"]
+    exponents = np.exp((own - own.max(axis=1, keepdims=True))[None] * state["scales"][:, None, None])
+    low, middle, high = exponents / exponents.sum(axis=2, keepdims=True)
+    np.testing.assert_allclose(classifier.predict_proba(far), (low + 4 * middle + high) / 6, atol=1e-3)
+
+
 def test_weights_of_zero_take_rows_out():
     x, labels = blobs(40, 2, noise=0.3)
     wrong = [*labels, *(["class 1" if label == "class 0" else "class 0" for label in labels])]
