@@ -39,6 +39,9 @@ SMALLEST_BATCH = 32
 BATCHES_AHEAD = 2
 """Batches that are ready while one is encoded; of rows that wait to be written, as many."""
 
+LOGGED = 5
+"""Crops of a pass that cannot be read and are logged one by one: where a whole store is away, all would be."""
+
 
 @dataclass(frozen=True)
 class Embedded:
@@ -112,6 +115,8 @@ class CropEmbedder:
             writer.write()
             if progress is not None:
                 progress(writer.embedded + writer.unreadable, total)
+            if writer.unreadable > LOGGED:
+                log.warning("project %s: %s crops in all cannot be read", project_id, writer.unreadable)
         finally:
             batches.stop()
             encoded.close()
@@ -203,10 +208,11 @@ class _Writer:
         problems = {id_: why for batch, _ in waiting for id_, why in batch.problems.items()}
         self._store.save_problems(self._project_id, {id_: str(why) for id_, why in problems.items()})
         for id_, why in problems.items():
-            log.warning("project %s, task %s: %s", self._project_id, id_, why)
+            self.unreadable += 1
+            if self.unreadable <= LOGGED:
+                log.warning("project %s, task %s: %s", self._project_id, id_, why)
             self._only_failures = self._only_failures or why
             self._another_try_helps = self._another_try_helps and why.retry
-        self.unreadable += len(problems)
 
     def _write_rows(self, waiting: list[tuple[_Batch, NDArray[Any] | None]]) -> None:
         tasks = [found for batch, _ in waiting for found in batch.tasks]

@@ -94,6 +94,7 @@ class EveryLabel:
             "BASIC_AUTH_PASS": settings.basic_auth_pass.get_secret_value(),
             "EVERYLABEL_BEARER_SECRET": settings.bearer_secret.get_secret_value(),
             "EVERYLABEL_PUBLIC_URL": settings.public_url,
+            "EVERYLABEL_ALLOW_PRIVATE_ADDRESSES": str(settings.allow_private_addresses),
             "EVERYLABEL_ENCODER": settings.encoder,
             "EVERYLABEL_DATABASE_URL": settings.database_url.get_secret_value(),
             "EVERYLABEL_REDIS_URL": settings.redis_url.get_secret_value(),

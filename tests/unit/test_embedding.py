@@ -109,6 +109,16 @@ def test_rows_lie_in_the_order_of_the_tasks_whichever_crop_is_read_first(project
     assert said[-1] == (300, 300)
 
 
+def test_a_store_that_holds_no_picture_fills_no_log(project, caplog):
+    project.pictures.broken["images"] = NotAnImageError("It is a web page", "Upload the image again")
+    project.add(range(300))
+    assert project.embed().unreadable == 300
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) < 10
+    assert "300" in warned[-1]
+    assert all(task.problem for task in project.store.tasks(1))
+
+
 def test_crops_are_read_while_others_are_encoded(project):
     project.add(range(200))
     enough_read = threading.Event()
