@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urljoin
@@ -145,6 +146,7 @@ class LabelStudio:
         *,
         annotated: bool = False,
         after: int = 0,
+        changed_since: float | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """A project's tasks by id, page by page.
@@ -153,6 +155,8 @@ class LabelStudio:
             after: only tasks of a larger id.
             annotated: only tasks a person has annotated or skipped, with their annotations; otherwise all of
                 them, without (1.1 ms a task).
+            changed_since: only tasks that are new, or whose data or annotations have changed, since this time in
+                seconds since 1970, by Label Studio's clock.
             progress: called with (tasks read, tasks in all) after every page.
         """
         filters = [
@@ -160,7 +164,11 @@ class LabelStudio:
         ]
         if annotated:
             return self._pages(project_id, "all", {"conjunction": "or", "items": filters}, progress, after)
-        return self._pages(project_id, "task_only", None, progress, after)
+        changed = None
+        if changed_since is not None:
+            since = datetime.fromtimestamp(changed_since, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            changed = {"conjunction": "and", "items": [_filter("updated_at", "greater", "Datetime", since)]}
+        return self._pages(project_id, "task_only", changed, progress, after)
 
     def annotated(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
         """Which of these tasks, 500 at most, a person has annotated or skipped."""

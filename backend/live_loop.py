@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
+
+from filelock import Timeout
 
 from backend import label_config, logs
 from backend.embedding import Embedded
@@ -21,8 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-READ_WHOLE_SECONDS = 3600.0
-"""How often every task is read again: 50,000 of them cost Label Studio a minute, in which annotators wait."""
+WAITING_SHOWN_SECONDS = 0.5
 LEAST_PAUSE_SECONDS = 30.0
 PAUSE_FACTOR = 100.0
 """A project is compared with Label Studio again after a hundred times what that took: one per cent of its time."""
@@ -39,23 +41,18 @@ class LiveLoop:
         self._services = services
         self._settings = services.settings
         self._store = services.store
-        self._mirror = Mirror(services.store)
-        self._read_whole_at: dict[int, float] = {}
+        self._mirror = Mirror(services.store, services.clock)
         self._look_took: dict[int, float] = {}
 
-    def reconcile(self, project_id: int, progress: Progress | None = None, *, whole: bool = True) -> Change:
-        """Read a project from Label Studio, `whole` or as much as shows that nothing was missed.
+    def reconcile(self, project_id: int, progress: Progress | None = None, *, whole: bool = False) -> Change:
+        """Read from a project in Label Studio what has changed, or the `whole` of it.
 
         Raises:
             LabelConfigError, LabelStudioError: as `Mirror.reconcile`.
         """
-        now = self._services.clock()
-        whole = whole or now - self._read_whole_at.get(project_id, -READ_WHOLE_SECONDS) >= READ_WHOLE_SECONDS
         started = time.monotonic()
         change = self._mirror.reconcile(self._services.label_studio, project_id, progress, whole=whole)
         self._look_took[project_id] = time.monotonic() - started
-        if whole:
-            self._read_whole_at[project_id] = now
         self._store.save_project(project_id, reconciled_at=self._services.clock(), problem=None)
         self._store.forget_old_deletions(project_id)
         return change
@@ -88,7 +85,7 @@ class LiveLoop:
         self,
         project_id: int,
         *,
-        read_all: bool = False,
+        compare: bool = False,
         force: bool = False,
         batch_size: int | None = None,
         progress: Progress | None = None,
@@ -98,7 +95,7 @@ class LiveLoop:
 
         Args:
             project_id: a project of Label Studio.
-            read_all: compare with Label Studio whether or not that is due.
+            compare: compare with Label Studio whether or not that is due.
             force: run and publish a round even if nothing has changed, connected or not.
             batch_size: crops this round asks for; the setting's number if None.
             progress: called with (what, done, total) during long work.
@@ -112,10 +109,10 @@ class LiveLoop:
         if self._store.events(project_id):
             time.sleep(self._settings.coalesce_seconds)
         finished = None
-        with self._services.files(project_id).lock(timeout=-1 if wait else 0):
+        with self._turn(project_id, wait, progress):
             if self._forget_deleted(project_id):
                 return None
-            due, events = self._bring_up_to_date(project_id, read_all, progress)
+            due, events = self._bring_up_to_date(project_id, compare, progress)
             unpublished = None if due or force else self._unpublished(project_id)
             if due or force or (unpublished is None and self._waits_for_publishing(project_id)):
                 finished = self._run(project_id, batch_size, force)
@@ -127,6 +124,28 @@ class LiveLoop:
                 self._publish(project_id, unpublished, force, again=True)
         return finished or unpublished
 
+    @contextmanager
+    def _turn(self, project_id: int, wait: bool, progress: Progress | None = None) -> Iterator[None]:
+        """Hold the project's round lock; while another process has it, tell how far that one has come.
+
+        Raises:
+            filelock.Timeout: on entering, where another has it and `wait` is off.
+        """
+        files = self._services.files(project_id)
+        if not wait or progress is None:
+            with files.lock(timeout=-1 if wait else 0):
+                yield
+            return
+        with ExitStack() as held:
+            while True:
+                with suppress(Timeout):
+                    held.enter_context(files.lock(timeout=WAITING_SHOWN_SECONDS))
+                    break
+                counts = self._store.count_tasks(project_id)
+                done, total = counts["embedded"] + counts["unreadable"], sum(counts.values())
+                progress("Waiting for the backend, which embeds crops", done, total)
+            yield
+
     def preview(
         self, project_id: int, *, batch_size: int | None = None, progress: Progress | None = None
     ) -> FinishedRound | None:
@@ -135,7 +154,7 @@ class LiveLoop:
         Raises:
             LabelStudioError, LabelConfigError: as `catch_up`.
         """
-        with self._services.files(project_id).lock():
+        with self._turn(project_id, True, progress):
             due, events = self._bring_up_to_date(project_id, True, progress)
             if not due:
                 self._store.delete_events(events)  # looking asks for no round
@@ -145,7 +164,7 @@ class LiveLoop:
         return finished
 
     def _bring_up_to_date(
-        self, project_id: int, read_all: bool, progress: Progress | None
+        self, project_id: int, compare: bool, progress: Progress | None
     ) -> tuple[bool, list[int]]:
         """Bring the store up to Label Studio's state.
 
@@ -161,13 +180,12 @@ class LiveLoop:
         reconciled_at = None if project is None else project.reconciled_at
         never_connected = reconciled_at is None and not (project is not None and project.connected)
         # Asked for by an event and not by `reconciled_at` alone: a look that runs just now may have begun too early.
-        asked = read_all or change.config or any(e.action in (LOOK, LOOK_AND_TRAIN) for e in events)
+        asked = compare or change.config or any(e.action in (LOOK, LOOK_AND_TRAIN) for e in events)
         if asked or reconciled_at is None or self.reconcile_due(project_id, reconciled_at):
             # One event stands for all that this look finds, until a round has been run on it.
             marker = self._store.add_event(project_id, LOOK_AND_TRAIN, {})
             try:
-                whole = read_all or change.config or reconciled_at is None
-                change |= self.reconcile(project_id, progress, whole=whole)
+                change |= self.reconcile(project_id, progress, whole=reconciled_at is None)
             except (LabelStudioError, LabelConfigError):
                 # The events are worked in, and the look at the whole project stays due: keep one to ask for it.
                 self._store.delete_events(ids)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import islice
 from typing import Any, TypeGuard
 
 from backend import label_config
 from backend.acceptance import is_accepted
 from backend.crop_data import is_outline
-from backend.label_config import Crop, ImageChoices, LabelConfigError
+from backend.label_config import ImageChoices, LabelConfigError
 from backend.label_studio import LabelStudio
-from backend.store import Annotation, Event, Store, Task
+from backend.listing import TaskListing, stored_task
+from backend.store import LARGEST_ID, Annotation, Event, Store
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +27,6 @@ KNOWN = TRAINING | {"TASKS_CREATED", "TASKS_DELETED", "PROJECT_UPDATED", "PROJEC
 """Webhooks the backend does something with; any other is answered and dropped."""
 LOOK, LOOK_AND_TRAIN = "LOOK", "LOOK_AND_TRAIN"
 """Events of our own: compare with Label Studio, and run a round if something is new, or in any case."""
-SAVED_TOGETHER = 2000
-"""Tasks read from Label Studio that one transaction takes."""
-LARGEST_ID = 2**63 - 1
-"""What a database takes as an id."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +88,9 @@ class Mirror:
     never replaces a newer one, and what was deleted stays so. So they are worked in together, in a few writes.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
+        self._listing = TaskListing(store, clock)
 
     def apply(self, project_id: int, events: Iterable[Event]) -> Change:
         """Work webhooks into the store."""
@@ -132,17 +130,16 @@ class Mirror:
         project_id: int,
         progress: Callable[[str, int, int], None] | None = None,
         *,
-        whole: bool = True,
+        whole: bool = False,
     ) -> Change:
-        """Read the project from Label Studio: what webhooks lost is found here.
+        """Read from Label Studio what has changed since the last time: what webhooks lost is found here.
 
         Args:
             label_studio: the client.
             project_id: the project.
             progress: called with (what, done, total).
-            whole: read every task, annotated or not (1.1 ms each); otherwise only where their number is not
-                the one known, or an annotation is of a task nobody has told of: the new ones, and all of them if
-                that does not make up for it.
+            whole: read every task (1.1 ms each). That is done unasked where it never was, once a day, and
+                where the number of tasks is not the one known after what has changed was read.
 
         Raises:
             LabelConfigError: nothing in the labeling config classifies an image.
@@ -164,17 +161,9 @@ class Mirror:
             found = [_annotation(a, control) for a in task.get("annotations") or []]
             annotations |= {annotation.id: annotation for annotation in found}
 
-        there = int(project.get("task_number") or 0)
-        before = {task.id: task.image_url for task in self._store.tasks(project_id)}
-        if not whole and there > len(before):
-            newest, say = max(before, default=0), report("Reading tasks")
-            if self._read_tasks(label_studio, project_id, control, {}, say, after=newest):
-                before = {task.id: task.image_url for task in self._store.tasks(project_id)}
-                change |= Change(tasks=True)
-        if whole or annotated - before.keys() or there != len(before):
-            change |= self._read_whole(
-                label_studio, project_id, control, before, there, report("Reading tasks")
-            )
+        say = report("Reading tasks")
+        changed = self._listing.read(label_studio, project_id, control, annotated, whole=whole, progress=say)
+        change |= Change(tasks=changed)
         held = {a.id: a for a in self._store.annotations(project_id)}
         if annotations != held:
             self._store.save_annotations(project_id, annotations.values(), as_read=True)
@@ -182,76 +171,13 @@ class Mirror:
             change |= Change(labels=True)
         return change
 
-    def _read_whole(
-        self,
-        label_studio: LabelStudio,
-        project_id: int,
-        control: ImageChoices,
-        before: Mapping[int, str | None],
-        there: int,
-        progress: Callable[[int, int], None] | None,
-    ) -> Change:
-        """Read every task; where most are new, a reading that is broken off goes on the next time."""
-        after = self._store.listed_until(project_id)
-        rest = {id_: url for id_, url in before.items() if id_ > after}
-        known = len(before) - len(rest)
-
-        def report(done: int, total: int) -> None:
-            if progress is not None:
-                progress(known + done, known + total)
-
-        first = after > 0 or 2 * len(before) < there
-        changed = self._read_tasks(
-            label_studio, project_id, control, rest, report, after=after, resumable=first
-        )
-        return Change(tasks=changed)
-
-    def _read_tasks(
-        self,
-        label_studio: LabelStudio,
-        project_id: int,
-        control: ImageChoices,
-        before: Mapping[int, str | None],
-        progress: Callable[[int, int], None] | None,
-        *,
-        after: int,
-        resumable: bool = False,
-    ) -> bool:
-        """Read the tasks of a larger id than `after`, which were `before`; whether any is new, changed or gone."""
-        changed = False
-        gone = set(before)
-        for page in _pages(label_studio.tasks(project_id, after=after, progress=progress)):
-            found = {int(task["id"]): control.crop(task.get("data")) for task in page}
-            gone -= found.keys()
-            new = [
-                stored_task(id_, crop)
-                for id_, crop in found.items()
-                if id_ not in before or before[id_] != crop.url
-            ]
-            if new:
-                self._store.save_tasks(project_id, new, as_read=True)
-                changed = True
-            if resumable:
-                self._store.save_project(project_id, listed_until=max(found))
-        if gone:
-            self._store.delete_tasks(project_id, gone)
-        if resumable:
-            self._store.save_project(project_id, listed_until=None)
-        return changed or bool(gone)
-
     def _save_config(self, project_id: int, config: str) -> Change:
         project = self._store.project(project_id)
         if project is not None and project.label_config == config:
             return Change()
-        # A listing that was broken off has read the tasks before it by the old config: it begins anew.
-        self._store.save_project(project_id, label_config=config, listed_until=None)
+        # Tasks were read by the old config, also those of a listing that was broken off: it begins anew.
+        self._store.save_project(project_id, label_config=config, listed_until=None, listed_whole_at=None)
         return Change(config=project is not None)
-
-
-def _pages(tasks: Iterator[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """Tasks as they come, as many at a time as are saved together."""
-    while page := list(islice(tasks, SAVED_TOGETHER)):
-        yield page
 
 
 def with_waiting(
@@ -266,11 +192,6 @@ def with_waiting(
         for id_ in _all([event.payload], "annotation_ids"):
             found.pop(id_, None)
     return sorted(found.values(), key=lambda annotation: (annotation.updated_at, annotation.id))
-
-
-def stored_task(id_: int, crop: Crop) -> Task:
-    """A task as the store keeps it: the address of what it shows, or why there is none."""
-    return Task(id_, crop.url, problem=crop.problem)
 
 
 def _all(payloads: Iterable[Mapping[str, Any]], key: str) -> list[Any]:

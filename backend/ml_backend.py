@@ -21,9 +21,10 @@ import numpy as np
 from backend import label_config as label_configs
 from backend import mirror
 from backend.learner import check_encoder
+from backend.listing import stored_task
 from backend.publish import version_name
 from backend.services import current_services
-from backend.store import Task
+from backend.store import LARGEST_ID, Task
 
 if TYPE_CHECKING:
     from backend.label_config import ImageChoices
@@ -205,7 +206,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             found
             for id_, task in zip(ids, tasks, strict=True)
             if id_ != NO_ID
-            and not _is_known(found := mirror.stored_task(id_, control.crop(task.get("data"))), known)
+            and not _is_known(found := stored_task(id_, control.crop(task.get("data"))), known)
         ]
         if new:
             store.save_tasks(self._project_id, new, as_read=True)
@@ -247,7 +248,7 @@ def project_number(project: str | int | None) -> int:
     """
     match = PROJECT.fullmatch(str(project)) if not isinstance(project, bool) else None
     number = int(match.group(1)) if match else 0
-    if not 0 < number <= mirror.LARGEST_ID:
+    if not 0 < number <= LARGEST_ID:
         raise ValueError(
             f"{str(project)[:50]!r} is not a project. Label Studio sends it as '<id>.<created>'."
         )

@@ -74,7 +74,7 @@ def put_back(
     """
     label_studio = services.label_studio
     control = region_tasks.parse(str(label_studio.project(project_id)["label_config"]))
-    services.loop.catch_up(to, read_all=True, progress=report)
+    services.loop.catch_up(to, compare=True, progress=report)
     known = _classes(services, to, min_confidence)
     found = read_regions(services, control, project_id, report)
     by_task: dict[int, dict[str, tuple[Region, str, float]]] = defaultdict(dict)

@@ -77,10 +77,9 @@ class Trainer:
         return True
 
     def wake(self) -> None:
-        """Have every connected project read whole: what happened while nothing ran here, no webhook has told."""
+        """Have every connected project compared with Label Studio: of what happened meanwhile no webhook has told."""
         for project in self._store.projects():
             if project.connected:
-                self._store.save_project(project.id, reconciled_at=None)
                 self._store.add_event(project.id, LOOK, {})
 
     def tend(self) -> list[int]:

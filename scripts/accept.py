@@ -37,7 +37,7 @@ def accept(
             if dry_run:
                 services.loop.preview(project, progress=report)
             else:
-                services.loop.catch_up(project, read_all=True, progress=report)
+                services.loop.catch_up(project, compare=True, progress=report)
             with services.files(project).lock():  # no round in between
                 enough = acceptance.acceptable(services, project, min_confidence)
             crops, left, version = enough[:at_most], len(enough[at_most:]), ""
@@ -46,7 +46,7 @@ def accept(
                 crops, version = list(accepted.crops), accepted.version
             if crops and not dry_run:
                 acceptance.save_tab(services.label_studio, project)
-                services.loop.catch_up(project, read_all=True, progress=report)
+                services.loop.catch_up(project, compare=True, progress=report)
     except (LabelStudioError, LabelConfigError, ImageError, NothingLearnedError) as error:
         fail(error)
     if not crops:

@@ -87,7 +87,7 @@ def connect_project(
             time.sleep(1)
     services.store.save_project(project_id, connected=True)
     services.loop.catch_up(
-        project_id, read_all=True, force=not _is_followed(services, project_id), progress=report
+        project_id, compare=True, force=not _is_followed(services, project_id), progress=report
     )
 
 

@@ -53,7 +53,7 @@ def embed(
             services.engine = on_ray = RayEngine(services, address, storage)
             leave = on_ray.close
         with progress() as report:
-            finished = services.loop.catch_up(project, read_all=True, progress=report)
+            finished = services.loop.catch_up(project, compare=True, progress=report)
     except (LabelStudioError, LabelConfigError, ImageError, EngineError) as error:
         fail(error)
     finally:

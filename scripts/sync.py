@@ -34,7 +34,7 @@ def sync(
                 finished = services.loop.preview(project, batch_size=batch_size, progress=report)
             else:
                 finished = services.loop.catch_up(
-                    project, read_all=True, force=True, batch_size=batch_size, progress=report
+                    project, compare=True, force=True, batch_size=batch_size, progress=report
                 )
     except (LabelStudioError, LabelConfigError, ImageError) as error:
         fail(error)

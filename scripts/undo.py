@@ -24,7 +24,7 @@ def undo(
         with progress() as report:
             undone = acceptance.undo(services, project, dry_run=dry_run, progress=report)
             if not dry_run:
-                services.loop.catch_up(project, read_all=True, progress=report)
+                services.loop.catch_up(project, compare=True, progress=report)
     except (LabelStudioError, LabelConfigError, ImageError) as error:
         fail(error)
     stays = f" {undone.kept} that somebody has edited since stay." if undone.kept else ""

@@ -38,7 +38,10 @@ from tests.conftest import CACHE, LabelStudio, choices_config
 from tests.everylabel_process import REPOSITORY, EveryLabel, wait_until
 
 IMPORTED_AT_ONCE = 5000
-SHOWN = re.compile(r"(Reading annotations|Reading tasks|Embedding crops)\D+?([\d,]+)/([\d,]+)")
+COLOURS = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
+SHOWN = re.compile(
+    r"(Reading annotations|Reading tasks|Embedding crops|Waiting for the backend)\D+?(\d+)/(\d+)"
+)
 FOR_PROXIES_ALONE = {"connection", "transfer-encoding", "content-encoding", "content-length", "host"}
 
 
@@ -159,12 +162,12 @@ def connect(
             if not select.select([ours], [], [], 1.0)[0]:
                 continue
             try:
-                read = os.read(ours, 1 << 16).decode(errors="replace")
+                read = COLOURS.sub("", os.read(ours, 1 << 16).decode(errors="replace"))
             except OSError:  # the terminal's other side is closed
                 break
             text = (text + read)[-4000:]
             for what, done, total in SHOWN.findall(read):
-                number, of = int(done.replace(",", "")), int(total.replace(",", ""))
+                number, of = int(done), int(total)
                 first.setdefault(what, number)
                 if last.get(what) != number:
                     now = time.monotonic()
@@ -218,20 +221,27 @@ def measure(label_studio: LabelStudio, home: Path, tasks: int, annotations: int)
 def _connected(
     backend: EveryLabel, proxy: CountingProxy, pictures: CropServer, project: int, tasks: int
 ) -> dict[str, Any]:
-    """Connect; killed while it lists and while it embeds, and then let be."""
+    """Connect three times: the power goes while tasks are listed, then while crops are embedded."""
+    store = backend.services.store
+
+    def some_embedded(*_: object) -> bool:
+        return store.count_tasks(project)["embedded"] > 0.3 * tasks
+
     runs = [
-        connect(backend, project, lambda what, done, of: what == "Reading tasks" and done > 0.4 * of, 600),
-        connect(
-            backend, project, lambda what, done, _: what == "Embedding crops" and done > 0.2 * tasks, 1800
-        ),
-        connect(backend, project, lambda *_: False, 3600),
+        connect(backend, project, lambda what, done, of: what == "Reading tasks" and done > 0.4 * of, 600)
     ]
-    assert [run.code for run in runs] == [-signal.SIGKILL, -signal.SIGKILL, 0], [
-        run.text[-500:] for run in runs
-    ]
-    counts = backend.services.store.count_tasks(project)
+    backend.kill()
+    listed = store.number_of_tasks(project)
+    backend.start()
+    runs.append(connect(backend, project, some_embedded, 1800))
+    backend.kill()
+    embedded = store.count_tasks(project)["embedded"]
+    backend.start()
+    runs.append(connect(backend, project, lambda *_: False, 3600))
+    assert [run.code for run in runs] == [-signal.SIGKILL, -signal.SIGKILL, 0], [r.text[-500:] for r in runs]
+    counts = store.count_tasks(project)
     assert counts == {"embedded": tasks, "missing": 0, "unreadable": 0}, counts
-    rows = [task.embedding_row for task in backend.services.store.tasks(project)]
+    rows = [task.embedding_row for task in store.tasks(project)]
     assert len(set(rows)) == tasks, "two tasks share a row"
     return {
         "connect": [
@@ -243,6 +253,8 @@ def _connected(
             }
             for run in runs
         ],
+        "listed_before_the_first_kill": listed,
+        "embedded_before_the_second_kill": embedded,
         "crops_fetched": pictures.fetched.total(),
         "connect_calls": dict(proxy.calls),
         "first_round_writes": list(proxy.predictions),

@@ -7,7 +7,9 @@ import io
 import json
 import re
 import threading
+import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -53,6 +55,8 @@ class StandIn:
         self.webhooks: dict[int, dict[str, Any]] = {}
         self.backends: dict[int, dict[str, Any]] = {}
         self.calls: list[tuple[str, str]] = []
+        self.clock: Callable[[], float] = time.time
+        self._first_seen: dict[tuple[int, str], str] = {}
         self._next_annotation = 0
         stand_in = self
 
@@ -106,6 +110,7 @@ class StandIn:
         ids = [max(self.tasks, default=0) + 1 + i for i in range(len(images))]
         for id_, image in zip(ids, images, strict=True):
             self.tasks[id_] = {"id": id_, "project": project, "data": {"image": image}, "annotations": []}
+            self._changed_at(self.tasks[id_])
         return ids
 
     def annotate(self, task: int, label: str | None, **fields: Any) -> dict[str, Any]:
@@ -121,6 +126,7 @@ class StandIn:
             "updated_at": f"2026-01-01T00:00:{self._next_annotation:09.6f}Z",
         } | fields
         self.tasks[task]["annotations"].append(annotation)
+        self._changed_at(self.tasks[task])
         plain = self.plain(task)
         return self.webhook("ANNOTATION_CREATED", plain["project"], annotation=annotation, task=plain)
 
@@ -191,9 +197,12 @@ class StandIn:
 
     def _tasks(self, _: str, query: dict[str, list[str]], __: Any) -> tuple[int, Any]:
         found = [t for t in self.tasks.values() if t["project"] == int(query["project"][0])]
+        changed_at = {t["id"]: self._changed_at(t) for t in found}
         items = json.loads(query.get("query", ["{}"])[0]).get("filters", {}).get("items", [])
         if any("annotations" in item["filter"] for item in items):
             found = [t for t in found if t["annotations"]]
+        if any("updated_at" in item["filter"] for item in items):
+            found = [t for t in found if changed_at[t["id"]] > items[0]["value"]]
         for item in (item.get("child_filter", item) for item in items[:1]):
             among = item["operator"] == "in_list"
             found = [t for t in found if (t["id"] in item["value"] if among else t["id"] > item["value"])]
@@ -202,6 +211,11 @@ class StandIn:
         if not shown and page > 1:
             return 404, {"detail": "Invalid page."}
         return 200, {"tasks": shown, "total": len(found)}
+
+    def _changed_at(self, task: dict[str, Any]) -> str:
+        """When a task was first seen as it is."""
+        now = datetime.fromtimestamp(self.clock(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return self._first_seen.setdefault((task["id"], json.dumps(task)), now)
 
     def _import_predictions(self, _: str, __: Any, body: Any, id_: int) -> tuple[int, Any]:
         for prediction in body:

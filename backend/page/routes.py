@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, jsonify, make_response, render_template, request
 from werkzeug.exceptions import HTTPException, NotFound
 
-from backend import label_config, mirror
+from backend import label_config
 from backend.image_file import ImageError
 from backend.page import points
 from backend.page.figures import RoundLog, read_control, read_figures, shown_classes, status
@@ -19,6 +19,7 @@ from backend.page.galleries import galleries
 from backend.page.pool_files import PoolFiles
 from backend.page.thumbnails import BusyError, Thumbnails
 from backend.rounds import labels_by_task
+from backend.store import LARGEST_ID
 
 if TYPE_CHECKING:
     from backend.services import Services
@@ -177,7 +178,7 @@ class Page:
     def crop(self, project_id: int, task_id: int) -> Response:
         """A crop's thumbnail, or the beginning of its text."""
         self._known(project_id)
-        tasks = self._store.tasks(project_id, [task_id]) if task_id <= mirror.LARGEST_ID else []
+        tasks = self._store.tasks(project_id, [task_id]) if task_id <= LARGEST_ID else []
         if not tasks:
             raise NotFound(f"Project {project_id} has no task {task_id}.")
         if tasks[0].problem is not None:
@@ -215,7 +216,7 @@ class Page:
     # --- what all of them need
 
     def _known(self, project_id: int) -> ProjectState:
-        state = self._store.state(project_id) if project_id <= mirror.LARGEST_ID else None
+        state = self._store.state(project_id) if project_id <= LARGEST_ID else None
         if state is None:
             raise NotFound(
                 f"This backend does not know project {project_id}. "

@@ -8,7 +8,7 @@ it or nothing.
 from __future__ import annotations
 
 from backend.store.annotations import Annotation, Annotations
-from backend.store.database import StorageError
+from backend.store.database import LARGEST_ID, StorageError
 from backend.store.embeddings import Embeddings
 from backend.store.events import Event, Events
 from backend.store.projects import Project, Projects
@@ -16,7 +16,17 @@ from backend.store.rounds import RoundRecord, RoundRecords
 from backend.store.state import ProjectState, ProjectStates
 from backend.store.tasks import Task
 
-__all__ = ["Annotation", "Event", "Project", "ProjectState", "RoundRecord", "StorageError", "Store", "Task"]
+__all__ = [
+    "LARGEST_ID",
+    "Annotation",
+    "Event",
+    "Project",
+    "ProjectState",
+    "RoundRecord",
+    "StorageError",
+    "Store",
+    "Task",
+]
 
 
 class Store(Projects, Embeddings, Annotations, RoundRecords, ProjectStates, Events):

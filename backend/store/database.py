@@ -35,6 +35,8 @@ POSTGRESQL = {
 }
 """How each session behaves; times of locks and transactions in milliseconds, of keep-alives in seconds."""
 CONNECT_SECONDS = 10
+LARGEST_ID = 2**63 - 1
+"""What a database takes as an id."""
 
 
 class StorageError(RuntimeError):

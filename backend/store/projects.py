@@ -33,6 +33,18 @@ class Project:
     """What people call it in Label Studio; empty until it was read from there."""
 
 
+@dataclass(frozen=True)
+class Listing:
+    """What is known of reading a project's tasks from Label Studio; times are seconds since 1970."""
+
+    until: int
+    """The last task a first listing had come to when it was broken off; 0 where none was."""
+    at: float | None
+    """When the last one that was not broken off began."""
+    whole_at: float | None
+    """When the last one began that read every task."""
+
+
 class Projects(Database):
     """The part of the store that keeps projects."""
 
@@ -42,11 +54,13 @@ class Projects(Database):
             row = session.get(ProjectRow, project_id)
             return None if row is None else _project(row)
 
-    def listed_until(self, project_id: int) -> int:
-        """The last task a first listing had come to when it was broken off; 0 where none was."""
+    def listing(self, project_id: int) -> Listing:
+        """How far, and when, the project's tasks were last read from Label Studio."""
         with self._session() as session:
             row = session.get(ProjectRow, project_id)
-            return 0 if row is None else row.listed_until or 0
+            if row is None:
+                return Listing(0, None, None)
+            return Listing(row.listed_until or 0, row.listed_at, row.listed_whole_at)
 
     def projects(self) -> list[Project]:
         """Every project known, by id."""

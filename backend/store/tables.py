@@ -60,6 +60,8 @@ class ProjectRow(Base):
     check_tasks: Mapped[str] = mapped_column(Text, default="[]")
     embedded_until: Mapped[int | None] = mapped_column(Id, default=None)
     listed_until: Mapped[int | None] = mapped_column(Id, default=None)
+    listed_at: Mapped[float | None] = mapped_column(Float, default=None)
+    listed_whole_at: Mapped[float | None] = mapped_column(Float, default=None)
 
 
 class TaskRow(Base):

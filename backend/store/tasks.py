@@ -97,6 +97,12 @@ class Tasks(Deletions):
                 for row in session.execute(query.where(TaskRow.id.in_(ids)))
             ]
 
+    def tasks_between(self, project_id: int, after: int, until: int) -> list[Task]:
+        """The tasks of a larger id than `after` and of none larger than `until`, by id."""
+        query = TASKS.where(TaskRow.project_id == project_id, TaskRow.id > after, TaskRow.id <= until)
+        with self._session() as session:
+            return [Task(*row) for row in session.execute(query.order_by(TaskRow.id))]
+
     def embedding_rows(self, project_id: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """The tasks that have an embedding, ascending, and its row in the file: two (m,) int64 arrays.
 
@@ -111,6 +117,20 @@ class Tasks(Deletions):
             rows = session.connection().execute(query)
             found = np.fromiter(chain.from_iterable(rows), dtype=np.int64)
         return found[::2].copy(), found[1::2].copy()
+
+    def number_of_tasks(self, project_id: int, until: int | None = None) -> int:
+        """How many tasks a project has, or has of no larger id than `until`."""
+        query = select(func.count()).select_from(TaskRow).where(TaskRow.project_id == project_id)
+        if until is not None:
+            query = query.where(TaskRow.id <= until)
+        with self._session() as session:
+            return session.execute(query).scalar_one()
+
+    def newest_task(self, project_id: int) -> int:
+        """The largest id of a task; 0 where there is none."""
+        query = select(func.max(TaskRow.id)).where(TaskRow.project_id == project_id)
+        with self._session() as session:
+            return session.execute(query).scalar_one() or 0
 
     def count_tasks(self, project_id: int) -> dict[str, int]:
         """How many crops are `embedded`, `missing` (not looked at yet) and `unreadable`."""

@@ -160,7 +160,7 @@ def test_doctor_finds_a_queue_that_is_not_followed_and_sync_mends_it(
     assert list(seen) == ["Sampling"]
     assert said in seen["Sampling"]
     assert f"everylabel sync --project {project.id}" in seen["Sampling"]
-    everylabel_backend.services.loop.catch_up(project.id, read_all=True, force=True)
+    everylabel_backend.services.loop.catch_up(project.id, compare=True, force=True)
     wait_until(lambda: found() == {}, "the queue is not followed again")
     latest = everylabel_backend.round(project.id)
     assert label_studio.next_task(project.id) in {*latest.queue, *latest.pre_annotated}

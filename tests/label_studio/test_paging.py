@@ -1,5 +1,7 @@
 """Reading a project in more pages than one: every task is read once, whatever happens in between."""
 
+import time
+
 import pytest
 
 from backend import label_studio as client
@@ -26,3 +28,22 @@ def test_a_task_deleted_while_pages_are_read_hides_no_other(
     found += [task["id"] for task in reading]
     assert found == expected
     assert totals == [(read, len(expected)) for read in range(2, len(expected) + 1, 2)]
+
+
+def test_label_studio_tells_which_tasks_have_changed(label_studio, everylabel_backend, digits):
+    project = label_studio.digits_project(digits, 6, "changed")
+    client, now = everylabel_backend.services.label_studio, time.time()
+    tasks = list(client.tasks(project.id))
+    assert [task["id"] for task in client.tasks(project.id, changed_since=now - 600)] == [
+        t["id"] for t in tasks
+    ]
+    time.sleep(0.05)
+    since = time.time()
+    assert list(client.tasks(project.id, changed_since=since)) == []
+    first, second, *_ = project.task_ids
+    label_studio.annotate(first, project.labels[first])
+    label_studio.api("PATCH", f"/api/tasks/{second}/", json={"data": {**tasks[1]["data"], "more": "text"}})
+    new = label_studio.upload(project.id, digits.images[6:7])
+    changed = [task["id"] for task in client.tasks(project.id, changed_since=since)]
+    assert changed == [first, second, *new]
+    assert changed[1:] == [t["id"] for t in client.tasks(project.id, changed_since=since, after=first)]

@@ -53,7 +53,7 @@ def test_a_webhook_that_cannot_be_kept_is_answered_503_and_its_label_is_found_la
     assert client.get("/health").status_code == 200
 
     full_disk()
-    services.loop.catch_up(1, read_all=True)
+    services.loop.catch_up(1, compare=True)
     labelled = {task["id"] for task in stand_in.tasks.values() if task["annotations"]}
     assert {a.task_id for a in services.store.annotations(1)} == labelled
     assert len(labelled) == kept + 1

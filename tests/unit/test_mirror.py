@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend import mirror
+from backend import listing, mirror
 from backend.label_config import parse
 from backend.label_studio import LabelStudio
 from backend.mirror import Change, EventError, Mirror
@@ -457,48 +457,98 @@ def test_what_webhooks_lost_is_found_by_reading_the_project(stand_in, store, rec
     assert not reconcile(), "nothing new is no change"
 
 
-def test_a_look_that_finds_nothing_missing_reads_the_annotated_tasks_alone(stand_in, store, reconcile):
+class Clock:
+    """The time, for Label Studio and for the backend."""
+
+    def __init__(self, stand_in):
+        self.now = 1_800_000_000.0
+        stand_in.clock = self
+
+    def __call__(self):
+        return self.now
+
+    def pass_by(self, seconds=3600.0):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(stand_in):
+    return Clock(stand_in)
+
+
+@pytest.fixture
+def look(stand_in, store, clock):
+    """Compares after an hour; returns what has changed, and how many tasks were read."""
+    client = LabelStudio(stand_in.url, stand_in.token)
+
+    def compare():
+        clock.pass_by()
+        read = []
+        tell = lambda what, done, _: what == "Reading tasks" and read.append(done)  # noqa: E731
+        return Mirror(store, clock).reconcile(client, 1, tell), max(read, default=0)
+
+    yield compare
+    client.close()
+
+
+def test_only_tasks_that_are_new_or_have_changed_are_read_again(stand_in, store, look):
     stand_in.add_project(1, CONFIG)
-    first, second = stand_in.add_tasks(1, "a.png", "b.png")
-    reconcile()
-
-    def look():
-        before = len(stand_in.calls)
-        client = LabelStudio(stand_in.url, stand_in.token)
-        change = Mirror(store).reconcile(client, 1, whole=False)
-        client.close()
-        return change, [path for _, path in stand_in.calls[before:]].count("/api/tasks")
-
-    assert look() == (Change(), 1)
+    first, second, *rest = stand_in.add_tasks(1, *(f"{i}.png" for i in range(700)))
+    assert look() == (Change(tasks=True), 700)
+    assert look() == (Change(), 0)
     stand_in.annotate(first, "1")
     assert look() == (Change(labels=True), 1)
     assert labels(store) == {first: "1"}
-    (third,) = stand_in.add_tasks(1, "c.png")
+    new = stand_in.add_tasks(1, "new.png", "newer.png")
     assert look() == (Change(tasks=True), 2)
+    stand_in.tasks[second]["data"]["image"] = "other.png"
+    assert look() == (Change(tasks=True), 1)
+    assert [task.image_url for task in store.tasks(1, [second])] == ["other.png"]
+    assert [task.id for task in store.tasks(1)] == [first, second, *rest, *new]
+
+
+def test_tasks_that_are_gone_are_missed_by_their_number(stand_in, store, look):
+    stand_in.add_project(1, CONFIG)
+    first, second, third = stand_in.add_tasks(1, "a.png", "b.png", "c.png")
+    look()
     del stand_in.tasks[second]
-    (fourth,) = stand_in.add_tasks(1, "d.png")  # as many as before, and one of them nobody has told of
+    assert look() == (Change(tasks=True), 2)
+    del stand_in.tasks[third]
+    (fourth,) = stand_in.add_tasks(1, "d.png")  # as many as before
     stand_in.annotate(fourth, "0")
-    assert look() == (Change(labels=True, tasks=True), 2)
-    assert [task.id for task in store.tasks(1)] == [first, third, fourth]
-    assert labels(store) == {first: "1", fourth: "0"}
+    assert look()[0] == Change(labels=True, tasks=True)
+    assert [task.id for task in store.tasks(1)] == [first, fourth]
+    assert labels(store) == {fourth: "0"}
 
 
-def test_new_tasks_are_read_without_the_old_ones(stand_in, store, reconcile):
+def test_tasks_whose_import_took_longer_than_is_looked_back_are_read(stand_in, store, clock, look):
     stand_in.add_project(1, CONFIG)
     stand_in.add_tasks(1, *(f"{i}.png" for i in range(700)))
-    reconcile()
-    stand_in.add_tasks(1, "new.png", "newer.png")
-    said = []
+    look()
+    clock.pass_by(-7200)  # their transaction had begun before the last look and ended after it
+    late = stand_in.add_tasks(1, "late.png", "later.png")
+    clock.pass_by(7200)
+    assert look() == (Change(tasks=True), 2)
+    assert [task.id for task in store.tasks(1)][-2:] == late
+
+
+def test_every_task_is_read_again_once_a_day_and_when_asked(stand_in, store, clock, look):
+    stand_in.add_project(1, CONFIG)
+    stand_in.add_tasks(1, "a.png", "b.png")
+    look()
+    assert look()[1] == 0
+    clock.pass_by(86_400)
+    assert look() == (Change(), 2)
+    assert look()[1] == 0
     client = LabelStudio(stand_in.url, stand_in.token)
-    change = Mirror(store).reconcile(client, 1, lambda *told: said.append(told), whole=False)
+    read = []
+    Mirror(store, clock).reconcile(client, 1, lambda _, done, __: read.append(done), whole=True)
     client.close()
-    assert change == Change(tasks=True)
-    assert said == [("Reading tasks", 2, 2)]
-    assert len(store.tasks(1)) == 702
+    assert read == [2]
 
 
 def test_a_first_reading_that_is_broken_off_goes_on_where_it_stopped(stand_in, store, monkeypatch):
-    monkeypatch.setattr(mirror, "SAVED_TOGETHER", 500)
+    monkeypatch.setattr(listing, "SAVED_TOGETHER", 500)
     stand_in.add_project(1, CONFIG)
     ids = stand_in.add_tasks(1, *(f"{i}.png" for i in range(2300)))
     client = LabelStudio(stand_in.url, stand_in.token)
@@ -526,7 +576,7 @@ def test_a_first_reading_that_is_broken_off_goes_on_where_it_stopped(stand_in, s
 
 
 def test_a_reading_broken_off_under_another_labeling_config_begins_anew(stand_in, store, monkeypatch):
-    monkeypatch.setattr(mirror, "SAVED_TOGETHER", 500)
+    monkeypatch.setattr(listing, "SAVED_TOGETHER", 500)
     stand_in.add_project(1, CONFIG)
     ids = stand_in.add_tasks(1, *(f"{i}.png" for i in range(2300)))
     for id_ in ids:

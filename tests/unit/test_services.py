@@ -84,7 +84,7 @@ def test_a_crash_after_a_reconcile_does_not_lose_the_round_it_asked_for(
     stand_in.annotate(stand_in.queue(1)[0], "0")  # and its webhook is lost
     monkeypatch.setattr(services.rounds, "run", _killed)
     with pytest.raises(KeyboardInterrupt):
-        services.loop.catch_up(1, read_all=True)
+        services.loop.catch_up(1, compare=True)
     again = make_services()
     assert again.trainer.tend() == [1]
     again.trainer.learn(1)
@@ -190,7 +190,7 @@ def test_a_file_of_embeddings_that_lost_rows_is_made_anew(stand_in, services, pr
 def test_a_small_project_is_compared_with_label_studio_oftener(stand_in, make_services, project):
     now = [time.time()]
     services = make_services(clock=lambda: now[0])
-    services.loop.catch_up(1, read_all=True)
+    services.loop.catch_up(1, compare=True)
     now[0] += 29
     assert services.trainer.tend() == []
     now[0] += 2
@@ -369,7 +369,7 @@ def test_one_image_host_that_is_away_costs_its_own_crops_only_and_they_come_back
     assert set(stand_in.queue(1)) <= set(fine)
 
     image_host.away = False
-    services.loop.catch_up(1, read_all=True)
+    services.loop.catch_up(1, compare=True)
     (back,) = services.store.tasks(1, [lost])
     assert back.embedding_row is not None
     assert back.problem is None
@@ -425,7 +425,7 @@ def test_version_names_label_studio_knows_already_are_not_used_again(
 def test_what_label_studio_refuses_reaches_the_person_who_asked(stand_in, services, project):
     stand_in.token = "another"
     with pytest.raises(TokenRefusedError, match="LABEL_STUDIO_API_KEY"):
-        services.loop.catch_up(1, read_all=True, force=True)
+        services.loop.catch_up(1, compare=True, force=True)
     stand_in.down = True
     with pytest.raises(LabelStudioError):
         services.loop.preview(1)

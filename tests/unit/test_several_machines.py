@@ -146,7 +146,7 @@ def test_a_database_that_restarts_costs_time_and_no_label(
         postgres.start()
         assert client.post("/webhook", json=stand_in.annotate(ids[1], digit_crops[1][1])).status_code == 201
         wait(lambda: services.store.latest_round(1).n_labels == 1)
-        services.loop.catch_up(1, read_all=True)  # as it does by itself every five minutes
+        services.loop.catch_up(1, compare=True)  # as it does by itself every five minutes
         assert {a.task_id for a in services.store.annotations(1)} == {*ids[:2]}
     finally:
         stop()

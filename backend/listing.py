@@ -1,0 +1,169 @@
+"""Reads a project's tasks from Label Studio: all of them once, and afterwards what is new or has changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from backend.label_config import Crop, ImageChoices
+from backend.label_studio import LabelStudio
+from backend.store import LARGEST_ID, Store, Task
+
+SAVED_TOGETHER = 2000
+"""Tasks read from Label Studio that one transaction takes."""
+READ_WHOLE_SECONDS = 86_400.0
+"""How often every task is read again: 100,000 of them cost Label Studio two minutes, in which annotators wait."""
+LATE_SECONDS = 60.0
+"""How far before the last reading is looked for changes: a transaction of Label Studio's may have ended after it, and
+clocks differ."""
+
+
+class TaskListing:
+    """Keeps the store's tasks equal to those of Label Studio.
+
+    Label Studio says when a task's data or annotations last changed, and how many tasks a project has: what is new
+    and what has changed is read alone, and a number that does not fit then says that tasks are gone.
+
+    Args:
+        store: where the tasks are kept.
+        clock: the time in seconds since 1970.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+
+    def read(
+        self,
+        label_studio: LabelStudio,
+        project_id: int,
+        control: ImageChoices,
+        annotated: Collection[int],
+        *,
+        whole: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> bool:
+        """Bring the tasks up to date; whether any is new, changed or gone.
+
+        Args:
+            label_studio: the client.
+            project_id: the project.
+            control: says what of a task's data is its crop.
+            annotated: tasks that are known to exist.
+            whole: read every task (1.1 ms each). That is done unasked where it never was, once a day, and
+                where the number of tasks is not the one known after what has changed was read.
+            progress: called with (tasks read, tasks to read).
+
+        Raises:
+            LabelStudioError: Label Studio does not answer or refuses; what was read is kept.
+        """
+        began, listing = self._clock(), self._store.listing(project_id)
+        lately = listing.whole_at is not None and began - listing.whole_at < READ_WHOLE_SECONDS
+        whole = whole or not lately or listing.at is None
+        changed = False
+        if not whole and listing.at is not None:
+            since = listing.at - LATE_SECONDS
+            found = label_studio.tasks(project_id, changed_since=since, progress=progress)
+            for page in _pages(found):
+                changed |= self._save_tasks(
+                    project_id, control, page, self._store.tasks(project_id, map(_id, page))
+                )
+            missing = self._are_missing(label_studio, project_id)
+            if missing > 0:
+                # An import may take longer than is looked back.
+                newest = self._store.newest_task(project_id)
+                changed |= self._read_from(label_studio, project_id, control, newest, progress)
+                missing = self._are_missing(label_studio, project_id)
+            whole = missing != 0 or len(self._store.tasks(project_id, annotated)) < len(annotated)
+        if whole:
+            changed |= self._read_whole(label_studio, project_id, control, progress)
+        times = {"listed_at": began, **({"listed_whole_at": began} if whole else {})}
+        self._store.save_project(project_id, **times)
+        return changed
+
+    def _are_missing(self, label_studio: LabelStudio, project_id: int) -> int:
+        """How many tasks more Label Studio has than the store."""
+        there = int(label_studio.project(project_id).get("task_number") or 0)
+        return there - self._store.number_of_tasks(project_id)
+
+    def _read_whole(
+        self,
+        label_studio: LabelStudio,
+        project_id: int,
+        control: ImageChoices,
+        progress: Callable[[int, int], None] | None,
+    ) -> bool:
+        """Read every task; where most are new, a reading that is broken off goes on the next time."""
+        after = self._store.listing(project_id).until
+        known = self._store.number_of_tasks(project_id, until=after)
+        missing = self._are_missing(label_studio, project_id)
+        first = after > 0 or missing > self._store.number_of_tasks(project_id)
+
+        def report(done: int, total: int) -> None:
+            if progress is not None:
+                progress(known + done, known + total)
+
+        changed = self._read_from(label_studio, project_id, control, after, report, resumable=first)
+        if first:
+            self._store.save_project(project_id, listed_until=None)
+        return changed
+
+    def _read_from(
+        self,
+        label_studio: LabelStudio,
+        project_id: int,
+        control: ImageChoices,
+        after: int,
+        progress: Callable[[int, int], None] | None,
+        *,
+        resumable: bool = False,
+    ) -> bool:
+        """Read the tasks of a larger id than `after`; whether any is new, changed or gone."""
+        changed = False
+        for page in _pages(label_studio.tasks(project_id, after=after, progress=progress)):
+            last = _id(page[-1])
+            before = self._store.tasks_between(project_id, after, last)
+            changed |= self._save_tasks(project_id, control, page, before)
+            changed |= self._forget_tasks(project_id, {task.id for task in before} - set(map(_id, page)))
+            after = last
+            if resumable:
+                self._store.save_project(project_id, listed_until=last)
+        rest = self._store.tasks_between(project_id, after, LARGEST_ID)
+        return self._forget_tasks(project_id, {task.id for task in rest}) or changed
+
+    def _save_tasks(
+        self,
+        project_id: int,
+        control: ImageChoices,
+        read: Iterable[Mapping[str, Any]],
+        before: Iterable[Task],
+    ) -> bool:
+        """Save the tasks that are not as they were before; whether there are any."""
+        known = {task.id: task.image_url for task in before}
+        tasks = [stored_task(_id(task), control.crop(task.get("data"))) for task in read]
+        new = [task for task in tasks if task.id not in known or known[task.id] != task.image_url]
+        if new:
+            self._store.save_tasks(project_id, new, as_read=True)
+        return bool(new)
+
+    def _forget_tasks(self, project_id: int, gone: Collection[int]) -> bool:
+        if gone:
+            self._store.delete_tasks(project_id, gone)
+        return bool(gone)
+
+
+def stored_task(id_: int, crop: Crop) -> Task:
+    """A task as the store keeps it: the address of what it shows, or why there is none."""
+    return Task(id_, crop.url, problem=crop.problem)
+
+
+def _pages(tasks: Iterator[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Tasks as they come, as many at a time as are saved together."""
+    while page := list(islice(tasks, SAVED_TOGETHER)):
+        yield page
+
+
+def _id(task: Mapping[str, Any]) -> int:
+    return int(task["id"])
