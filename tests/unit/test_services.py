@@ -11,9 +11,11 @@ import time
 import numpy as np
 import pytest
 
+from backend import live_loop
 from backend.label_studio import LabelStudioError, LabelStudioUnreachableError, TokenRefusedError
 from backend.ml_backend import ActiveLearningBackend
 from backend.project_files import ProjectFiles
+from backend.store import Task
 from tests.stand_in_label_studio import CLASSES, label_config
 
 
@@ -456,3 +458,23 @@ def test_health_tells_a_dead_trainer_from_a_live_one(services, wait):
     }
     services.start_heartbeat()
     wait(lambda: services.health()["trainer"] == "alive")
+
+
+def test_who_waits_for_another_round_is_shown_how_far_that_one_has_come(services, project, monkeypatch):
+    monkeypatch.setattr(live_loop, "WAITING_SHOWN_SECONDS", 0.05)
+    other = services.files(1).lock()
+    told = []
+
+    def progress(what, done, total):
+        told.append((what, done, total))
+        if len(told) == 1:
+            services.store.save_tasks(1, [Task(10**6, "http://images/1.png")])
+        elif len(told) == 2:
+            other.__exit__(None, None, None)
+
+    other.__enter__()
+    services.loop.catch_up(1, compare=True, progress=progress)
+    what = "Waiting for the backend, which embeds crops"
+    assert told[0][0] == told[1][0] == what
+    assert told[1][2] == told[0][2] + 1
+    assert services.store.latest_round(1) is not None
