@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urljoin
@@ -156,19 +157,27 @@ class LabelStudio:
             annotated: only tasks a person has annotated or skipped, with their annotations; otherwise all of
                 them, without (1.1 ms a task).
             changed_since: only tasks that are new, or whose data or annotations have changed, since this time in
-                seconds since 1970, by Label Studio's clock.
+                seconds since 1970, by Label Studio's clock. With `annotated`, one that was annotated and
+                skipped comes twice.
             progress: called with (tasks read, tasks in all) after every page.
         """
-        filters = [
-            _filter(field, "greater", "Number", 0) for field in ("total_annotations", "cancelled_annotations")
-        ]
-        if annotated:
-            return self._pages(project_id, "all", {"conjunction": "or", "items": filters}, progress, after)
-        changed = None
+        changed = []
         if changed_since is not None:
             since = datetime.fromtimestamp(changed_since, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            changed = {"conjunction": "and", "items": [_filter("updated_at", "greater", "Datetime", since)]}
-        return self._pages(project_id, "task_only", changed, progress, after)
+            changed = [_filter("updated_at", "greater", "Datetime", since)]
+        if not annotated:
+            filters = {"conjunction": "and", "items": changed} if changed else None
+            return self._pages(project_id, "task_only", filters, progress, after)
+        counts = [
+            _filter(field, "greater", "Number", 0) for field in ("total_annotations", "cancelled_annotations")
+        ]
+        if not changed:
+            return self._pages(project_id, "all", {"conjunction": "or", "items": counts}, progress, after)
+        # One after the other: Label Studio joins all conditions by `and`, or all by `or`.
+        each = [{"conjunction": "and", "items": [*changed, count]} for count in counts]
+        return chain.from_iterable(
+            self._pages(project_id, "all", filters, progress, after) for filters in each
+        )
 
     def annotated(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
         """Which of these tasks, 500 at most, a person has annotated or skipped."""

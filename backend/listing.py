@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -18,6 +19,18 @@ READ_WHOLE_SECONDS = 86_400.0
 LATE_SECONDS = 60.0
 """How far before the last reading is looked for changes: a transaction of Label Studio's may have ended after it, and
 clocks differ."""
+
+
+@dataclass(frozen=True)
+class TasksRead:
+    """What a look at the tasks has found."""
+
+    changed: bool
+    """Whether a task is new, changed or gone."""
+    ids: Collection[int]
+    """The tasks that have changed, where only these were read."""
+    whole: bool
+    """Whether every task was read."""
 
 
 class TaskListing:
@@ -35,53 +48,79 @@ class TaskListing:
         self._store = store
         self._clock = clock
 
+    def since(self, project_id: int) -> float | None:
+        """From when on changes are to be read, in seconds since 1970; None where every task is due."""
+        listing = self._store.listing(project_id)
+        if listing.at is None or listing.whole_at is None:
+            return None
+        return listing.at - LATE_SECONDS if self._clock() - listing.whole_at < READ_WHOLE_SECONDS else None
+
     def read(
         self,
         label_studio: LabelStudio,
         project_id: int,
         control: ImageChoices,
-        annotated: Collection[int],
-        *,
-        whole: bool = False,
+        since: float | None,
         progress: Callable[[int, int], None] | None = None,
-    ) -> bool:
-        """Bring the tasks up to date; whether any is new, changed or gone.
+    ) -> TasksRead:
+        """Bring the tasks up to date.
 
         Args:
             label_studio: the client.
             project_id: the project.
             control: says what of a task's data is its crop.
-            annotated: tasks that are known to exist.
-            whole: read every task (1.1 ms each). That is done unasked where it never was, once a day, and
-                where the number of tasks is not the one known after what has changed was read.
+            since: read what is new or has changed since, and every task only where their number does not fit
+                then; None for every task (1.1 ms each).
             progress: called with (tasks read, tasks to read).
 
         Raises:
             LabelStudioError: Label Studio does not answer or refuses; what was read is kept.
         """
-        began, listing = self._clock(), self._store.listing(project_id)
-        lately = listing.whole_at is not None and began - listing.whole_at < READ_WHOLE_SECONDS
-        whole = whole or not lately or listing.at is None
-        changed = False
-        if not whole and listing.at is not None:
-            since = listing.at - LATE_SECONDS
-            found = label_studio.tasks(project_id, changed_since=since, progress=progress)
-            for page in _pages(found):
-                changed |= self._save_tasks(
-                    project_id, control, page, self._store.tasks(project_id, map(_id, page))
-                )
+        ids: set[int] = set()
+        changed, whole = False, since is None
+        if since is not None:
+            for page in _pages(label_studio.tasks(project_id, changed_since=since, progress=progress)):
+                read = set(map(_id, page))
+                changed |= self._save_tasks(project_id, control, page, self._store.tasks(project_id, read))
+                ids |= read
             missing = self._are_missing(label_studio, project_id)
             if missing > 0:
                 # An import may take longer than is looked back.
-                newest = self._store.newest_task(project_id)
-                changed |= self._read_from(label_studio, project_id, control, newest, progress)
+                changed |= self._read_new(label_studio, project_id, control, progress)
                 missing = self._are_missing(label_studio, project_id)
-            whole = missing != 0 or len(self._store.tasks(project_id, annotated)) < len(annotated)
+            whole = missing != 0
         if whole:
             changed |= self._read_whole(label_studio, project_id, control, progress)
-        times = {"listed_at": began, **({"listed_whole_at": began} if whole else {})}
-        self._store.save_project(project_id, **times)
-        return changed
+        return TasksRead(changed, ids, whole)
+
+    def read_unheard_of(
+        self,
+        label_studio: LabelStudio,
+        project_id: int,
+        control: ImageChoices,
+        existing: Collection[int],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> bool:
+        """Read tasks where some of those that exist are not in the store; whether that was so."""
+        if self._all_are_known(project_id, existing):
+            return False
+        self._read_new(label_studio, project_id, control, progress)
+        if not self._all_are_known(project_id, existing):
+            self._read_whole(label_studio, project_id, control, progress)
+        return True
+
+    def _all_are_known(self, project_id: int, task_ids: Collection[int]) -> bool:
+        return len(self._store.tasks(project_id, task_ids)) == len(task_ids)
+
+    def _read_new(
+        self,
+        label_studio: LabelStudio,
+        project_id: int,
+        control: ImageChoices,
+        progress: Callable[[int, int], None] | None,
+    ) -> bool:
+        newest = self._store.newest_task(project_id)
+        return self._read_from(label_studio, project_id, control, newest, progress)
 
     def _are_missing(self, label_studio: LabelStudio, project_id: int) -> int:
         """How many tasks more Label Studio has than the store."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeGuard
@@ -90,6 +90,7 @@ class Mirror:
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
+        self._clock = clock
         self._listing = TaskListing(store, clock)
 
     def apply(self, project_id: int, events: Iterable[Event]) -> Change:
@@ -138,8 +139,8 @@ class Mirror:
             label_studio: the client.
             project_id: the project.
             progress: called with (what, done, total).
-            whole: read every task (1.1 ms each). That is done unasked where it never was, once a day, and
-                where the number of tasks is not the one known after what has changed was read.
+            whole: read every task (1.1 ms each) and every annotation. That is done unasked where it never was,
+                once a day, and where the number of them is not the one known after what has changed was read.
 
         Raises:
             LabelConfigError: nothing in the labeling config classifies an image.
@@ -154,22 +155,68 @@ class Mirror:
         self._store.save_project(project_id, title=str(project.get("title") or "")[:255])
         control = label_config.parse(str(project["label_config"]))
 
-        annotated: set[int] = set()
-        annotations: dict[int, Annotation] = {}
-        for task in label_studio.tasks(project_id, annotated=True, progress=report("Reading annotations")):
-            annotated.add(int(task["id"]))
-            found = [_annotation(a, control) for a in task.get("annotations") or []]
-            annotations |= {annotation.id: annotation for annotation in found}
-
-        say = report("Reading tasks")
-        changed = self._listing.read(label_studio, project_id, control, annotated, whole=whole, progress=say)
-        change |= Change(tasks=changed)
-        held = {a.id: a for a in self._store.annotations(project_id)}
-        if annotations != held:
-            self._store.save_annotations(project_id, annotations.values(), as_read=True)
-            self._store.delete_annotations(project_id, held.keys() - annotations.keys())
-            change |= Change(labels=True)
+        began, say = self._clock(), report("Reading tasks")
+        since = None if whole else self._listing.since(project_id)
+        tasks = self._listing.read(label_studio, project_id, control, since, say)
+        change |= Change(tasks=tasks.changed)
+        touched = tasks.ids if since is not None else None
+        annotated, changed = self._read_annotations(
+            label_studio, project_id, control, since, touched, report("Reading annotations")
+        )
+        change |= Change(labels=changed)
+        if self._listing.read_unheard_of(label_studio, project_id, control, annotated, say):
+            change |= Change(tasks=True)
+        times = {"listed_at": began, **({"listed_whole_at": began} if tasks.whole else {})}
+        self._store.save_project(project_id, **times)
         return change
+
+    def _read_annotations(
+        self,
+        label_studio: LabelStudio,
+        project_id: int,
+        control: ImageChoices,
+        since: float | None,
+        touched: Collection[int] | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> tuple[set[int], bool]:
+        """Read annotations: those of tasks that have changed, or all.
+
+        Args:
+            label_studio: the client.
+            project_id: the project.
+            control: says what of an annotation is its label.
+            since: read what has changed since; None for all.
+            touched: tasks that have changed, whose annotations may be gone.
+            progress: called with (tasks read, tasks to read).
+
+        Returns:
+            The annotated tasks that were read, and whether an annotation is new, changed or gone.
+        """
+        annotated: set[int] = set()
+        found: dict[int, Annotation] = {}
+        read = label_studio.tasks(project_id, annotated=True, changed_since=since, progress=progress)
+        for task in read:
+            annotated.add(int(task["id"]))
+            for body in task.get("annotations") or []:
+                annotation = _annotation(body, control)
+                found[annotation.id] = annotation
+        held = {a.id: a for a in self._store.annotations(project_id)}
+        if touched is not None:
+            among = annotated.union(touched)
+            held = {id_: annotation for id_, annotation in held.items() if annotation.task_id in among}
+        if changed := found != held:
+            self._store.save_annotations(project_id, found.values(), as_read=True)
+            self._store.delete_annotations(project_id, held.keys() - found.keys())
+        if since is not None and self._annotations_differ(label_studio, project_id):
+            annotated, more = self._read_annotations(label_studio, project_id, control, None, None, progress)
+            changed |= more
+        return annotated, changed
+
+    def _annotations_differ(self, label_studio: LabelStudio, project_id: int) -> bool:
+        """Whether Label Studio has another number of annotations than the store."""
+        project = label_studio.project(project_id)
+        there = [project.get(f"{kind}_annotations_number") or 0 for kind in ("total", "skipped")]
+        return sum(map(int, there)) != self._store.number_of_annotations(project_id)
 
     def _save_config(self, project_id: int, config: str) -> Change:
         project = self._store.project(project_id)

@@ -22,7 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -99,8 +99,9 @@ def _send(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str],
         if name.lower() not in FOR_PROXIES_ALONE:
             handler.send_header(name, value)
     handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)
+    with suppress(ConnectionError):  # whoever asked has been killed
+        handler.end_headers()
+        handler.wfile.write(body)
 
 
 @contextmanager

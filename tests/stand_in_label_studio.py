@@ -56,7 +56,7 @@ class StandIn:
         self.backends: dict[int, dict[str, Any]] = {}
         self.calls: list[tuple[str, str]] = []
         self.clock: Callable[[], float] = time.time
-        self._first_seen: dict[tuple[int, str], str] = {}
+        self._seen: dict[int, tuple[str, str]] = {}
         self._next_annotation = 0
         stand_in = self
 
@@ -110,7 +110,7 @@ class StandIn:
         ids = [max(self.tasks, default=0) + 1 + i for i in range(len(images))]
         for id_, image in zip(ids, images, strict=True):
             self.tasks[id_] = {"id": id_, "project": project, "data": {"image": image}, "annotations": []}
-            self._changed_at(self.tasks[id_])
+            self.changed_at(self.tasks[id_])
         return ids
 
     def annotate(self, task: int, label: str | None, **fields: Any) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class StandIn:
             "updated_at": f"2026-01-01T00:00:{self._next_annotation:09.6f}Z",
         } | fields
         self.tasks[task]["annotations"].append(annotation)
-        self._changed_at(self.tasks[task])
+        self.changed_at(self.tasks[task])
         plain = self.plain(task)
         return self.webhook("ANNOTATION_CREATED", plain["project"], annotation=annotation, task=plain)
 
@@ -193,11 +193,17 @@ class StandIn:
         return 200, {
             **self.projects[id_],
             "task_number": sum(t["project"] == id_ for t in self.tasks.values()),
+            "total_annotations_number": len([a for a in self._annotations(id_) if not a["was_cancelled"]]),
+            "skipped_annotations_number": len([a for a in self._annotations(id_) if a["was_cancelled"]]),
         }
+
+    def _annotations(self, project: int) -> list[dict[str, Any]]:
+        tasks = [task for task in self.tasks.values() if task["project"] == project]
+        return [annotation for task in tasks for annotation in task["annotations"]]
 
     def _tasks(self, _: str, query: dict[str, list[str]], __: Any) -> tuple[int, Any]:
         found = [t for t in self.tasks.values() if t["project"] == int(query["project"][0])]
-        changed_at = {t["id"]: self._changed_at(t) for t in found}
+        changed_at = {t["id"]: self.changed_at(t) for t in found}
         items = json.loads(query.get("query", ["{}"])[0]).get("filters", {}).get("items", [])
         if any("annotations" in item["filter"] for item in items):
             found = [t for t in found if t["annotations"]]
@@ -212,10 +218,13 @@ class StandIn:
             return 404, {"detail": "Invalid page."}
         return 200, {"tasks": shown, "total": len(found)}
 
-    def _changed_at(self, task: dict[str, Any]) -> str:
+    def changed_at(self, task: dict[str, Any]) -> str:
         """When a task was first seen as it is."""
-        now = datetime.fromtimestamp(self.clock(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        return self._first_seen.setdefault((task["id"], json.dumps(task)), now)
+        as_it_is = json.dumps(task)
+        if self._seen.get(task["id"], ("", ""))[0] != as_it_is:
+            now = datetime.fromtimestamp(self.clock(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            self._seen[task["id"]] = (as_it_is, now)
+        return self._seen[task["id"]][1]
 
     def _import_predictions(self, _: str, __: Any, body: Any, id_: int) -> tuple[int, Any]:
         for prediction in body:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from backend.store.database import chunks
 from backend.store.deletions import Deletions
@@ -77,6 +77,12 @@ class Annotations(Deletions):
                         AnnotationRow.project_id == project_id, AnnotationRow.id.in_(ids)
                     )
                 )
+
+    def number_of_annotations(self, project_id: int) -> int:
+        """How many annotations a project has."""
+        query = select(func.count()).select_from(AnnotationRow).where(AnnotationRow.project_id == project_id)
+        with self._session() as session:
+            return session.execute(query).scalar_one()
 
     def annotations(self, project_id: int) -> list[Annotation]:
         """Every annotation, oldest change first."""

@@ -5,6 +5,8 @@ import time
 import pytest
 
 from backend import label_studio as client
+from backend import listing
+from tests.conftest import choice
 
 
 @pytest.mark.parametrize("annotated", [False, True])
@@ -47,3 +49,44 @@ def test_label_studio_tells_which_tasks_have_changed(label_studio, everylabel_ba
     changed = [task["id"] for task in client.tasks(project.id, changed_since=since)]
     assert changed == [first, second, *new]
     assert changed[1:] == [t["id"] for t in client.tasks(project.id, changed_since=since, after=first)]
+
+
+def test_a_comparison_reads_what_has_changed_and_finds_every_kind_of_change(
+    label_studio, everylabel_backend, digits, monkeypatch
+):
+    monkeypatch.setattr(listing, "LATE_SECONDS", 0.0)
+    project = label_studio.digits_project(digits, 8, "compared")
+    services, ids = everylabel_backend.services, project.task_ids
+    made = [label_studio.annotate(task, project.labels[task]) for task in ids[:4]]
+    skipped = label_studio.annotate(ids[4], project.labels[ids[4]], was_cancelled=True)
+    loop, store = services.loop, services.store
+    store.save_project(project.id)
+    loop.reconcile(project.id)
+    assert {a.id for a in store.annotations(project.id)} == {*made, skipped}
+
+    read = []
+
+    def compare():
+        read.clear()
+        return loop.reconcile(project.id, lambda what, done, _: read.append((what, done)))
+
+    assert not compare()
+    assert read == []
+    label_studio.api("PATCH", f"/api/annotations/{made[0]}/", json={"result": choice("9")})
+    label_studio.api("DELETE", f"/api/annotations/{made[1]}/")
+    selected = {"all": False, "included": [ids[2]]}
+    action = {"id": "delete_tasks_annotations", "project": project.id}
+    label_studio.api("POST", "/api/dm/actions", params=action, json={"selectedItems": selected})
+    again = label_studio.annotate(ids[5], project.labels[ids[5]])
+    assert compare().labels
+    assert {a.id: a.choice for a in store.annotations(project.id)} == {
+        made[0]: "9",
+        made[3]: project.labels[ids[3]],
+        skipped: project.labels[ids[4]],
+        again: project.labels[ids[5]],
+    }
+    assert max(done for what, done in read if what == "Reading annotations") == 2
+    label_studio.api("DELETE", f"/api/tasks/{ids[7]}/")
+    assert compare().tasks
+    assert [task.id for task in store.tasks(project.id)] == list(ids[:7])
+    assert not compare()

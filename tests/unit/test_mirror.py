@@ -14,6 +14,7 @@ from backend.label_studio import LabelStudio
 from backend.mirror import Change, EventError, Mirror
 from backend.rounds import labels_by_task
 from backend.store import Annotation, Store
+from tests.stand_in_label_studio import choice
 
 CONFIG = (
     '<View><Image name="image" value="$image"/><Choices name="digit" toName="image">'
@@ -505,6 +506,57 @@ def test_only_tasks_that_are_new_or_have_changed_are_read_again(stand_in, store,
     assert look() == (Change(tasks=True), 1)
     assert [task.image_url for task in store.tasks(1, [second])] == ["other.png"]
     assert [task.id for task in store.tasks(1)] == [first, second, *rest, *new]
+
+
+@pytest.fixture
+def look_at_annotations(stand_in, store, clock):
+    """Compares after an hour; returns whether labels have changed, and of how many tasks annotations were read."""
+    client = LabelStudio(stand_in.url, stand_in.token)
+
+    def compare():
+        clock.pass_by()
+        read = {}
+        tell = lambda what, done, total: read.setdefault(what, []).append(total)  # noqa: E731
+        change = Mirror(store, clock).reconcile(client, 1, tell)
+        return change.labels, max(read.get("Reading annotations", [0]))
+
+    yield compare
+    client.close()
+
+
+def test_only_annotations_of_tasks_that_have_changed_are_read_again(stand_in, store, look_at_annotations):
+    stand_in.add_project(1, CONFIG)
+    first, second, third, *rest = stand_in.add_tasks(1, *(f"{i}.png" for i in range(40)))
+    for task in (first, second, third, *rest):
+        stand_in.annotate(task, "0")
+    assert look_at_annotations() == (True, 40)
+    assert look_at_annotations() == (False, 0)
+    stand_in.tasks[first]["annotations"][0] |= {"result": choice("1"), "updated_at": "2026-02-01T00:00:00Z"}
+    stand_in.changed_at(stand_in.tasks[first])
+    assert look_at_annotations() == (True, 1)
+    assert labels(store)[first] == "1"
+    stand_in.tasks[second]["annotations"].clear()
+    stand_in.changed_at(stand_in.tasks[second])
+    assert look_at_annotations() == (True, 0)
+    assert second not in labels(store)
+    stand_in.annotate(second, None, was_cancelled=True)
+    assert look_at_annotations() == (True, 1)
+    assert look_at_annotations() == (False, 0)
+
+
+def test_annotations_are_all_read_where_their_number_is_not_the_one_known(
+    stand_in, store, clock, look_at_annotations
+):
+    stand_in.add_project(1, CONFIG)
+    tasks = stand_in.add_tasks(1, *(f"{i}.png" for i in range(40)))
+    for task in tasks[:20]:
+        stand_in.annotate(task, "0")
+    look_at_annotations()
+    clock.pass_by(-7200)  # a transaction that had begun before the last look, and ended after it
+    stand_in.annotate(tasks[30], "1")
+    clock.pass_by(7200)
+    assert look_at_annotations() == (True, 21)
+    assert labels(store)[tasks[30]] == "1"
 
 
 def test_tasks_that_are_gone_are_missed_by_their_number(stand_in, store, look):
