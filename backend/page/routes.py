@@ -140,7 +140,7 @@ class Page:
 
     def points(self, project_id: int) -> Response:
         """Where every crop lies on the map."""
-        self._known(project_id)
+        self._require(project_id)
         # Before the files are read: of one that changes meanwhile, the tag must not be the new one's.
         versions = self._files.versions(project_id)
         view, drawn = self._files.view(project_id), self._files.map(project_id)
@@ -177,7 +177,7 @@ class Page:
 
     def crop(self, project_id: int, task_id: int) -> Response:
         """A crop's thumbnail, or the beginning of its text."""
-        self._known(project_id)
+        self._require(project_id)
         tasks = self._store.tasks(project_id, [task_id]) if task_id <= LARGEST_ID else []
         if not tasks:
             raise NotFound(f"Project {project_id} has no task {task_id}.")
@@ -216,13 +216,16 @@ class Page:
     # --- what all of them need
 
     def _known(self, project_id: int) -> ProjectState:
+        """Where a project stands that is known: its crops are counted for it, 50 ms of a million."""
         state = self._store.state(project_id) if project_id <= LARGEST_ID else None
         if state is None:
-            raise NotFound(
-                f"This backend does not know project {project_id}. "
-                f"Run: everylabel connect --project {project_id}"
-            )
+            raise _unknown(project_id)
         return state
+
+    def _require(self, project_id: int) -> None:
+        """Make sure that a project is known, at the same cost however many crops it has."""
+        if project_id > LARGEST_ID or self._store.project(project_id) is None:
+            raise _unknown(project_id)
 
     def _fresh(self, render: Any, *depends_on: object) -> Response:
         """Render an answer unless the browser has it: the tag changes whenever what it depends on does."""
@@ -249,6 +252,12 @@ class Page:
                 error.code or 500,
             )
         return answer
+
+
+def _unknown(project_id: int) -> NotFound:
+    return NotFound(
+        f"This backend does not know project {project_id}. Run: everylabel connect --project {project_id}"
+    )
 
 
 def _guard(answer: Response) -> Response:
