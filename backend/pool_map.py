@@ -131,11 +131,10 @@ def _draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None
         keep(0, flat_layout(components), Twins.none())
         twins = find_twins(components, rows)
     sample = spread(len(rows), SAMPLE)
-    positions = np.empty((len(rows), 2), dtype=np.float32)
-    positions[sample] = lay_out(components[sample], None if before is None else before[sample])
-    others = np.setdiff1d(np.arange(len(rows)), sample)
-    positions[others] = place(components[sample], positions[sample], components[others])
-    keep(len(rows), positions, twins)
+    laid_out = lay_out(components[sample], None if before is None else before[sample])
+    placed = place(components[sample], laid_out, components)
+    placed[sample] = laid_out
+    keep(len(rows), placed, twins)
 
 
 def save(folder: Path, drawn: PoolMap) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.neighbours import unit_rows
-from model.pool import Rows, chunks, spread
+from model.pool import Rows, chunks, each_chunk, gather, spread
 
 COMPONENTS = 50
 SAMPLE = 10_000
 """Crops that are laid out themselves; all others are placed beside those they resemble."""
 NEAREST = 5
+PAIRS = 1 << 16
+"""Pairs that are compared together."""
 TWINS = 200
 TWIN_SIMILARITY = 0.95
 """Cosine of two crops' centred embeddings from which they are called near-duplicates."""
@@ -36,22 +39,28 @@ class Twins:
 
 
 def principal_components(rows: Rows, keep: NDArray[Any]) -> NDArray[Any]:
-    """The rows `keep` seen from the pool's centre along its 50 widest directions: (len(keep), <= 50) float32.
+    """The rows `keep` (ascending) seen from the pool's centre along its 50 widest directions: (len(keep), <= 50) float32.
 
     Directions come from at most 10,000 of them, and their signs are fixed: the same pool, the same picture.
     """
-    looked_at = np.asarray(rows[keep[spread(len(keep), SAMPLE)]], dtype=np.float32)
+    if not len(keep):
+        return np.zeros((0, 2), np.float32)
+    looked_at = np.asarray(gather(rows, keep[spread(len(keep), SAMPLE)]), dtype=np.float32)
     looked_at = unit_rows(looked_at)
     centre = looked_at.mean(axis=0)
     looked_at = looked_at - centre
     _, vectors = np.linalg.eigh(looked_at.T @ looked_at)
     vectors = vectors[:, ::-1][:, :COMPONENTS]
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
-    found = [
-        (unit_rows(np.asarray(rows[keep[part]], dtype=np.float32)) - centre) @ vectors
-        for part in chunks(len(keep))
-    ]
-    return np.concatenate(found).astype(np.float32) if found else np.zeros((0, 2), np.float32)
+    found = np.empty((len(keep), vectors.shape[1]), dtype=np.float32)
+    middle = centre @ vectors
+
+    def see(part: slice, looked_at: NDArray[Any]) -> None:
+        first, last = np.searchsorted(keep, (part.start, part.stop))
+        found[first:last] = unit_rows(looked_at[keep[first:last] - part.start]) @ vectors - middle
+
+    each_chunk(rows, see)
+    return found
 
 
 def lay_out(
@@ -116,33 +125,44 @@ def find_twins(components: NDArray[Any], keep: NDArray[Any]) -> Twins:
     """The pairs among (n, d) components that hardly differ; `keep` says which row of the pool each is.
 
     In a pool of more than 10,000, crops are compared with their neighbours along each of 16 directions: of
-    two that hardly differ next to none are missed, and the cost stays in proportion to the pool.
+    two that hardly differ next to none are missed, and the cost stays in proportion to the pool. Only the most
+    alike are held: of a camera's pictures millions of pairs may be.
     """
-    unit = unit_rows(components)
-    pairs = _all_pairs(unit) if len(unit) <= SAMPLE else _neighbouring_pairs(unit)
-    similarity = _similarity(unit, pairs)
+    found = Twins.none()
+    for pairs, similarity in (_all_pairs if len(keep) <= SAMPLE else _neighbouring_pairs)(components):
+        found = _most_alike(found, pairs, similarity)
+    return Twins(np.sort(keep[found.pairs], axis=1), found.similarity)
+
+
+def _most_alike(known: Twins, pairs: NDArray[Any], similarity: NDArray[Any]) -> Twins:
+    """The most alike of the pairs known and of some more, those that come twice counted once."""
+    alike = np.flatnonzero(similarity >= TWIN_SIMILARITY)
+    alike = alike[np.argsort(-similarity[alike], kind="stable")[:TWINS]]
+    if not len(alike):
+        return known
+    pairs = np.concatenate([known.pairs, np.sort(pairs[alike], axis=1)])
+    pairs, places = np.unique(pairs, axis=0, return_index=True)
+    similarity = np.concatenate([known.similarity, similarity[alike]])[places]
     order = np.argsort(-similarity, kind="stable")[:TWINS]
-    return Twins(np.sort(keep[pairs[order]], axis=1), similarity[order].astype(np.float32))
+    return Twins(pairs[order], similarity[order].astype(np.float32))
 
 
-def _all_pairs(unit: NDArray[Any]) -> NDArray[Any]:
-    found: list[NDArray[Any]] = [np.zeros((0, 2), dtype=np.intp)]
-    for part in chunks(len(unit)):
-        first, second = np.nonzero(unit[part] @ unit.T >= TWIN_SIMILARITY)
-        first = first + part.start
-        found.append(np.stack([first, second], axis=1)[first < second])
-    return np.concatenate(found)
+def _all_pairs(components: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    unit = unit_rows(components)
+    for part in chunks(len(unit), 256):
+        cosines = np.tril(unit[part] @ unit.T, part.start - 1)
+        first, second = np.nonzero(cosines >= TWIN_SIMILARITY)
+        yield np.stack([first + part.start, second], axis=1), cosines[first, second]
 
 
-def _neighbouring_pairs(unit: NDArray[Any], window: int = 6) -> NDArray[Any]:
-    found: list[NDArray[Any]] = [np.zeros((0, 2), dtype=np.intp)]
-    for direction in range(min(16, unit.shape[1])):
-        order = np.argsort(unit[:, direction], kind="stable")
+def _neighbouring_pairs(
+    components: NDArray[Any], window: int = 6
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    length = np.maximum(np.linalg.norm(components, axis=1), 1e-12)
+    for direction in range(min(16, components.shape[1])):
+        order = np.argsort(components[:, direction] / length, kind="stable")
         for step in range(1, window + 1):
-            pairs = np.stack([order[:-step], order[step:]], axis=1)
-            found.append(pairs[_similarity(unit, pairs) >= TWIN_SIMILARITY])
-    return np.asarray(np.unique(np.sort(np.concatenate(found), axis=1), axis=0))
-
-
-def _similarity(unit: NDArray[Any], pairs: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(np.einsum("ij,ij->i", unit[pairs[:, 0]], unit[pairs[:, 1]]))
+            for part in chunks(len(order) - step, PAIRS):
+                first, second = order[part], order[part.start + step : part.stop + step]
+                cosines = np.einsum("ij,ij->i", components[first], components[second])
+                yield np.stack([first, second], axis=1), cosines / (length[first] * length[second])
