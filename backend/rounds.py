@@ -19,7 +19,7 @@ from backend.disputes import counted_annotations, settle
 from backend.label_config import ImageChoices, LabelConfigError
 from backend.learner import check_encoder, make_classifier
 from backend.publish import Queue, QueuedCrop, version_name, version_number
-from backend.store import Annotation, RoundRecord, Store, Task
+from backend.store import Annotation, RoundRecord, Store
 from model.query import DEFAULT
 from model.session import ActiveLearningSession, Round
 
@@ -287,8 +287,3 @@ def _check_set(outcome: Round) -> dict[str, float] | None:
     if found is None:
         return None
     return {"estimate": found.estimate, "low": found.low, "high": found.high, "n": found.n}
-
-
-def unreadable(tasks: Sequence[Task]) -> dict[int, str]:
-    """Why crops cannot be read, by task."""
-    return {task.id: task.problem for task in tasks if task.problem is not None}

@@ -15,7 +15,6 @@ from backend.label_config import LabelConfigError
 from backend.label_studio import BackendUnreachableError, LabelStudio, LabelStudioError
 from backend.learner import check_encoder
 from backend.publish import SAMPLING
-from backend.rounds import unreadable
 from backend.services import Progress, Services
 from backend.settings import Settings
 from scripts.console import ProjectNumber, console, fail, load_settings, progress
@@ -39,23 +38,25 @@ def connect(
             connect_project(services, project, report, patience=START_SECONDS)
     except (LabelStudioError, LabelConfigError, ImageError) as error:
         fail(error)
-    tasks = services.store.tasks(project)
+    counts = services.store.count_tasks(project)
+    crops = sum(counts.values())
     latest = services.store.latest_round(project)
     console.print(
         f"[green]Connected[/] project {project} at {settings.label_studio_browser_url}/projects/{project}/"
     )
-    if not tasks:
+    if not crops:
         console.print("It has no tasks yet: import some crops, and the first batch is chosen by itself.")
     elif latest is not None:
         console.print(
-            f"{len(tasks)} crops, {latest.n_labels} labels; {latest.model_version} asks for {len(latest.queue)} crops. "
+            f"{crops} crops, {latest.n_labels} labels; {latest.model_version} asks for {len(latest.queue)} crops. "
             "Press [bold]Label All Tasks[/]."
         )
     console.print(f"See how it goes: {settings.page_browser_url}/projects/{project}")
-    broken = unreadable(tasks)
-    if broken:
-        task_id, why = next(iter(broken.items()))
-        console.print(f"[yellow]{len(broken)} crops cannot be read[/], e.g. task {task_id}: {escape(why)}")
+    broken = services.store.unreadable_task(project)
+    if broken is not None:
+        console.print(
+            f"[yellow]{counts['unreadable']} crops cannot be read[/], e.g. task {broken.id}: {escape(str(broken.problem))}"
+        )
 
 
 def connect_project(

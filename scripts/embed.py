@@ -11,7 +11,6 @@ from backend.engine import EngineError
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_studio import LabelStudioError
-from backend.rounds import unreadable
 from backend.services import Services
 from scripts.console import ProjectNumber, console, fail, load_settings, progress
 
@@ -59,8 +58,9 @@ def embed(
     finally:
         if leave is not None:
             leave()
-    tasks = services.store.tasks(project)
-    embedded = sum(task.embedding_row is not None for task in tasks)
-    console.print(f"{embedded} of {len(tasks)} crops are embedded, {len(unreadable(tasks))} cannot be read.")
+    counts = services.store.count_tasks(project)
+    console.print(
+        f"{counts['embedded']} of {sum(counts.values())} crops are embedded, {counts['unreadable']} cannot be read."
+    )
     if finished is not None:
         console.print(f"{finished.record.model_version}, from {finished.record.n_labels} labels.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ from backend import label_config
 from backend.label_config import LabelConfigError
 from backend.rounds import labels_by_task
 from backend.services import Services
-from backend.store import Project, RoundRecord
+from backend.store import Annotation, Project, RoundRecord
 from scripts.console import console, fail, load_settings
 
 
@@ -46,13 +47,13 @@ def _table(services: Services, project: Project) -> Table:
     table = Table(title=f"Project {project.id}", show_header=False, title_justify="left")
     table.add_column(style="dim")
     table.add_column()
-    tasks = services.store.tasks(project.id)
-    unread = sum(1 for task in tasks if task.problem is not None)
-    embedded = sum(1 for task in tasks if task.embedding_row is not None)
-    crops = f"{len(tasks)}, {embedded} embedded" + (f", [red]{unread} cannot be read[/]" if unread else "")
-    table.add_row("crops", crops)
-    table.add_row("labels", _labels(services, project))
-    accepted = sum(annotation.accepted for annotation in services.store.annotations(project.id))
+    counts = services.store.count_tasks(project.id)
+    unread = counts["unreadable"]
+    crops = f"{sum(counts.values())}, {counts['embedded']} embedded"
+    table.add_row("crops", crops + (f", [red]{unread} cannot be read[/]" if unread else ""))
+    annotations = services.store.annotations(project.id)
+    table.add_row("labels", _labels(project, annotations))
+    accepted = sum(annotation.accepted for annotation in annotations)
     if accepted:
         table.add_row("accepted", f"{accepted} in bulk: the machine's, not among the labels")
     latest = services.store.latest_round(project.id)
@@ -68,12 +69,12 @@ def _table(services: Services, project: Project) -> Table:
     return table
 
 
-def _labels(services: Services, project: Project) -> str:
+def _labels(project: Project, annotations: Sequence[Annotation]) -> str:
     try:
         control = label_config.parse(project.label_config)
     except LabelConfigError as error:
         return f"[red]{escape(str(error))}[/]"
-    labels = labels_by_task(services.store.annotations(project.id), control.classes)
+    labels = labels_by_task(annotations, control.classes)
     counts = Counter(name for label in labels.values() for name in control.names(label))
     by_class = ", ".join(f"{escape(name)} {counts[name]}" for name in control.classes)
     return f"{len(labels)} ({by_class})"

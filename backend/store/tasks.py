@@ -145,6 +145,13 @@ class Tasks(Deletions):
             "missing": max(0, all_tasks - embedded - unreadable),
         }
 
+    def unreadable_task(self, project_id: int) -> Task | None:
+        """The first task whose crop cannot be read, None where there is none."""
+        query = TASKS.where(TaskRow.project_id == project_id, TaskRow.problem.is_not(None))
+        with self._session() as session:
+            row = session.execute(query.order_by(TaskRow.id).limit(1)).first()
+            return None if row is None else Task(*row)
+
     def save_problems(self, project_id: int, problems: Mapping[int, str]) -> None:
         """Record why each of these tasks' crops cannot be read."""
         self._update_tasks(project_id, [(id_, {"problem": why}) for id_, why in problems.items()])
