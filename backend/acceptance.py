@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backend import label_config
+from backend.judgement import judge
 from backend.label_studio import LabelStudio
 from backend.publish import tabs_by_title, version_name
 
@@ -32,8 +33,6 @@ CHUNK = 200
 """Annotations written in one call: about two seconds of Label Studio's on SQLite, in which no round runs."""
 DELETED_AT_ONCE = 20
 """Annotations deleted before the next round may run: about three seconds of Label Studio's."""
-ROWS = 4096
-"""Embeddings looked at together."""
 MADE_AT_ONCE_SECONDS = 1.0
 """Label Studio stamps a new annotation's two times within microseconds; whoever edits it takes longer."""
 
@@ -74,8 +73,10 @@ class Undone:
     """Somebody has edited these since: they are a person's now."""
 
 
-def acceptable(services: Services, project_id: int, min_confidence: float) -> list[Acceptable]:
-    """List what the model in use is sure enough of, surest first.
+def acceptable(
+    services: Services, project_id: int, min_confidence: float, at_most: int
+) -> tuple[list[Acceptable], int]:
+    """List `at_most` crops the model in use is sure enough of, surest first, and count how many more there are.
 
     Never a crop with any annotation, never a blind check crop, a flagged one, or one a person is being asked.
 
@@ -91,21 +92,21 @@ def acceptable(services: Services, project_id: int, min_confidence: float) -> li
             f"and the project connected (everylabel connect --project {project_id})."
         )
     control = label_config.parse(project.label_config)
-    closed = _closed(services, project_id)
-    tasks = [t for t in store.tasks(project_id) if t.embedding_row is not None and t.id not in closed]
-    embeddings = services.embeddings(project_id)
-    found: list[Acceptable] = []
-    for start in range(0, len(tasks), ROWS):
-        some = tasks[start : start + ROWS]
-        rows = np.asarray([task.embedding_row for task in some], dtype=np.intp)
-        probabilities = model.predict_proba(np.asarray(embeddings[rows]))
-        best = probabilities.argmax(axis=1)
-        for task, code, row in zip(some, best.tolist(), probabilities, strict=True):
-            label, confidence = model.classes_[code], float(row[code])
-            # A class that has left the labeling config cannot be written any more.
-            if confidence >= min_confidence and control.knows(label):
-                found.append(Acceptable(task.id, label, confidence, task.image_url))
-    return sorted(found, key=lambda crop: (-crop.confidence, crop.task_id))
+    judged = judge(services, project_id, model).sure(min_confidence, control)
+    closed = np.fromiter(_closed(services, project_id), dtype=np.int64)
+    enough = np.flatnonzero(~np.isin(judged.tasks, closed))
+    surest = enough[np.argsort(-judged.confidence[enough], kind="stable")][:at_most]
+    url_of = {task.id: task.image_url for task in store.tasks(project_id, judged.tasks[surest].tolist())}
+    crops = [
+        Acceptable(task_id, judged.classes[code], confidence, url_of.get(task_id))
+        for task_id, code, confidence in zip(
+            judged.tasks[surest].tolist(),
+            judged.best[surest].tolist(),
+            judged.confidence[surest].tolist(),
+            strict=True,
+        )
+    ]
+    return crops, len(enough) - len(crops)
 
 
 def accept(
@@ -243,7 +244,7 @@ def _between_rounds(services: Services, project_id: int) -> Iterator[None]:
 def _closed(services: Services, project_id: int) -> set[int]:
     """Tasks that have an annotation, are for a blind check or flagged, or that a person is being asked."""
     project, latest = services.store.project(project_id), services.store.latest_round(project_id)
-    closed = {annotation.task_id for annotation in services.store.annotations(project_id)}
+    closed = services.store.annotated_tasks(project_id)
     if project is not None:
         closed |= {*project.check_tasks}
     if latest is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from backend import label_config, region_tasks
+from backend.judgement import judge
 from backend.label_config import ImageChoices, LabelConfigError
 from backend.region_tasks import REGION, TASK, Region, RegionChoices
 from backend.rounds import labels_by_task
@@ -15,21 +15,16 @@ from backend.rounds import labels_by_task
 if TYPE_CHECKING:
     from backend.services import Progress, Services
 
-
-def read_regions(
-    services: Services, control: RegionChoices, project_id: int, report: Progress | None = None
-) -> dict[tuple[int, str], Region]:
-    """Every region of a project, by its task and its id."""
-    tasks = services.label_studio.whole_tasks(
-        project_id, progress=None if report is None else lambda done, total: report("Reading", done, total)
-    )
-    return {(r.task_id, r.id): r for task in tasks for r in region_tasks.regions(task, control)}
+WRITTEN_TOGETHER = 1000
+"""Regions or tasks that are read before they are written: a project may have a million."""
 
 
 def spread_out(
     services: Services, project_id: int, to: int | None, report: Progress | None = None
 ) -> tuple[int, int, int]:
     """Give each region of a project that has none a task in another, which is made if need be.
+
+    They are written as they are read: broken off and run again, it goes on with the rest.
 
     Returns:
         The other project's number, how many regions are new in it, and how many it cannot take: they are not on their
@@ -42,20 +37,28 @@ def spread_out(
     label_studio = services.label_studio
     source = label_studio.project(project_id)
     control = region_tasks.parse(str(source["label_config"]))
-    found = read_regions(services, control, project_id, report)
     if to is None:
         made = label_studio.create_project(f"{source['title']}: regions"[:50], control.config())
         to = int(made["id"])
     crops = _crops(services, to)
-    known = {_origin(task["data"]) for task in label_studio.tasks(to)}
-    new = [region for key, region in found.items() if key not in known]
-    taken = [
-        region_tasks.as_task(region, crops)
-        for region in new
-        if (shape := region.shape) is not None and crops.part is not None and crops.part.takes(shape)
-    ]
-    label_studio.import_tasks(to, taken)
-    return to, len(taken), len(new) - len(taken)
+    listed = label_studio.tasks(to, progress=_told(report, "Reading the project of regions"))
+    known = {_origin(task["data"]) for task in listed}
+    new = (
+        region
+        for task in _pictures(services, project_id, report)
+        for region in region_tasks.regions(task, control)
+        if (region.task_id, region.id) not in known
+    )
+    taken, left = 0, 0
+    while some := list(islice(new, WRITTEN_TOGETHER)):
+        tasks = [
+            region_tasks.as_task(region, crops)
+            for region in some
+            if (shape := region.shape) is not None and crops.part is not None and crops.part.takes(shape)
+        ]
+        label_studio.import_tasks(to, tasks)
+        taken, left = taken + len(tasks), left + len(some) - len(tasks)
+    return to, taken, left
 
 
 def put_back(
@@ -75,44 +78,68 @@ def put_back(
     label_studio = services.label_studio
     control = region_tasks.parse(str(label_studio.project(project_id)["label_config"]))
     services.loop.catch_up(to, compare=True, progress=report)
-    known = _classes(services, to, min_confidence)
-    found = read_regions(services, control, project_id, report)
-    by_task: dict[int, dict[str, tuple[Region, str, float]]] = defaultdict(dict)
-    for task in label_studio.tasks(to):
-        region = found.get(_origin(task["data"]))
-        if region is not None and int(task["id"]) in known:
-            label, confidence = known[int(task["id"])]
-            by_task[region.task_id][region.id] = (region, label, confidence)
+    known = _classes(services, to, min_confidence, report)
     latest = services.store.latest_round(to)
     shown = str(label_studio.project(project_id).get("model_version") or "")
     old = [name for name in label_studio.model_versions(project_id) if region_tasks.is_ours(name)]
     before = shown if shown in old else max(old, key=region_tasks.version_order, default=None)
     version = region_tasks.version(latest.number if latest else 0, {*old, shown})
-    written = [region_tasks.prediction(id_, some, control, version) for id_, some in sorted(by_task.items())]
-    label_studio.import_predictions(project_id, written)
-    if written:
+    by_task = _classified(services, project_id, control, known, report)
+    n_regions, n_tasks = 0, 0
+    while some := list(islice(by_task, WRITTEN_TOGETHER)):
+        written = [region_tasks.prediction(task_id, found, control, version) for task_id, found in some]
+        label_studio.import_predictions(project_id, written)
+        n_regions, n_tasks = n_regions + sum(len(found) for _, found in some), n_tasks + len(some)
+    if n_tasks:
         label_studio.update_project(project_id, model_version=version, show_collab_predictions=True)
         for name in old:
             if name != before:
                 label_studio.delete_predictions(project_id, name)
-    return sum(map(len, by_task.values())), len(by_task)
+    return n_regions, n_tasks
 
 
-def _classes(services: Services, project_id: int, min_confidence: float) -> dict[int, tuple[str, float]]:
-    """The label of each region's task, and how sure it is: a person's, or the model's where sure enough."""
+def _classified(
+    services: Services,
+    project_id: int,
+    control: RegionChoices,
+    known: Mapping[tuple[int, str], tuple[str, float]],
+    report: Progress | None,
+) -> Iterator[tuple[int, dict[str, tuple[Region, str, float]]]]:
+    """The tasks that have regions whose class is known, and what is known of these."""
+    for task in _pictures(services, project_id, report):
+        found = {
+            region.id: (region, *known[region.task_id, region.id])
+            for region in region_tasks.regions(task, control)
+            if (region.task_id, region.id) in known
+        }
+        if found:
+            yield int(task["id"]), found
+
+
+def _pictures(services: Services, project_id: int, report: Progress | None) -> Iterator[dict[str, Any]]:
+    """The tasks whose regions are meant, with all that was drawn on them."""
+    return services.label_studio.whole_tasks(project_id, progress=_told(report, "Reading"))
+
+
+def _told(report: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    return None if report is None else lambda done, total: report(what, done, total)
+
+
+def _classes(
+    services: Services, project_id: int, min_confidence: float, report: Progress | None
+) -> dict[tuple[int, str], tuple[str, float]]:
+    """The label of each region, and how sure it is: a person's, or the model's where sure enough."""
     control, store = _crops(services, project_id), services.store
     model = services.model(project_id)
     given = labels_by_task(store.annotations(project_id), control.classes)
-    known = {task_id: (label, 1.0) for task_id, label in given.items()}
-    tasks = [t for t in store.tasks(project_id) if t.embedding_row is not None and t.id not in known]
-    if model is None or not tasks:
-        return known
-    rows = np.asarray([task.embedding_row for task in tasks], dtype=np.intp)
-    probabilities = model.predict_proba(np.asarray(services.embeddings(project_id)[rows]))
-    for task, row in zip(tasks, probabilities, strict=True):
-        best = int(row.argmax())
-        if row[best] >= min_confidence and control.knows(model.classes_[best]):
-            known[task.id] = (model.classes_[best], float(row[best]))
+    sure = None if model is None else judge(services, project_id, model).sure(min_confidence, control)
+    known = {}
+    progress = _told(report, "Reading the project of regions")
+    for task in services.label_studio.tasks(project_id, progress=progress):
+        id_ = int(task["id"])
+        found = (given[id_], 1.0) if id_ in given else None if sure is None else sure.of(id_)
+        if found is not None:
+            known[_origin(task["data"])] = found
     return known
 
 

@@ -39,8 +39,8 @@ def accept(
             else:
                 services.loop.catch_up(project, compare=True, progress=report)
             with services.files(project).lock():  # no round in between
-                enough = acceptance.acceptable(services, project, min_confidence)
-            crops, left, version = enough[:at_most], len(enough[at_most:]), ""
+                crops, left = acceptance.acceptable(services, project, min_confidence, at_most)
+            version = ""
             if not dry_run:
                 accepted = acceptance.accept(services, project, crops, report)
                 crops, version = list(accepted.crops), accepted.version

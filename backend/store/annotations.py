@@ -84,6 +84,12 @@ class Annotations(Deletions):
         with self._session() as session:
             return session.execute(query).scalar_one()
 
+    def annotated_tasks(self, project_id: int) -> set[int]:
+        """Every task that has an annotation, of whatever kind."""
+        query = select(AnnotationRow.task_id).where(AnnotationRow.project_id == project_id).distinct()
+        with self._session() as session:
+            return set(session.scalars(query))
+
     def annotations(self, project_id: int) -> list[Annotation]:
         """Every annotation, oldest change first."""
         query = (

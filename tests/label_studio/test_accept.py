@@ -34,7 +34,7 @@ def run(backend, command, project, *options):
 
 def test_a_dry_run_says_what_would_be_accepted_and_writes_nothing(label_studio, everylabel_backend, project):
     before = annotations(label_studio, project.id)
-    sure = acceptable(everylabel_backend.services, project.id, SURE)
+    sure, _ = acceptable(everylabel_backend.services, project.id, SURE, 1000)
     said = run(everylabel_backend, "accept", project, "--min-confidence", str(SURE), "--dry-run")
     assert "Dry run: nothing was written." in said
     assert f"{len(sure)} crops at 60% and above" in said
@@ -46,7 +46,7 @@ def test_accepted_crops_are_marked_and_count_as_nobody_s_label(label_studio, eve
     services = everylabel_backend.services
     before = everylabel_backend.round(project.id)
     people = annotations(label_studio, project.id)
-    sure = acceptable(services, project.id, SURE)
+    sure, _ = acceptable(services, project.id, SURE, 1000)
     assert len(sure) > AT_MOST
     sure = sure[:AT_MOST]
     run(everylabel_backend, "accept", project, "--min-confidence", str(SURE), "--at-most", str(AT_MOST))
@@ -81,7 +81,7 @@ def test_accepted_crops_are_marked_and_count_as_nobody_s_label(label_studio, eve
 
 
 def test_what_is_accepted_cannot_be_accepted_again(label_studio, everylabel_backend, project):
-    sure = acceptable(everylabel_backend.services, project.id, 0.0)
+    sure, _ = acceptable(everylabel_backend.services, project.id, 0.0, 1000)
     assert not {crop.task_id for crop in sure} & accepted(label_studio, project.id).keys()
 
 
@@ -121,7 +121,7 @@ def test_undo_takes_back_what_was_accepted_and_nothing_else(label_studio, everyl
 def test_accepting_goes_on_where_it_was_cut_off(label_studio, everylabel_backend, project):
     """Killed between its two calls, it has left predictions without annotations."""
     services = everylabel_backend.services
-    sure = acceptable(services, project.id, SURE)[:6]
+    sure, _ = acceptable(services, project.id, SURE, 6)
     first = accept(services, project.id, sure[:2])
     predictions = [
         {
