@@ -114,7 +114,7 @@ def place(known: NDArray[Any], positions: NDArray[Any], new: NDArray[Any]) -> ND
         return placed
     squares = (known**2).sum(axis=1)
     nearest = min(NEAREST, len(known))
-    for part in chunks(len(new)):
+    for part in chunks(len(new), 256):
         distance = squares - 2 * (new[part] @ known.T)
         rows = np.argpartition(distance, nearest - 1, axis=1)[:, :nearest]
         placed[part] = np.median(positions[rows], axis=1)

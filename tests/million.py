@@ -11,17 +11,13 @@ crop and is deleted afterwards; `--folder` keeps it, and finds what was built th
 
 import argparse
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +28,10 @@ from backend import pool_map
 from backend.services import Services
 from backend.store import Task
 from tests.everylabel_process import REPOSITORY, EveryLabel, descendants, wait_until
+from tests.large_stand_in import CLASSES, CROPS_TO, PICTURES, PROJECT, Tasks, class_of, label_studio
 from tests.measured_command import cost
-from tests.stand_in_label_studio import TOKEN, StandIn, label_config, png
+from tests.stand_in_label_studio import TOKEN, label_config
 
-PROJECT = 1
-CLASSES = tuple("0123456789")
-LABELS = 200
 TOGETHER = 20_000
 LIMIT_SECONDS = 600
 
@@ -53,105 +47,6 @@ class Cost:
     peak: float
     """Megabytes of memory the process held at most, its program and what it has mapped of the embeddings included."""
     note: str = ""
-
-
-# --- a Label Studio with a million tasks
-
-
-def class_of(task: int) -> str:
-    return CLASSES[(task * 2_654_435_761 >> 16) % len(CLASSES)]
-
-
-class Tasks(dict[int, dict[str, Any]]):
-    """Tasks that are made when they are asked for; `values` are those that were."""
-
-    def __init__(self, count: int, address: str) -> None:
-        super().__init__()
-        self.count, self.address = count, address
-
-    def __missing__(self, id_: int) -> dict[str, Any]:
-        self[id_] = task = {**self.plain(id_), "project": PROJECT, "annotations": []}
-        return task
-
-    def get(self, id_: int, default: Any = None) -> Any:
-        return self[id_] if 0 < id_ <= self.count else default
-
-    def plain(self, id_: int) -> dict[str, Any]:
-        return {"id": id_, "data": {"image": f"{self.address}/{id_}.png"}}
-
-
-class LargeStandIn(StandIn):
-    """The stand-in with tasks it does not hold in memory."""
-
-    def __init__(self, tasks: Tasks) -> None:
-        super().__init__()
-        self.tasks = tasks
-        self.add_project(PROJECT, label_config(*CLASSES))
-        for i in range(LABELS):
-            task = 1 + i * (tasks.count // LABELS)
-            self.annotate(
-                task, class_of(task), updated_at=f"2026-01-01T00:{i // 60:02d}:{i % 60:02d}.000000Z"
-            )
-
-    def _project(self, method: str, query: Any, body: Any, id_: int) -> tuple[int, Any]:
-        status, answer = super()._project(method, query, body, id_)
-        return status, {**answer, "task_number": self.tasks.count}
-
-    def _tasks(self, method: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
-        items = json.loads(query["query"][0])["filters"]["items"]
-        if items[0]["filter"] != "filter:tasks:id":
-            return super()._tasks(method, query, body)
-        after = items[0]["value"]
-        last = min(after + int(query["page_size"][0]), self.tasks.count)
-        found = [self.tasks.plain(id_) for id_ in range(after + 1, last + 1)]
-        return 200, {"tasks": found, "total": self.tasks.count - after}
-
-
-class Picture(BaseHTTPRequestHandler):
-    """Answers every address with the same picture."""
-
-    content = png(np.zeros((8, 8)))
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "image/png")
-        self.send_header("Content-Length", str(len(self.content)))
-        self.end_headers()
-        self.wfile.write(self.content)
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-def stand_in(connection: Any, crops: int, port: int) -> None:
-    """Stand in for Label Studio until the other end is closed."""
-    pictures = ThreadingHTTPServer(("127.0.0.1", port), Picture)
-    threading.Thread(target=pictures.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{pictures.server_port}"
-    server = LargeStandIn(Tasks(crops, address))
-    connection.send((server.url, pictures.server_port))
-    while (asked := connection.recv()) is not None:
-        connection.send(server.annotate(asked, class_of(asked), updated_at="2026-02-01T00:00:00.000000Z"))
-
-
-@contextmanager
-def label_studio(crops: int, port: int) -> Iterator[tuple[str, int, Callable[[int], dict[str, Any]]]]:
-    """A stand-in in a process of its own: its address, that of the pictures, and what annotates a task."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=stand_in, args=(there, crops, port), daemon=True)
-    process.start()
-
-    def annotate(task: int) -> dict[str, Any]:
-        here.send(task)
-        return dict(here.recv())
-
-    try:
-        yield (*here.recv(), annotate)
-    finally:
-        here.send(None)
-        process.join(10)
-        process.kill()
 
 
 # --- the project
@@ -194,10 +89,9 @@ class Measured:
             flush=True,
         )
 
-    def command(self, *arguments: str, project: bool = True) -> None:
+    def command(self, *arguments: str, project: int = PROJECT) -> None:
         """Run a command in a process of its own."""
-        if project:
-            arguments = (*arguments, "--project", str(PROJECT))
+        arguments = (*arguments, "--project", str(project))
         written = self.backend.settings.model_dir.parent / "cost.json"
         done = subprocess.run(
             [sys.executable, "-m", "tests.measured_command", str(written), *arguments],
@@ -269,6 +163,7 @@ def commands(measured: Measured) -> None:
     measured.command("undo")
     measured.command("rollback", "--to", "1")
     measured.command("rollback", "--newest")
+    measured.command("regions", "--to", str(CROPS_TO), project=PICTURES)
 
 
 def served(measured: Measured, annotate: Callable[[int], dict[str, Any]], crops: int) -> None:
