@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,12 +71,29 @@ class EmbeddingFile:
             fcntl.flock(file, fcntl.LOCK_EX)
             whole = os.fstat(file.fileno()).st_size // self._row_bytes
             first = whole if at is None or self._shared else min(at, whole)
+            if first < whole or not whole:
+                self._identity.unlink(missing_ok=True)
             file.seek(first * self._row_bytes)
             file.write(np.ascontiguousarray(rows, dtype=self.dtype).data)
             file.truncate(max(whole, first + len(rows)) * self._row_bytes)
             file.flush()
             os.fsync(file.fileno())
         return first
+
+    def identity(self) -> str:
+        """A name that stays while rows are added, and is another once any was written over.
+
+        No other file ever has it, nor one of this name that was deleted and made anew.
+        """
+        with self.path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not self._identity.exists():
+                self._identity.write_text(f"{self.path.stem}-{uuid4().hex}", encoding="ascii")
+            return self._identity.read_text(encoding="ascii")
+
+    @property
+    def _identity(self) -> Path:
+        return Path(f"{self.path}.id")
 
     def read(self) -> NDArray[Any]:
         """All rows as a read-only memory map `(n, dim)`."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import fsspec
 import numpy as np
@@ -32,8 +30,7 @@ class RowSlice:
 class RowCopy:
     """The rows of an embedding file where a cluster can read them.
 
-    Rows never change once they are written, so that what is copied stays: a slice is copied again only where it
-    has grown.
+    What is copied stays under the file's identity: a slice is copied again only where it has grown.
 
     Args:
         file: the embedding file.
@@ -53,7 +50,7 @@ class RowCopy:
             for first in range(0, n, size):
                 yield RowSlice(first, min(size, n - first), url, first * width)
             return
-        files, root = fsspec.core.url_to_fs(f"{self._storage.rstrip('/')}/{self._name()}")
+        files, root = fsspec.core.url_to_fs(f"{self._storage.rstrip('/')}/{self._file.identity()}")
         files.makedirs(root, exist_ok=True)
         for first in range(0, n, size):
             rows = min(size, n - first)
@@ -63,15 +60,6 @@ class RowCopy:
                     source.seek(first * width)
                     files.pipe_file(path, source.read(rows * width))
             yield RowSlice(first, rows, files.unstrip_protocol(path), 0)
-
-    def _name(self) -> str:
-        """A name no other embedding file ever has: one that was deleted and made anew holds other rows."""
-        path = Path(f"{self._file.path}.id")
-        try:
-            return path.read_text(encoding="ascii")
-        except FileNotFoundError:
-            path.write_text(f"{self._file.path.stem}-{uuid4().hex}", encoding="ascii")
-            return path.read_text(encoding="ascii")
 
 
 def read_rows(part: RowSlice, dim: int, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -172,6 +172,23 @@ def test_machines_that_share_a_folder_write_under_names_of_their_own(tmp_path, m
     assert here.parent == tmp_path
 
 
+def test_a_file_keeps_its_identity_until_rows_are_written_over(tmp_path):
+    rows = np.ones((3, 4))
+    file, other = (EmbeddingFile(tmp_path / name, 4, np.dtype(np.float16)) for name in ("a.rows", "b.rows"))
+    file.append(rows)
+    first = file.identity()
+    assert first != other.identity()
+    file.append(rows)
+    file.append(rows, at=6)
+    assert EmbeddingFile(file.path, 4, file.dtype).identity() == first
+    file.append(rows, at=4)
+    written_over = file.identity()
+    file.path.unlink()
+    anew = EmbeddingFile(file.path, 4, file.dtype)
+    anew.append(rows)
+    assert len({first, written_over, anew.identity()}) == 3
+
+
 def test_rows_of_two_that_append_at_once_never_overlap(tmp_path):
     """As where the database restarts, and with it the embedding lock is lost."""
 
