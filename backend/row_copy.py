@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +12,19 @@ import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.engine import EngineError
+
 if TYPE_CHECKING:
     from backend.project_files import EmbeddingFile
+
+UPLOADS = 4
+"""Slices on their way at a time, each whole in memory: one connection seldom fills a network."""
+
+ON_STORAGE = (
+    "Check the bucket's name, and that this machine and every machine of the cluster has its endpoint and credentials in "
+    "the environment, on the cluster before `ray start`: docs/deploying.md."
+)
+IN_PLACE = "Every machine of the cluster needs it under this name, or give `--storage`."
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,7 @@ class RowCopy:
 
     Args:
         file: the embedding file.
-        storage: a folder as fsspec names it, with what its file system takes as credentials in the
+        storage: a folder as fsspec names it, with what its file system takes as endpoint and credentials in the
             environment; empty: the file itself is read.
     """
 
@@ -42,36 +55,77 @@ class RowCopy:
         self._file = file
         self._storage = storage
 
-    def slices(self, n: int, size: int) -> Iterator[RowSlice]:
-        """The first `n` rows, `size` at a time; when one is given out, its bytes are there."""
-        width = self._file.dim * self._file.dtype.itemsize
+    def slices(self, n: int, size: int) -> list[RowSlice]:
+        """The first `n` rows, `size` at a time; their bytes are there.
+
+        Raises:
+            EngineError: the storage does not take them. What is there already stays, and is not copied again.
+        """
+        parts = [(first, min(size, n - first)) for first in range(0, n, size)]
         if not self._storage:
             url = f"file://{self._file.path.absolute()}"
-            for first in range(0, n, size):
-                yield RowSlice(first, min(size, n - first), url, first * width)
-            return
-        files, root = fsspec.core.url_to_fs(f"{self._storage.rstrip('/')}/{self._file.identity()}")
-        files.makedirs(root, exist_ok=True)
-        for first in range(0, n, size):
-            rows = min(size, n - first)
-            path = f"{root}/{first:012d}"
-            if not files.exists(path) or files.size(path) < rows * width:
-                with self._file.path.open("rb") as source:
-                    source.seek(first * width)
-                    files.pipe_file(path, source.read(rows * width))
-            yield RowSlice(first, rows, files.unstrip_protocol(path), 0)
+            return [RowSlice(first, rows, url, first * self._width) for first, rows in parts]
+        with _told(f"Nothing can be copied to {self._storage}", ON_STORAGE):
+            files, root = fsspec.core.url_to_fs(f"{self._storage.rstrip('/')}/{self._file.identity()}")
+            if root.startswith("/"):  # an object store has no folders, and s3fs would make the bucket
+                files.makedirs(root, exist_ok=True)
+            copies = {f"{root}/{first:012d}": (first, rows) for first, rows in parts}
+            missing = self._missing(files, root, copies)
+            with ThreadPoolExecutor(UPLOADS) as uploads:
+                for _ in uploads.map(lambda path: files.pipe_file(path, self._bytes(*copies[path])), missing):
+                    pass
+        return [
+            RowSlice(first, rows, files.unstrip_protocol(path), 0) for path, (first, rows) in copies.items()
+        ]
+
+    def _missing(self, files: Any, root: str, copies: dict[str, tuple[int, int]]) -> Sequence[str]:
+        """The copies that are not there whole: of another size, or with another last row than the file has."""
+        files.invalidate_cache(root)
+        try:
+            sizes = {found["name"]: found["size"] for found in files.ls(root, detail=True)}
+        except FileNotFoundError:
+            sizes = {}
+        there = [path for path, (_, rows) in copies.items() if sizes.get(path) == rows * self._width]
+        ends = [copies[path][1] * self._width for path in there]
+        found = files.cat_ranges(there, [end - self._width for end in ends], ends, on_error="raise")
+        whole = {
+            path
+            for path, row in zip(there, found, strict=True)
+            if row == self._bytes(sum(copies[path]) - 1, 1)
+        }
+        return [path for path in copies if path not in whole]
+
+    def _bytes(self, first: int, rows: int) -> bytes:
+        with self._file.path.open("rb") as source:
+            source.seek(first * self._width)
+            return source.read(rows * self._width)
+
+    @property
+    def _width(self) -> int:
+        return self._file.dim * self._file.dtype.itemsize
 
 
 def read_rows(part: RowSlice, dim: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Read a slice: (n, dim) of `dtype`.
+    """Read a slice: (n, dim) of `dtype`. One request, where the storage is asked by requests.
 
     Raises:
+        EngineError: this machine cannot read there.
         EOFError: it is not there in full.
     """
     wanted = part.n * dim * dtype.itemsize
-    with fsspec.open(part.url, "rb") as source:
-        source.seek(part.offset)
-        found = source.read(wanted)
+    with _told(f"{part.url} cannot be read", IN_PLACE if part.url.startswith("file:") else ON_STORAGE):
+        files, path = fsspec.core.url_to_fs(part.url)
+        found = files.cat_file(path, start=part.offset, end=part.offset + wanted)
     if len(found) != wanted:
         raise EOFError(f"{part.url} holds {len(found)} of {wanted} bytes from {part.offset}")
     return np.frombuffer(found, dtype=dtype).reshape(part.n, dim)
+
+
+@contextmanager
+def _told(what: str, way_out: str) -> Iterator[None]:
+    """Tell what went wrong in a line; each file system has errors of its own."""
+    try:
+        yield
+    except Exception as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise EngineError(f"{what} ({why.rstrip('.')}). {way_out}") from error

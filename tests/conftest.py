@@ -19,7 +19,7 @@ from scripts import datasets
 from scripts.datasets import Dataset
 from scripts.label_studio_server import VERSION, LabelStudioServer
 from tests.everylabel_process import EveryLabel
-from tests.servers import Postgres, Redis
+from tests.servers import S3, Postgres, Redis
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CACHE = REPOSITORY / ".everylabel"
@@ -211,3 +211,11 @@ def chromium() -> Path:
             pytest.fail(CHROMIUM_MISSING, pytrace=False)
         pytest.skip(CHROMIUM_MISSING)
     return Path(found)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    """An S3 for all tests."""
+    server = S3()
+    yield server
+    server.close()

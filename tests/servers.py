@@ -1,17 +1,22 @@
-"""PostgreSQL and Redis for the tests: Debian's own, with empty folders of their own, ended with the test session."""
+"""Servers for the tests, in empty folders of their own, ended with the tests: Debian's PostgreSQL and Redis, moto's S3."""
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
-from tests.everylabel_process import wait_until
+from tests.everylabel_process import free_port, wait_until
 
 MISSING = (
     "{} is missing, the tests of several machines need it: sudo apt-get install -y --no-install-recommends {}"
@@ -135,3 +140,66 @@ class Redis(_Server):
         url = f"unix://{self.folder / 'socket'}"
         self._client.Redis.from_url(url).flushall()
         return url
+
+
+class S3(_Server):
+    """An S3 on a port of this machine, empty but for one bucket.
+
+    Attributes:
+        environment: what a process needs to use it.
+        client: a client of its own.
+    """
+
+    BUCKET = "bucket"
+
+    def __init__(self) -> None:
+        pytest.importorskip("s3fs", reason="pip install s3fs")
+        pytest.importorskip("moto", reason="pip install 'everylabel[test]'")
+        super().__init__("s3")
+        port = free_port()
+        self.environment = {
+            "AWS_ENDPOINT_URL": f"http://localhost:{port}",
+            "AWS_ACCESS_KEY_ID": "everylabel",
+            "AWS_SECRET_ACCESS_KEY": "no secret",
+        }
+        self._start([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)])
+        wait_until(self._answers, f"moto does not answer, see {self.folder}/log")
+        self.client: Any = pytest.importorskip("boto3").client(
+            "s3",
+            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id="tests",
+            aws_secret_access_key="no secret",
+            region_name="us-east-1",
+        )
+        self.client.create_bucket(Bucket=self.BUCKET)
+
+    def requests(self) -> list[tuple[str, str]]:
+        """Method and path of every request that was answered, the oldest first."""
+        log = re.sub(r"\x1b\[\d+m", "", (self.folder / "log").read_text(encoding="utf-8"))
+        return re.findall(r'"([A-Z]+) (\S+) HTTP/1.1" \d+ -', log)
+
+    @contextmanager
+    def refusing_strangers(self) -> Iterator[None]:
+        """For that long every key is unknown."""
+        address = f"{self.environment['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
+        httpx.post(address, content="0").raise_for_status()
+        try:
+            yield
+        finally:
+            httpx.post(address, content="inf").raise_for_status()
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """For that long nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.environment['AWS_ENDPOINT_URL']}/moto-api/data.json").is_success
+        except httpx.TransportError:
+            return False

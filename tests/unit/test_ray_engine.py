@@ -1,18 +1,16 @@
 """The Ray engine on a cluster of two nodes: the same rows, rounds and selections as the local engine, to the bit."""
 
-import json
 import os
 import signal
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from backend import pool_view, ray_engine
+from backend import ray_engine
 from backend.engine import EngineError
 from backend.project_files import EmbeddingFile
 from backend.row_copy import RowCopy, read_rows
@@ -20,7 +18,8 @@ from backend.store import Task
 from model.classifier import EmbeddingClassifier
 from model.pool import chunk_rows
 from scripts import cli
-from tests.everylabel_process import descendants, wait_until
+from tests.everylabel_process import wait_until
+from tests.ray_cluster import backends_on, two_nodes, what_a_round_left, workers
 from tests.stand_in_label_studio import TOKEN, data_uri
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'everylabel[ray]'")
@@ -30,55 +29,22 @@ LABELLED = 14
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two nodes of one core each."""
-    from ray.cluster_utils import Cluster  # noqa: PLC0415 - only where Ray is
-
-    node = {"num_cpus": 1, "object_store_memory": 100_000_000}
-    with tempfile.TemporaryDirectory(
-        prefix="everylabel-ray-"
-    ) as folder:  # pytest's own are too long for a socket
-        head = {**node, "include_dashboard": False, "temp_dir": folder}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        cluster.add_node(**node)
-        yield cluster
-        cluster.shutdown()
+    """A cluster that was started without credentials for anything."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            environment.delenv(name)
+        environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+            environment.setenv(name, os.devnull)
+        with two_nodes() as cluster:
+            yield cluster
 
 
 @pytest.fixture
 def on_ray(make_services, cluster, tmp_path):
     """Makes a backend that embeds and scores on the cluster."""
-    engines = []
-
-    def make(storage=""):
-        services = make_services(model_dir=tmp_path / "on ray")
-        services.engine = ray_engine.RayEngine(services, cluster.address, storage)
-        engines.append(services.engine)
-        return services
-
-    yield make
-    for engine in engines:
-        engine.close()
-
-
-def workers():
-    """The processes of the cluster that embed."""
-    running = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants(os.getpid())}
-    return [pid for pid, command in running.items() if command.startswith(b"ray::MapWorker")]
-
-
-def what_a_round_left(services):
-    """Everything a project holds after a round but how long it took."""
-    store, files = services.store, services.files(1)
-    latest = store.latest_round(1)
-    view = pool_view.load(files.folder)
-    return {
-        "tasks": store.tasks(1),
-        "embeddings": np.asarray(services.embeddings(1)).tobytes(),
-        "round": replace(latest, seconds={}, finished_at=0.0),
-        "queue": json.loads((files.folder / "queue.json").read_text()),
-        "model": {name: part.tobytes() for name, part in services.model(1).state().items()},
-        "confidence": view.confidence.tobytes(),
-    }
+    with backends_on(cluster, partial(make_services, model_dir=tmp_path / "on ray")) as make:
+        yield make
 
 
 def test_a_project_embedded_and_scored_on_ray_is_the_same_to_the_bit_though_a_worker_is_killed(
@@ -95,7 +61,7 @@ def test_a_project_embedded_and_scored_on_ray_is_the_same_to_the_bit_though_a_wo
 
     def kill_one():
         done = wait_until(lambda: ray.store.count_tasks(1)["embedded"], "nothing is embedded", 90)
-        os.kill(workers()[0], signal.SIGKILL)
+        os.kill(workers("MapWorker")[0], signal.SIGKILL)
         return done
 
     for name, value in (("URL", stand_in.url), ("API_KEY", TOKEN)):

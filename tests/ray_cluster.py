@@ -1,0 +1,73 @@
+"""A Ray cluster of two nodes for the tests, backends that use it, and what their rounds are compared by."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backend import pool_view
+from backend.ray_engine import RayEngine
+from backend.services import Services
+from tests.everylabel_process import descendants
+
+
+@contextmanager
+def two_nodes() -> Iterator[Any]:
+    """Two nodes of one core each, with the environment of this moment."""
+    from ray.cluster_utils import Cluster  # noqa: PLC0415 - only where Ray is
+
+    node = {"num_cpus": 1, "object_store_memory": 100_000_000}
+    with tempfile.TemporaryDirectory(
+        prefix="everylabel-ray-"
+    ) as folder:  # pytest's own are too long for a socket
+        head = {**node, "include_dashboard": False, "temp_dir": folder}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster.add_node(**node)
+        yield cluster
+        cluster.shutdown()
+
+
+@contextmanager
+def backends_on(cluster: Any, make_services: Callable[[], Services]) -> Iterator[Callable[..., Services]]:
+    """Makes backends that embed and score on the cluster, with a storage if one is given."""
+    engines = []
+
+    def make(storage: str = "") -> Services:
+        services = make_services()
+        services.engine = engine = RayEngine(services, cluster.address, storage)
+        engines.append(engine)
+        return services
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+def workers(what: str) -> list[int]:
+    """The processes of the cluster that are at something now."""
+    running = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants(os.getpid())}
+    return [pid for pid, command in running.items() if command.startswith(f"ray::{what}".encode())]
+
+
+def what_a_round_left(services: Services) -> dict[str, Any]:
+    """Everything a project holds after a round but how long it took."""
+    store, files = services.store, services.files(1)
+    latest, model = store.latest_round(1), services.model(1)
+    view = pool_view.load(files.folder)
+    assert latest is not None
+    assert model is not None
+    assert view is not None
+    return {
+        "tasks": store.tasks(1),
+        "embeddings": np.asarray(services.embeddings(1)).tobytes(),
+        "round": replace(latest, seconds={}, finished_at=0.0),
+        "queue": json.loads((files.folder / "queue.json").read_text()),
+        "model": {name: part.tobytes() for name, part in model.state().items()},
+        "confidence": view.confidence.tobytes(),
+    }
