@@ -180,8 +180,14 @@ class RayEngine:
             try:
                 yield from dataset.map(function, **options).iter_rows()
             except self._ray.exceptions.RayError as error:
-                why = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-                raise EngineError(f"The Ray cluster failed: {why}") from error
+                raise EngineError(f"The Ray cluster failed: {self._reason(error)}") from error
+
+    def _reason(self, error: Exception) -> str:
+        """The line that says why: in the text of Ray's errors, which quote whole tracebacks."""
+        errors = str(error).split("\nThe above exception was the direct cause of the following exception:\n")
+        by_our_code = isinstance(error, self._ray.exceptions.UserCodeException) and len(errors) > 1
+        why = errors[-2 if by_our_code else -1].strip().splitlines()[-1]
+        return why.removeprefix(f"{EngineError.__module__}.{EngineError.__name__}: ")
 
 
 class ClusterImageError(ImageError):

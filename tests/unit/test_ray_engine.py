@@ -147,3 +147,19 @@ def test_what_fails_on_the_cluster_is_told_in_a_line(on_ray, monkeypatch):
     monkeypatch.setattr(services.encoder(), "name", "another-version", raising=True)
     with pytest.raises(EngineError, match="install the same version of everylabel everywhere"):
         services.engine.embed(1, [Task(1, data_uri(b""))], services.embedding_file(1))
+
+
+def test_a_cluster_without_the_storages_credentials_is_told_in_a_line(
+    on_ray, s3_server, monkeypatch, tmp_path
+):
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)  # in this process alone
+    file = EmbeddingFile(tmp_path / "pool.rows", 96, np.dtype(np.float16))
+    file.append(np.random.default_rng(0).normal(size=(100, 96)))
+    classifier = EmbeddingClassifier().adapt(file.read()).fit(file.read()[:20], ["a", "b"] * 10)
+    with pytest.raises(
+        EngineError, match=r"failed: s3://bucket/.* cannot be read .Unable to locate credentials.*ray start"
+    ) as told:
+        on_ray("s3://bucket/everylabel").engine.scorer(file)(classifier, file.read())
+    assert "\n" not in str(told.value)
+    assert s3_server.environment["AWS_SECRET_ACCESS_KEY"] not in str(told.value)
