@@ -17,8 +17,10 @@ from backend.engine import EngineError
 if TYPE_CHECKING:
     from backend.project_files import EmbeddingFile
 
-UPLOADS = 4
-"""Slices on their way at a time, each whole in memory: one connection seldom fills a network."""
+UPLOADS = 8
+"""Slices on their way at a time: one connection seldom fills a network."""
+UPLOADED_BYTES = 320 << 20
+"""Of them at most, but for one slice; s3fs has each in memory three times."""
 
 ON_STORAGE = (
     "Check the bucket's name, and that this machine and every machine of the cluster has its endpoint and credentials in "
@@ -71,7 +73,8 @@ class RowCopy:
                 files.makedirs(root, exist_ok=True)
             copies = {f"{root}/{first:012d}": (first, rows) for first, rows in parts}
             missing = self._missing(files, root, copies)
-            with ThreadPoolExecutor(UPLOADS) as uploads:
+            at_a_time = max(1, min(UPLOADS, UPLOADED_BYTES // (size * self._width)))
+            with ThreadPoolExecutor(at_a_time) as uploads:
                 for _ in uploads.map(lambda path: files.pipe_file(path, self._bytes(*copies[path])), missing):
                     pass
         return [
