@@ -1,6 +1,7 @@
 """A pool copied to an S3 server over HTTP: what is sent and read, what is wrong, and the same bits as in place."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -175,6 +176,12 @@ def test_keys_that_are_wrong_or_missing_are_told_in_a_line(s3, file, monkeypatch
     s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(EngineError, match=r"Unable to locate credentials.*docs/deploying.md"):
         RowCopy(file, STORAGE).slices(20, 8)
+
+
+def test_what_the_docs_export_is_what_these_tests_do(s3_server):
+    docs = (REPOSITORY / "docs" / "deploying.md").read_text(encoding="utf-8")
+    (block,) = [part for part in docs.split("```") if "pip install s3fs" in part]
+    assert set(re.findall(r"export (\w+)=", block)) == set(s3_server.environment)
 
 
 def test_rounds_scored_from_s3_are_the_local_ones_to_the_bit(
