@@ -102,7 +102,7 @@ def measure(
     """
     made = encoders.create(encoder, device=device)
     with tempfile.TemporaryDirectory(prefix="everylabel-") as scratch:
-        paths = _files(folder, crops) if folder else _make_files(Path(scratch), crops, pixels, report)
+        paths = _files(folder, crops) if folder else make_files(Path(scratch), crops, pixels, report)
         paths, prepared = _in_memory(paths, made)
         made.encode(prepared[:64])  # loaded, and its memory taken
         list(made.encode_all([prepared[:64]]))
@@ -267,7 +267,7 @@ def _sizes(paths: Sequence[Path]) -> str:
     return f"{min(sizes)} to {max(sizes)}"
 
 
-def _make_files(folder: Path, crops: int, pixels: int, report: Report) -> list[Path]:
+def make_files(folder: Path, crops: int, pixels: int, report: Report) -> list[Path]:
     """JPEG files with the spectrum of photographs: noise of every scale, the coarser the stronger."""
     rng = np.random.default_rng(0)
     bases = [_noise(rng, pixels) for _ in range(min(BASES, crops))]
