@@ -15,9 +15,10 @@ import typer
 
 from backend.image_file import ImageError
 from model import encoders, query
-from scripts import measure_embedding, measure_round
+from scripts import measure_performance
 from scripts.console import console, fail, progress
 from scripts.datasets import DatasetError
+from scripts.generated_text import insert
 from scripts.learning_curves import BASELINE, Interval, Summary, interval, summarise
 from scripts.learning_plot import PlotError, plot, require_matplotlib
 from scripts.peers import PEERS, PeerStrategy
@@ -52,8 +53,6 @@ HELD_BACK: Final = (
     Setting("fashion:pullover,dress,sneaker,bag", 1000),
 )
 """Looked at by nobody until the rule was fixed."""
-START: Final = "<!-- everylabel benchmark --learning writes from here -->"
-END: Final = "<!-- to here -->"
 OWN: Final = tuple(name for name in query.names() if name not in ("auto", BASELINE))
 PEERS_RUN: Final = (
     "UncertaintySampling",
@@ -77,16 +76,31 @@ def benchmark(
         ),
     ] = False,
     sizes: Annotated[str, typer.Option(help="With --pool: crops, with commas.")] = "100000,300000,1000000",
-    dim: Annotated[int, typer.Option(min=2, help="With --pool: numbers an embedding has.")] = 384,
+    dim: Annotated[
+        str,
+        typer.Option(
+            help="With --pool: numbers an embedding has, or encoders by name, with commas; the first at every size, "
+            "the others at the largest."
+        ),
+    ] = f"384,1280,{encoders.DEFAULT}",
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="With --pool or --embed: write the results here.")
+        Path | None,
+        typer.Option("--json", help="With --pool or --embed: write the results of this run here."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Runs of each strategy on each data set.")] = 20,
     budget: Annotated[int, typer.Option(min=10, help="Labels to spend in a run.")] = 100,
-    peers: Annotated[bool, typer.Option(help="Run scikit-activeml's strategies too.")] = True,
+    peers: Annotated[
+        bool, typer.Option(help="Run scikit-activeml's strategies too; with --pool, label-studio-ml as well.")
+    ] = True,
     strategy: Annotated[str, typer.Option(help="Only these strategies beside auto and random.")] = "",
     jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core.")] = 0,
-    out: Annotated[Path, typer.Option(help="The folder for learning.json and its plots.")] = Path("docs"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder whose learning.md or performance.md is written, with results and plots: docs with --learning, "
+            "nowhere with --pool and --embed unless named."
+        ),
+    ] = None,
     keep: Annotated[
         Path | None, typer.Option(help="Append every run to this file, and repeat none that it holds.")
     ] = None,
@@ -103,13 +117,19 @@ def benchmark(
     pixels: Annotated[int, typer.Option(min=32, help="--embed: width and height of the files made.")] = 256,
 ) -> None:
     """Measure strategies on named data sets, embedding, or the cost of a round, beside what one would use instead."""
-    if sum((learning, pool, embed)) != 1:
-        fail("Say what to measure: everylabel benchmark --learning, --embed or --pool")
-    if pool:
-        _round(sizes, dim, json_file, peers=peers)
-        return
-    if embed:
-        _embedding(encoder, device, images, crops, pixels, json_file)
+    if learning == (pool or embed):
+        fail("Say what to measure: everylabel benchmark --learning, or --pool or --embed or both")
+    if pool or embed:
+        embedding = measure_performance.Embedding(encoder, device, images, crops, pixels)
+        try:
+            measure_performance.run(
+                measure_performance.Rounds.of(sizes, dim, peers=peers) if pool else None,
+                embedding if embed else None,
+                out=out,
+                json_file=json_file,
+            )
+        except (ValueError, ImageError, RuntimeError) as error:
+            fail(error)
         return
     try:
         require_matplotlib()
@@ -119,39 +139,7 @@ def benchmark(
         fail(error)
     summaries = summarise(curves, encoders.DEFAULT)
     console.print(table(summaries))
-    _write(summaries, curves, out)
-
-
-def _round(sizes: str, dim: int, json_file: Path | None, *, peers: bool) -> None:
-    """`--pool`: print tables, and write them to a file where one is named."""
-    try:
-        wanted = sorted({int(size) for size in sizes.split(",")})
-        if not wanted or wanted[0] < 1000:
-            raise ValueError
-    except ValueError:
-        fail(f"--sizes wants numbers of crops with commas, of 1000 or more: got {sizes!r}")
-    with progress() as report:
-        found = measure_round.measure_pool(wanted, dim, peers=peers, report=report)
-    for shown in measure_round.pool_tables(found):
-        console.print(shown)
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-
-
-def _embedding(
-    encoder: str, device: str, images: Path | None, crops: int, pixels: int, json_file: Path | None
-) -> None:
-    try:
-        with progress() as report:
-            found = measure_embedding.measure(
-                encoder, device, crops=crops, pixels=pixels, folder=images, report=report
-            )
-    except (ValueError, ImageError) as error:
-        fail(error)
-    console.print(measure_embedding.table(found))
-    if json_file is not None:
-        json_file.write_text(measure_embedding.as_json(found), encoding="utf-8")
+    _write(summaries, curves, out or Path("docs"))
 
 
 def mean_gain(summaries: Sequence[Summary], strategy: str) -> tuple[float, float]:
@@ -247,14 +235,9 @@ def _write(summaries: Sequence[Summary], curves: Sequence[Curve], out: Path) -> 
     )
     shown = ["auto", BASELINE, *best[:3]]
     plot([summary for summary in summaries if summary.strategy in shown], out / "learning.png")
-    _insert(out / "learning.md", _markdown(summaries, best, held_back))
-
-
-def _insert(page: Path, results: str) -> None:
-    """Put the tables between the page's markers, or at the end of a new page."""
-    text = page.read_text(encoding="utf-8") if page.exists() else f"# Learning\n\n{START}\n{END}\n"
-    before, _, rest = text.partition(START)
-    page.write_text(f"{before}{START}\n{results}{END}{rest.partition(END)[2]}", encoding="utf-8")
+    page = out / "learning.md"
+    text = page.read_text(encoding="utf-8") if page.exists() else "# Learning\n"
+    page.write_text(insert(text, "--learning", _markdown(summaries, best, held_back)), encoding="utf-8")
 
 
 def _markdown(summaries: Sequence[Summary], best: Sequence[str], held_back: set[str]) -> str:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from rich.table import Table
 
 from backend.embedding import SMALLEST_BATCH, CropEmbedder
 from backend.image_file import ImageLimits, decode
@@ -25,6 +23,7 @@ from backend.settings import Settings
 from backend.store import Store, Task
 from model import encoders
 from model.encoders import Encoder
+from scripts.machine import Watch, cores
 
 BASES = 48
 """Pictures made from noise; the others are these, shifted and turned."""
@@ -132,55 +131,27 @@ def measure(
     )
 
 
-def table(found: EmbeddingSpeed) -> Table:
-    """What was measured, for a person: medians, and the range over the runs."""
-    shown = Table(
-        title=f"{found.encoder} on {device_name(found.device)}, {found.crops} crops of {found.picture} pixels, "
-        f"{len(found.bare)} runs"
-    )
-    shown.add_column("")
-    shown.add_column("crops a second", justify="right")
-    shown.add_column("over the runs", justify="right")
-    shown.add_column("processor ms a crop", justify="right")
-    for name, rates, spent in zip(
-        ("encoder, batch after batch", "encoder, several at a time", "pipeline"),
-        (found.bare, found.at_most, found.pipeline),
-        found.processor_ms,
-        strict=True,
-    ):
-        between = f"{min(rates):,.0f} … {max(rates):,.0f}"
-        shown.add_row(name, f"{statistics.median(rates):,.0f}", between, f"{spent:.1f}")
-    for name, ratios in (
-        ("pipeline / batch after batch", found.ratios),
-        ("pipeline / several at a time", found.ratios_at_most),
-    ):
-        between = f"{min(ratios):.2f} … {max(ratios):.2f}"
-        shown.add_row(name, f"{statistics.median(ratios):.2f}", between, "")
-    return shown
-
-
-def as_json(found: EmbeddingSpeed) -> str:
-    """What was measured, for a program."""
-    about = {
+def as_json(*given: Any, **more: Any) -> dict[str, Any]:
+    """`measure`, for a program."""
+    watch = Watch()
+    found = measure(*given, **more)
+    return {
+        **asdict(found),
         "unit": "crops a second, run by run; ratios are the pipeline's rate over the other's in the same run",
         "ratio": statistics.median(found.ratios),
         "ratios": found.ratios,
         "ratio_at_most": statistics.median(found.ratios_at_most),
         "ratios_at_most": found.ratios_at_most,
         "device_name": device_name(found.device),
+        "machine": asdict(watch.machine()),
     }
-    return json.dumps({**asdict(found), **about}, indent=1) + "\n"
 
 
 def device_name(device: str) -> str:
     """A card's own name, or how many cores a CPU gives."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(torch.device(device))
-    return f"{_cpus()} CPU cores"
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{cores()} CPU cores"
 
 
 class _Stopwatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -28,6 +29,16 @@ PEERS: dict[str, dict[str, Any]] = {
     "Clue": {},
     "ContrastiveAL": {},
 }
+HOW_TO_INSTALL = f"scikit-activeml is not installed: {sys.executable} -m pip install 'everylabel[benchmark]'"
+
+
+def peers_work() -> bool:
+    """Whether scikit-activeml is there, and all it needs."""
+    try:
+        import_module("skactiveml.pool")
+    except ImportError:
+        return False
+    return True
 
 
 class PeerStrategy(QueryStrategy):
@@ -37,9 +48,7 @@ class PeerStrategy(QueryStrategy):
 
     def __init__(self, peer: str) -> None:
         if find_spec("skactiveml") is None:
-            raise ValueError(
-                f"scikit-activeml is not installed: {sys.executable} -m pip install 'everylabel[benchmark]'"
-            )
+            raise ValueError(HOW_TO_INSTALL)
         if peer not in PEERS:
             raise ValueError(f"unknown scikit-activeml strategy {peer!r}: choose one of {', '.join(PEERS)}")
         self.peer = peer

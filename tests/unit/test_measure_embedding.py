@@ -21,12 +21,14 @@ def test_it_prints_the_pipeline_beside_the_encoder_and_writes_the_ratio(tmp_path
     )
     assert result.exit_code == 0, result.output
     assert "crops a second" in result.output
-    found = json.loads((tmp_path / "e.json").read_text())
+    found = json.loads((tmp_path / "e.json").read_text())["embedding"]
     assert found["crops"] == 80
     assert found["picture"] == "256 x 256"
     assert len(found["bare"]) == len(found["pipeline"]) == len(found["at_most"]) >= 1
     expected = [a / b for a, b in zip(found["pipeline"], found["bare"], strict=True)]
     assert found["ratio"] == pytest.approx(statistics.median(expected))
+    assert found["machine"]["cores"] >= 1
+    assert found["command"].startswith("everylabel benchmark --embed --encoder direct-cnn")
 
 
 def test_a_folder_of_ones_own_is_taken_without_its_duplicates(tmp_path):
