@@ -22,7 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -99,9 +99,8 @@ def _send(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str],
         if name.lower() not in FOR_PROXIES_ALONE:
             handler.send_header(name, value)
     handler.send_header("Content-Length", str(len(body)))
-    with suppress(ConnectionError):  # whoever asked has been killed
-        handler.end_headers()
-        handler.wfile.write(body)
+    handler.end_headers()
+    handler.wfile.write(body)
 
 
 @contextmanager
@@ -119,7 +118,12 @@ def serving(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            if not isinstance(sys.exc_info()[1], ConnectionError):  # whoever asked has been killed
+                super().handle_error(request, client_address)
+
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
