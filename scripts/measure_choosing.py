@@ -74,7 +74,18 @@ def measure_choosing(most: int, shape: Shape, report: Progress) -> dict[str, Any
         "seconds_given": SECONDS,
         "bytes_given": BYTES,
         "choosing": [asdict(choice) for choice in found],
+        "ratios": ratios(found),
         "machine": asdict(watch.machine()),
+    }
+
+
+def ratios(found: Sequence[Choosing]) -> dict[str, float]:
+    """How many times as long as everylabel every way takes, on the same pool."""
+    ours = {choice.crops: choice.select_seconds for choice in found if choice.name == "auto"}
+    return {
+        f"{choice.name} / everylabel, {choice.batch} of {choice.crops:,}": choice.select_seconds / own
+        for choice in found
+        if choice.name != "auto" and choice.select_seconds and (own := ours.get(choice.crops))
     }
 
 

@@ -99,6 +99,7 @@ def _measured(rounds: Rounds | None, embedding: Embedding | None) -> Iterator[tu
         largest, first = max(rounds.sizes), rounds.shapes[0]
         with progress() as report:
             found = measure_round.measure_rounds(rounds.sizes, rounds.shapes, report)
+        beside = tables.largest_round(found)
         yield "rounds", {"command": rounds.command, **found}
         if rounds.peers and not peers_work():
             console.print(f"Not measured: {HOW_TO_INSTALL}")
@@ -111,7 +112,8 @@ def _measured(rounds: Rounds | None, embedding: Embedding | None) -> Iterator[tu
         elif rounds.peers:
             with progress() as report:
                 found = measure_request_path.measure(report)
-            yield "requests", {"command": rounds.command, **found}
+            ratios = tables.request_ratios(found, beside)
+            yield "requests", {"command": rounds.command, **found, "ratios": ratios}
     if embedding is not None:
         with progress() as report:
             found = measure_embedding.as_json(

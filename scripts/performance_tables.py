@@ -207,6 +207,18 @@ def request_tables(part: Part, round_seconds: tuple[str, float] | None) -> list[
     ]
 
 
+def request_ratios(part: Part, round_seconds: tuple[str, float] | None) -> dict[str, float]:
+    """How many of everylabel's rounds pass while a pool is ranked by requests; extrapolated."""
+    if round_seconds is None:
+        return {}
+    return {
+        f"{path['name']}, {path['page']} a request, {EXTRAPOLATED:,} tasks extrapolated / {round_seconds[0]}": (
+            EXTRAPOLATED / path["tasks_per_second"] / round_seconds[1]
+        )
+        for path in part["paths"]
+    }
+
+
 def embedding_tables(part: Part) -> list[Table]:
     """Crops a second: medians, and the range over the runs."""
     rows = []

@@ -156,6 +156,20 @@ def test_every_way_to_choose_is_tried_on_ever_larger_pools_until_one_is_too_larg
     assert table.rows[0][-1] == "more than 60 s"
 
 
+def test_ways_to_choose_are_compared_on_the_same_pool():
+    found = measure_choosing.ratios(
+        [
+            Choosing("auto", 1000, 50, None, 0.1),
+            Choosing("auto", 2000, 50, None, 0.2),
+            Choosing("CoreSet", 1000, 50, None, 0.3),
+            Choosing("CoreSet", 2000, 50, None, 2.0),
+            Choosing("CoreSet", 3000, 50, None, None, "more than 60 s"),
+        ]
+    )
+    assert list(found) == ["CoreSet / everylabel, 50 of 1,000", "CoreSet / everylabel, 50 of 2,000"]
+    assert list(found.values()) == pytest.approx([3, 10])
+
+
 def test_a_strategy_of_scikit_activeml_chooses_too(embeddings, monkeypatch):
     pytest.importorskip("skactiveml.pool")
     monkeypatch.setattr(measure_choosing.resource, "setrlimit", lambda *_: None)

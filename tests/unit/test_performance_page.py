@@ -9,7 +9,7 @@ import pytest
 
 from scripts import performance_page
 from scripts.generated_text import END, insert, start
-from scripts.performance_tables import EXTRAPOLATED, why_not
+from scripts.performance_tables import EXTRAPOLATED, largest_round, request_ratios, why_not
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 MACHINE = {
@@ -135,6 +135,9 @@ def test_ranking_by_requests_is_extrapolated_and_named_so_beside_the_round_that_
     assert "1,000,000 tasks, extrapolated" in text
     assert "| encodes | 250 | 250 | 1.1 h | 8,000 |" in text
     assert "| everylabel: a round of 50, embeddings of 384 numbers |  |  | 0.50 s, measured | 1 |" in text
+    found = request_ratios(parts()["requests"], largest_round(parts()["rounds"]))
+    assert list(found.values()) == [8000.0]
+    assert "extrapolated" in next(iter(found))
 
 
 def test_what_did_not_choose_says_why_and_what_did_how_many_times_as_long(tmp_path):
