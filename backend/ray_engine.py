@@ -84,7 +84,13 @@ class RayEngine:
                 f"No Ray cluster answers at {address!r} ({error}). Start one with `ray start --head` and give "
                 "`--address host:6379`, or `--address local` for one on this machine."
             ) from error
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        log = logging.getLogger("ray.data")
+        log.setLevel(logging.WARNING)
+        for handler in log.handlers:
+            if isinstance(
+                handler, logging.StreamHandler
+            ):  # beside its own file: what it says there is raised too
+                handler.setLevel(logging.CRITICAL)
         context = self._data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False

@@ -150,7 +150,7 @@ def test_what_fails_on_the_cluster_is_told_in_a_line(on_ray, monkeypatch):
 
 
 def test_a_cluster_without_the_storages_credentials_is_told_in_a_line(
-    on_ray, s3_server, monkeypatch, tmp_path
+    on_ray, s3_server, monkeypatch, capfd, tmp_path
 ):
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)  # in this process alone
@@ -163,3 +163,4 @@ def test_a_cluster_without_the_storages_credentials_is_told_in_a_line(
         on_ray("s3://bucket/everylabel").engine.scorer(file)(classifier, file.read())
     assert "\n" not in str(told.value)
     assert s3_server.environment["AWS_SECRET_ACCESS_KEY"] not in str(told.value)
+    assert "xception" not in capfd.readouterr().err
