@@ -1,0 +1,188 @@
+"""What a project of a million crops must not cost: crops are counted where they lie, never read one by one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from sqlalchemy import event
+from typer.testing import CliRunner
+
+from backend import regions
+from backend.acceptance import acceptable
+from backend.app import create_app
+from backend.region_tasks import parse
+from backend.store import Task
+from model.projection import TWINS, find_twins
+from scripts import cli
+from tests.everylabel_process import REPOSITORY
+
+
+@pytest.fixture
+def tasks_read(monkeypatch):
+    """The tasks the store has read as objects, by id."""
+    read = []
+
+    def made(*fields):
+        read.append(fields[0])
+        return Task(*fields)
+
+    monkeypatch.setattr("backend.store.tasks.Task", made)
+    return read
+
+
+@pytest.fixture
+def run(services, monkeypatch):
+    """Runs a command as a person would, on the services' own folder."""
+    monkeypatch.setenv("MODEL_DIR", str(services.settings.model_dir))
+    monkeypatch.setenv("LABEL_STUDIO_URL", services.settings.label_studio_url)
+    key = services.settings.label_studio_api_key.get_secret_value()
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", key)
+    monkeypatch.setenv("COLUMNS", "200")
+    return lambda *words: CliRunner().invoke(cli.app, [*words, "--project", "1"]).output
+
+
+def nothing(*given, **options):
+    return None
+
+
+def test_status_counts_crops_and_reads_none(services, project, run, tasks_read):
+    services.store.save_tasks(1, [Task(99, None, problem="it is gone")])
+    assert "41, 40 embedded, 1 cannot be read" in run("status")
+    assert not tasks_read
+
+
+def test_connect_and_embed_count_crops_and_read_one_that_cannot_be_read(
+    services, project, run, tasks_read, monkeypatch
+):
+    services.store.save_tasks(1, [Task(99, None, problem="it is gone"), Task(98, None, problem="no picture")])
+    monkeypatch.setattr("scripts.connect.connect_project", nothing)
+    monkeypatch.setattr("backend.live_loop.LiveLoop.catch_up", nothing)
+    said = run("connect")
+    assert "42 crops, 0 labels; round 1 asks for" in said
+    assert "2 crops cannot be read, e.g. task 98: no picture" in said
+    assert "40 of 42 crops are embedded, 2 cannot be read." in run("embed")
+    assert tasks_read == [98]
+
+
+def test_only_the_crops_that_are_accepted_are_read(stand_in, services, project, send, tasks_read):
+    for task in sorted(project)[:20]:
+        send(stand_in.annotate(task, project[task]))
+    services.trainer.learn(1)
+    everything, none_left = acceptable(services, 1, 0.0, 1000)
+    assert none_left == 0
+    tasks_read.clear()
+    crops, left = acceptable(services, 1, 0.0, 3)
+    assert crops == everything[:3], "the surest"
+    assert left == len(everything) - 3
+    assert sorted(tasks_read) == sorted(crop.task_id for crop in crops)
+    sure = everything[4].confidence
+    crops, left = acceptable(services, 1, sure, 1000)
+    assert [crop for crop in everything if crop.confidence >= sure] == crops
+
+
+def test_a_thumbnail_counts_no_crops(services, project):
+    page = create_app(services).test_client()
+    said = []
+    event.listen(services.store._engine, "before_cursor_execute", lambda *given: said.append(given[2]))
+    assert page.get(f"/projects/1/crops/{max(project)}").status_code == 200
+    assert said
+    assert not any("count(" in statement for statement in said)
+
+
+# --- regions
+
+REGIONS = """
+<View>
+  <Image name="photo" value="$photo"/>
+  <RectangleLabels name="part" toName="photo"><Label value="digit"/></RectangleLabels>
+  <Choices name="kind" toName="photo" perRegion="true"><Choice value="0"/><Choice value="1"/></Choices>
+</View>
+"""
+
+
+def test_regions_are_written_as_they_are_read(stand_in, services, digit_crops, monkeypatch):
+    monkeypatch.setattr(regions, "WRITTEN_TOGETHER", 2)
+    stand_in.add_project(1, REGIONS)
+    stand_in.add_project(2, parse(REGIONS).config())
+    for task in stand_in.add_tasks(1, *(image for image, _ in digit_crops[:3])):
+        drawn = [
+            {
+                "id": f"r{i}",
+                "from_name": "part",
+                "to_name": "photo",
+                "type": "rectanglelabels",
+                "value": {"x": 10 * i, "y": 0, "width": 50, "height": 50, "rectanglelabels": ["digit"]},
+            }
+            for i in range(3)
+        ]
+        stand_in.tasks[task]["data"] = {"photo": stand_in.tasks[task]["data"]["image"]}
+        stand_in.tasks[task]["predictions"] = [{"model_version": "detector", "result": drawn}]
+    written = []
+
+    def import_tasks(project, tasks):
+        written.append(len(tasks))
+        for task in tasks:
+            (id_,) = stand_in.add_tasks(project, "")
+            stand_in.tasks[id_]["data"] = task["data"]
+
+    monkeypatch.setattr(services.label_studio, "import_tasks", import_tasks)
+    assert regions.spread_out(services, 1, 2) == (2, 9, 0)
+    assert written == [2, 2, 2, 2, 1]
+    assert regions.spread_out(services, 1, 2) == (2, 0, 0), "none has two tasks"
+    for task in [task["id"] for task in stand_in.tasks.values() if task["project"] == 2][::2]:
+        result = [{"from_name": "kind", "type": "choices", "value": {"choices": ["1"]}}]
+        stand_in.annotate(task, None, result=result)
+    assert regions.put_back(services, 1, 2, 1.0) == (5, 3)
+    shown = stand_in.projects[1]["model_version"]
+    assert [p["task"] for p in stand_in.predictions if p["model_version"] == shown] == [1, 2, 3]
+    bulk = [path for _, path in stand_in.calls if path == "/api/projects/1/import/predictions"]
+    assert len(bulk) == 2
+
+
+# --- the map
+
+
+def test_thousands_of_crops_that_are_all_alike_are_not_held_as_pairs():
+    alike = np.ones((3000, 8), dtype=np.float32)
+    tracemalloc.start()
+    found = find_twins(alike, np.arange(3000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found.pairs) == TWINS
+    assert peak < 60e6, "there are 4.5 million pairs, of 16 bytes each"
+
+
+PROJECTS_A_LARGE_FILE = """
+import sys
+import numpy as np
+from model.projection import principal_components
+
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
+
+rows = np.memmap(sys.argv[1], dtype=np.float16, mode="r", shape=(300_000, 512))
+principal_components(rows[:70_000], np.arange(70_000))
+before = peak()
+principal_components(rows, np.arange(len(rows)))
+print((peak() - before) / rows.nbytes)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the peak of a process's memory")
+def test_drawing_a_map_does_not_bring_the_embeddings_into_memory(tmp_path):
+    with (tmp_path / "pool.rows").open("wb") as file:
+        file.truncate(300_000 * 512 * 2)
+    done = subprocess.run(
+        [sys.executable, "-c", PROJECTS_A_LARGE_FILE, str(tmp_path / "pool.rows")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        cwd=REPOSITORY,
+        env={"PYTHONPATH": str(REPOSITORY)},
+    )
+    assert float(done.stdout) < 0.4
