@@ -154,14 +154,27 @@ class LiveLoop:
         Raises:
             LabelStudioError, LabelConfigError: as `catch_up`.
         """
+        with self._looking(project_id, progress):
+            return self._services.rounds.run(project_id, batch_size=batch_size, save=False)
+
+    def look(self, project_id: int, progress: Progress | None = None) -> None:
+        """Bring the store up to Label Studio's state and run no round: that is left to the trainer.
+
+        Raises:
+            LabelStudioError, LabelConfigError: as `catch_up`.
+        """
+        with self._looking(project_id, progress):
+            pass
+
+    @contextmanager
+    def _looking(self, project_id: int, progress: Progress | None) -> Iterator[None]:
         with self._turn(project_id, True, progress):
             due, events = self._bring_up_to_date(project_id, True, progress)
             if not due:
                 self._store.delete_events(events)  # looking asks for no round
-            finished = self._services.rounds.run(project_id, batch_size=batch_size, save=False)
+            yield
         if self._publishes(project_id, force=False):
             self._services.jobs.learn(project_id)  # What was found new here still waits for its round.
-        return finished
 
     def _bring_up_to_date(
         self, project_id: int, compare: bool, progress: Progress | None

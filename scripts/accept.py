@@ -35,7 +35,7 @@ def accept(
     try:
         with progress() as report:
             if dry_run:
-                services.loop.preview(project, progress=report)
+                services.loop.look(project, report)
             else:
                 services.loop.catch_up(project, compare=True, progress=report)
             with services.files(project).lock():  # no round in between

@@ -84,6 +84,18 @@ def test_only_the_crops_that_are_accepted_are_read(stand_in, services, project, 
     assert [crop for crop in everything if crop.confidence >= sure] == crops
 
 
+def test_to_see_what_would_be_accepted_costs_no_round(stand_in, services, project, send, run, monkeypatch):
+    for task in sorted(project)[:20]:
+        send(stand_in.annotate(task, project[task]))
+    services.trainer.learn(1)
+    late = services.store.latest_round(1).batch[0]
+    send(stand_in.annotate(late, project[late]))
+    monkeypatch.setattr("backend.rounds.Rounds.run", None)
+    assert "Dry run: nothing was written." in run("accept", "--dry-run", "--min-confidence", "0.5")
+    assert late in {annotation.task_id for annotation in services.store.annotations(1)}
+    assert services.trainer.waiting() == [1], "the round it asks for is still due"
+
+
 def test_a_thumbnail_counts_no_crops(services, project):
     page = create_app(services).test_client()
     said = []
