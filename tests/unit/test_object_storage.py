@@ -209,7 +209,7 @@ def test_rounds_scored_from_s3_are_the_local_ones_to_the_bit(
         annotate(crops)
         answer = CliRunner().invoke(cli.app, [*command, STORAGE])
         assert answer.exit_code == 0, answer.output
-        local.loop.catch_up(1, read_all=True)
+        local.loop.catch_up(1, compare=True)
         assert what_a_round_left(ray) == what_a_round_left(local)
     assert ray.store.latest_round(1).number == 2
     file = ray.embedding_file(1)
