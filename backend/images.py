@@ -30,7 +30,7 @@ from backend.image_file import (
     NotAnImageError,
     decode,
 )
-from backend.label_studio import LabelStudioError
+from backend.label_studio_errors import LabelStudioError
 from backend.web_address import DeadlineError, GuardedTransport, ReservedAddressError
 
 CLOUD_SCHEMES = ("s3:", "gs:", "azure-blob:")

@@ -14,41 +14,24 @@ from datetime import datetime, timezone
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urljoin
 
 import httpx
 from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.tokens.client_ext import TokensClientExt
 
+from backend.label_studio_errors import (
+    LabelStudioError,
+    TokenRefusedError,
+    failure,
+    not_json,
+    refused,
+    unreachable,
+)
+
 PAGE_SIZE = 500
 """Of 1,000 uploaded images a page, Label Studio 1.23.2 on SQLite fails (500, expression tree too large)."""
 IMPORT_SIZE = 1000
 RETRIES = 3
-_NOBODY_THERE = {
-    httpx.codes.BAD_GATEWAY,
-    httpx.codes.SERVICE_UNAVAILABLE,
-    httpx.codes.GATEWAY_TIMEOUT,
-}
-
-
-class LabelStudioError(RuntimeError):
-    """Label Studio did not do what it was asked; the message says why and what helps."""
-
-
-class LabelStudioUnreachableError(LabelStudioError):
-    """Nothing answers at Label Studio's address, or not in time."""
-
-
-class TokenRefusedError(LabelStudioError):
-    """Label Studio does not accept the token."""
-
-
-class ProjectNotFoundError(LabelStudioError):
-    """There is no such project, or the token's owner may not see it."""
-
-
-class BackendUnreachableError(LabelStudioError):
-    """Label Studio finds nobody at the address of an ML backend."""
 
 
 class LabelStudio:
@@ -100,15 +83,15 @@ class LabelStudio:
                 key = self._tokens.api_key
             except ApiError as error:
                 if error.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-                    raise self._refused(error.status_code) from error
+                    raise refused(error.status_code) from error
                 raise LabelStudioError(
                     f"Label Studio did not exchange the personal access token ({error.status_code}). Is "
                     f"{self.url} the address of Label Studio itself?"
                 ) from error
             except ValueError as error:
-                raise self._not_json("POST", "/api/token/refresh/") from error
+                raise not_json(self.url, "POST", "/api/token/refresh/") from error
             except httpx.HTTPError as error:
-                raise self._unreachable(error) from error
+                raise unreachable(self.url, error) from error
         return f"Token {key}" if key == self._token else f"Bearer {key}"
 
     # --- server and project
@@ -350,13 +333,13 @@ class LabelStudio:
     def _json(self, method: str, path: str, *needed: str, **options: Any) -> dict[str, Any]:
         body = self._body(method, path, **options)
         if not isinstance(body, dict) or not body.keys() >= set(needed):
-            raise self._not_json(method, path)
+            raise not_json(self.url, method, path)
         return body
 
     def _list(self, method: str, path: str, **options: Any) -> list[dict[str, Any]]:
         body = self._body(method, path, **options)
         if not isinstance(body, list):
-            raise self._not_json(method, path)
+            raise not_json(self.url, method, path)
         return body
 
     def _body(self, method: str, path: str, **options: Any) -> Any:
@@ -366,7 +349,7 @@ class LabelStudio:
         try:
             return response.json()
         except ValueError as error:
-            raise self._not_json(method, path) from error
+            raise not_json(self.url, method, path) from error
 
     def _request(self, method: str, path: str, *, missing_ok: bool = False, **options: Any) -> httpx.Response:
         for attempt in range(1, RETRIES + 1):
@@ -378,59 +361,17 @@ class LabelStudio:
             except httpx.ConnectError as error:  # nothing was sent: trying again cannot do it twice
                 self.failures += 1
                 if attempt == RETRIES:
-                    raise self._unreachable(error) from error
+                    raise unreachable(self.url, error) from error
                 time.sleep(0.2 * attempt)
                 continue
             except httpx.HTTPError as error:
                 self.failures += 1
-                raise self._unreachable(error) from error
+                raise unreachable(self.url, error) from error
             if response.is_success or (missing_ok and response.status_code == httpx.codes.NOT_FOUND):
                 return response
             self.failures += 1
-            raise self._failure(response, method, path)
+            raise failure(self.url, response, method, path)
         raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def _failure(self, response: httpx.Response, method: str, path: str) -> LabelStudioError:
-        status = response.status_code
-        detail = _detail(response)
-        if (about_backend := _about_backend(detail)) is not None:
-            return about_backend
-        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            return self._refused(status)
-        if response.is_redirect:
-            target = urljoin(self.url, response.headers.get("location", ""))
-            return LabelStudioError(
-                f"{self.url} redirects {path} to {target}. Set LABEL_STUDIO_URL to the address it ends at."
-            )
-        if status == httpx.codes.NOT_FOUND and "/api/projects/" in path:
-            return ProjectNotFoundError(
-                f"Label Studio has nothing at {path} (404): the project was deleted, or belongs to an organization "
-                "the token's owner is not in. Look at the number in the project's address, /projects/<number>/."
-            )
-        if status in _NOBODY_THERE:
-            return LabelStudioUnreachableError(
-                f"Nobody answers behind {self.url}, {method} {path} ({status}): {detail}"
-            )
-        return LabelStudioError(f"Label Studio refused {method} {path} ({status}): {detail}")
-
-    def _not_json(self, method: str, path: str) -> LabelStudioError:
-        return LabelStudioError(
-            f"{self.url} answered {method} {path} with something that is not Label Studio's JSON. Is "
-            "LABEL_STUDIO_URL the address of Label Studio itself?"
-        )
-
-    def _refused(self, status: int | None) -> TokenRefusedError:
-        return TokenRefusedError(
-            f"Label Studio refused the token ({status}). Create a personal access token under Account & Settings and "
-            "set LABEL_STUDIO_API_KEY. (A legacy token works only where the organization has legacy tokens on.)"
-        )
-
-    def _unreachable(self, error: Exception) -> LabelStudioUnreachableError:
-        what = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "does not answer"
-        return LabelStudioUnreachableError(
-            f"Label Studio {what} at {self.url} ({type(error).__name__}). Is it running, and is LABEL_STUDIO_URL "
-            "right as seen from this machine? (In a container, localhost is the container.)"
-        )
 
 
 def _filter(field: str, operator: str, kind: str, value: object) -> dict[str, Any]:
@@ -445,40 +386,3 @@ def _after(last: int, filters: dict[str, Any] | None) -> dict[str, Any]:
         return {"conjunction": "and", "items": [larger]}
     # Whatever joins the conditions, each holds together with its `child_filter`.
     return {**filters, "items": [{**item, "child_filter": larger} for item in filters["items"]]}
-
-
-def _about_backend(detail: str) -> LabelStudioError | None:
-    """Why Label Studio cannot use an ML backend; None where it speaks of something else."""
-    if "health check failed" in detail:
-        return BackendUnreachableError(
-            "Label Studio finds no backend there. Start it with `everylabel serve`, and set EVERYLABEL_PUBLIC_URL to "
-            f"its address as seen from Label Studio's own machine. Label Studio says: {detail}"
-        )
-    if "reserved network" in detail:
-        return LabelStudioError(
-            f"Label Studio refuses the backend's address: {detail} Since 1.2x it blocks private and loopback addresses. "
-            "Start Label Studio with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false, or keep the protection and "
-            "carve out the backend's subnet: USE_DEFAULT_BANNED_SUBNETS=false with USER_ADDITIONAL_BANNED_SUBNETS=…"
-        )
-    return None
-
-
-def _detail(response: httpx.Response) -> str:
-    """What Label Studio says is wrong, in one short line."""
-    try:
-        body = response.json()
-    except ValueError:
-        return response.text[:200].strip() or response.reason_phrase
-    if isinstance(body, dict):
-        parts = [str(body["detail"])] if body.get("detail") else []
-        errors = body.get("validation_errors")
-        if isinstance(errors, dict):
-            parts += [
-                f"{field}: {' '.join(map(str, why if isinstance(why, list) else [why]))}"
-                for field, why in errors.items()
-            ]
-        elif errors:
-            parts.append(str(errors))
-        if parts:
-            return "; ".join(parts)[:500]
-    return str(body)[:500]

@@ -13,7 +13,7 @@ from filelock import Timeout
 from backend import label_config, logs
 from backend.embedding import Embedded
 from backend.label_config import LabelConfigError
-from backend.label_studio import LabelStudioError, LabelStudioUnreachableError, ProjectNotFoundError
+from backend.label_studio_errors import LabelStudioError, LabelStudioUnreachableError, ProjectNotFoundError
 from backend.learner import check_encoder
 from backend.mirror import LOOK, LOOK_AND_TRAIN, Change, Mirror
 from backend.publish import Queue

@@ -11,7 +11,7 @@ from filelock import Timeout
 
 from backend import logs
 from backend.label_config import LabelConfigError
-from backend.label_studio import LabelStudioError, ProjectNotFoundError
+from backend.label_studio_errors import LabelStudioError, ProjectNotFoundError
 from backend.mirror import LOOK
 from backend.publish import version_name
 

@@ -12,7 +12,8 @@ from backend import label_config, mirror
 from backend.auth import basic_login, webhook_headers
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
-from backend.label_studio import BackendUnreachableError, LabelStudio, LabelStudioError
+from backend.label_studio import LabelStudio
+from backend.label_studio_errors import BackendUnreachableError, LabelStudioError
 from backend.learner import check_encoder
 from backend.publish import SAMPLING
 from backend.services import Progress, Services

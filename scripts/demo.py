@@ -22,7 +22,8 @@ import typer
 from rich.panel import Panel
 
 from backend.label_config import LabelConfigError
-from backend.label_studio import LabelStudio, LabelStudioError, ProjectNotFoundError
+from backend.label_studio import LabelStudio
+from backend.label_studio_errors import LabelStudioError, ProjectNotFoundError
 from backend.services import Progress, Services
 from scripts import datasets
 from scripts.connect import connect_project

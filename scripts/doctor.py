@@ -15,7 +15,7 @@ from backend import label_config
 from backend.auth import webhook_headers
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
-from backend.label_studio import LabelStudioError
+from backend.label_studio_errors import LabelStudioError
 from backend.learner import check_encoder
 from backend.publish import SAMPLING, version_number
 from backend.services import Services

@@ -8,7 +8,7 @@ import typer
 
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
-from backend.label_studio import LabelStudioError
+from backend.label_studio_errors import LabelStudioError
 from backend.regions import put_back, spread_out
 from backend.services import Services
 from scripts.console import console, fail, load_settings, progress

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
-from backend.label_studio import LabelStudioError
+from backend.label_studio_errors import LabelStudioError
 from backend.publish import QueuedCrop
 from backend.rounds import FinishedRound
 from backend.services import Services

@@ -9,7 +9,7 @@ import typer
 from backend import acceptance
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
-from backend.label_studio import LabelStudioError
+from backend.label_studio_errors import LabelStudioError
 from backend.services import Services
 from scripts.console import ProjectNumber, console, fail, load_settings, progress
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from backend.label_studio import LabelStudio, TokenRefusedError
+from backend.label_studio import LabelStudio
+from backend.label_studio_errors import TokenRefusedError
 
 
 @pytest.fixture(scope="module")

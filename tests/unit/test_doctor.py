@@ -13,7 +13,7 @@ from werkzeug.serving import make_server
 
 from backend.app import create_app
 from backend.label_config import LabelConfigError
-from backend.label_studio import BackendUnreachableError
+from backend.label_studio_errors import BackendUnreachableError
 from scripts import connect, doctor
 from scripts.cli import app
 from scripts.connect import connect_project

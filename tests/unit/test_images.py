@@ -33,7 +33,7 @@ from backend.image_file import (
     decode,
 )
 from backend.images import ImageReader
-from backend.label_studio import LabelStudioError
+from backend.label_studio_errors import LabelStudioError
 from backend.web_address import is_reserved
 
 SECRET = "Token 5ec2e7"

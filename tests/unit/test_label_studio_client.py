@@ -11,10 +11,9 @@ import httpx
 import jwt
 import pytest
 
-from backend.label_studio import (
-    PAGE_SIZE,
+from backend.label_studio import PAGE_SIZE, LabelStudio
+from backend.label_studio_errors import (
     BackendUnreachableError,
-    LabelStudio,
     LabelStudioError,
     LabelStudioUnreachableError,
     ProjectNotFoundError,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from backend import acceptance
 from backend.label_config import ImageChoices
-from backend.label_studio import LabelStudio, LabelStudioError
+from backend.label_studio import LabelStudio
+from backend.label_studio_errors import LabelStudioError
 from backend.publish import FLAGGED, NEXT_BATCH, PRE_ANNOTATED, Publisher, Queue, QueuedCrop, predictions
 
 CONTROL = ImageChoices("digit", "image", "image", ("0", "1"))

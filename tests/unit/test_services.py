@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from backend import live_loop
-from backend.label_studio import LabelStudioError, LabelStudioUnreachableError, TokenRefusedError
+from backend.label_studio_errors import LabelStudioError, LabelStudioUnreachableError, TokenRefusedError
 from backend.ml_backend import ActiveLearningBackend
 from backend.project_files import ProjectFiles
 from backend.store import Task
