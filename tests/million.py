@@ -223,7 +223,8 @@ def served(measured: Measured, annotate: Callable[[int], dict[str, Any]], crops:
 
             def learn(task: int = task, before: int = before) -> str:
                 client.post("/webhook", json=annotate(task)).raise_for_status()
-                found = backend.wait_for_round(PROJECT, after=before)
+                wait_until(lambda: backend.number(PROJECT) > before, "a round comes", LIMIT_SECONDS)
+                found = backend.round(PROJECT)
                 return f"{found.model_version}, {sum(found.seconds.values()):.2f} s of learning"
 
             measured.of_process(what, trainer, learn)
