@@ -138,9 +138,9 @@ class Connect:
     """One `everylabel connect` in a terminal."""
 
     seconds: float
-    first: dict[str, int]
-    """The first number shown, by what was being done."""
-    last: dict[str, int]
+    first: dict[str, tuple[int, int]]
+    """The first numbers shown, done and in all, by what was being done."""
+    last: dict[str, tuple[int, int]]
     longest_silence: float
     """Seconds for which no number on the screen changed."""
     code: int
@@ -159,8 +159,8 @@ def connect(
         command, env=environment, cwd=REPOSITORY, stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
+    first: dict[str, tuple[int, int]] = {}
+    last: dict[str, tuple[int, int]] = {}
     text, changed, silence = "", began, 0.0
     try:
         while time.monotonic() - began < limit:
@@ -173,11 +173,11 @@ def connect(
             text = (text + read)[-4000:]
             for what, done, total in SHOWN.findall(read):
                 number, of = int(done), int(total)
-                first.setdefault(what, number)
-                if last.get(what) != number:
+                first.setdefault(what, (number, of))
+                if last.get(what) != (number, of):
                     now = time.monotonic()
                     silence, changed = max(silence, now - changed), now
-                last[what] = number
+                last[what] = (number, of)
                 if stop(what, number, of):
                     process.send_signal(signal.SIGKILL)
         else:
