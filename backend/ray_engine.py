@@ -87,9 +87,7 @@ class RayEngine:
         log = logging.getLogger("ray.data")
         log.setLevel(logging.WARNING)
         for handler in log.handlers:
-            if isinstance(
-                handler, logging.StreamHandler
-            ):  # beside its own file: what it says there is raised too
+            if handler.name == "console":  # what it says there is raised too, and is in Ray's own file
                 handler.setLevel(logging.CRITICAL)
         context = self._data.DataContext.get_current()
         context.execution_options.preserve_order = True
