@@ -52,6 +52,7 @@ class AutoQueryStrategy(QueryStrategy):
         *,
         max_candidates: int = 2000,
         max_references: int = 1000,
+        references_per_pick: int = 10,
         bandwidth: float = 0.5,
         cold_start: int = 5,
         labels_to_trust: int = 5,
@@ -59,6 +60,7 @@ class AutoQueryStrategy(QueryStrategy):
     ) -> None:
         self.max_candidates = max_candidates
         self.max_references = max_references
+        self.references_per_pick = references_per_pick
         self.bandwidth = bandwidth
         self.cold_start = cold_start
         self.labels_to_trust = labels_to_trust
@@ -97,7 +99,10 @@ class AutoQueryStrategy(QueryStrategy):
     def _greedy(
         self, query: Query, rows: NDArray[Any], labeled: NDArray[Any], opinion: _Opinion, size: int
     ) -> list[int]:
-        stand_for = sample_rows(len(rows), self.max_references, query.seed)
+        # A crop that is a reference covers itself. Of a large batch the last picks cover little else, and with few
+        # references they would be drawn from those alone.
+        n_references = max(self.max_references, self.references_per_pick * size)
+        stand_for = sample_rows(len(rows), n_references, query.seed)
         references = rows[stand_for]
         width = self.bandwidth * median_distance(references)
         kernel = gaussian(squared_distances(rows, references), width)

@@ -120,3 +120,13 @@ def test_it_beats_random_by_a_clear_margin(digits, least):
     gain = mean_accuracy("auto") - mean_accuracy("random")
     assert gain.mean() > least
     assert (gain > 0).sum() >= 6
+
+
+def test_a_large_batch_is_not_confined_to_the_references():
+    """Where no crop resembles another, a batch of 200 is the 200 most doubtful of all 1,500."""
+    features = np.eye(1502, dtype=np.float32)
+    top = np.random.default_rng(0).permutation(np.linspace(0.5, 0.9, 1502)).astype(np.float32)
+    query = a_query(features, [0, 1], [0, 1], np.stack([top, 1 - top], axis=1))
+    chosen = create("auto", cold_start=2).select(query, 200)
+    most_doubtful = query.candidates[np.argsort(top[query.candidates])[:200]]
+    assert len(set(chosen) & set(most_doubtful.tolist())) > 190
