@@ -10,7 +10,7 @@ from typing import Any
 
 from backend.label_config import Crop, ImageChoices
 from backend.label_studio import LabelStudio
-from backend.store import LARGEST_ID, Store, Task
+from backend.store import Store, Task
 
 SAVED_TOGETHER = 2000
 """Tasks read from Label Studio that one transaction takes."""
@@ -161,6 +161,8 @@ class TaskListing:
     ) -> bool:
         """Read the tasks of a larger id than `after`; whether any is new, changed or gone."""
         changed = False
+        # One made after the last page was read may be known by then, from `/predict`: it is not gone.
+        newest = self._store.newest_task(project_id)
         for page in _pages(label_studio.tasks(project_id, after=after, progress=progress)):
             last = _id(page[-1])
             before = self._store.tasks_between(project_id, after, last)
@@ -169,7 +171,7 @@ class TaskListing:
             after = last
             if resumable:
                 self._store.save_project(project_id, listed_until=last)
-        rest = self._store.tasks_between(project_id, after, LARGEST_ID)
+        rest = self._store.tasks_between(project_id, after, newest)
         return self._forget_tasks(project_id, {task.id for task in rest}) or changed
 
     def _save_tasks(

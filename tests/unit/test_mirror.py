@@ -13,7 +13,7 @@ from backend.label_config import parse
 from backend.label_studio import LabelStudio
 from backend.mirror import Change, EventError, Mirror
 from backend.rounds import labels_by_task
-from backend.store import Annotation, Store
+from backend.store import Annotation, Store, Task
 from tests.stand_in_label_studio import choice
 
 CONFIG = (
@@ -571,6 +571,22 @@ def test_tasks_that_are_gone_are_missed_by_their_number(stand_in, store, look):
     assert look()[0] == Change(labels=True, tasks=True)
     assert [task.id for task in store.tasks(1)] == [first, fourth]
     assert labels(store) == {fourth: "0"}
+
+
+def test_a_task_that_is_made_while_all_are_read_is_not_taken_for_gone(stand_in, store, clock):
+    stand_in.add_project(1, CONFIG)
+    stand_in.add_tasks(1, "a.png", "b.png")
+    client = LabelStudio(stand_in.url, stand_in.token)
+
+    def meanwhile(what, done, total):
+        """Label Studio asks for a prediction of a task that was made after the last page."""
+        if what == "Reading tasks" and len(stand_in.tasks) == 2:
+            (task,) = stand_in.add_tasks(1, "c.png")
+            store.save_tasks(1, [Task(task, "c.png")], as_read=True)
+
+    Mirror(store, clock).reconcile(client, 1, meanwhile)
+    client.close()
+    assert [task.image_url for task in store.tasks(1)] == ["a.png", "b.png", "c.png"]
 
 
 def test_tasks_whose_import_took_longer_than_is_looked_back_are_read(stand_in, store, clock, look):
