@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any
@@ -55,6 +56,8 @@ class LabelStudio:
         """Requests sent, and those that were refused or not answered."""
         self._tokens: TokensClientExt | None = None
         self._lock = threading.Lock()
+        self._ahead = 0.0
+        """Seconds by which this machine's clock is ahead of Label Studio's."""
         self._http = httpx.Client(
             base_url=self.url, timeout=timeout, transport=transport, follow_redirects=False
         )
@@ -140,13 +143,14 @@ class LabelStudio:
             annotated: only tasks a person has annotated or skipped, with their annotations; otherwise all of
                 them, without (1.1 ms a task).
             changed_since: only tasks that are new, or whose data or annotations have changed, since this time in
-                seconds since 1970, by Label Studio's clock. With `annotated`, one that was annotated and
+                seconds since 1970, by this machine's clock. With `annotated`, one that was annotated and
                 skipped comes twice.
             progress: called with (tasks read, tasks in all) after every page.
         """
         changed = []
         if changed_since is not None:
-            since = datetime.fromtimestamp(changed_since, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            there = datetime.fromtimestamp(changed_since - self._ahead, timezone.utc)
+            since = there.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             changed = [_filter("updated_at", "greater", "Datetime", since)]
         if not annotated:
             filters = {"conjunction": "and", "items": changed} if changed else None
@@ -367,11 +371,20 @@ class LabelStudio:
             except httpx.HTTPError as error:
                 self.failures += 1
                 raise unreachable(self.url, error) from error
+            self._ahead = _ahead(response)
             if response.is_success or (missing_ok and response.status_code == httpx.codes.NOT_FOUND):
                 return response
             self.failures += 1
             raise failure(self.url, response, method, path)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _ahead(response: httpx.Response) -> float:
+    """Seconds by which our clock is ahead of that of whoever answered; 0 where that does not tell the time."""
+    try:
+        return time.time() - parsedate_to_datetime(response.headers["date"]).timestamp()
+    except (KeyError, ValueError):
+        return 0.0
 
 
 def _filter(field: str, operator: str, kind: str, value: object) -> dict[str, Any]:

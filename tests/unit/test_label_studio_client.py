@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import time
+from datetime import datetime
+from email.utils import formatdate
 from typing import Any
 
 import httpx
@@ -289,3 +291,21 @@ def test_many_predictions_go_in_bounded_writes():
     client(take).import_predictions(7, [{"task": i} for i in range(2500)])
     assert sum(sizes) == 2500
     assert max(sizes) <= 1000
+
+
+@pytest.mark.parametrize(("date", "behind"), [(True, 600.0), (False, 0.0)])
+def test_changes_are_asked_for_by_label_studios_own_clock(date, behind):
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "query" in request.url.params:
+            asked.append(json.loads(request.url.params["query"])["filters"]["items"][0]["value"])
+        headers = {"date": formatdate(time.time() - 600, usegmt=True)} if date else {}
+        return httpx.Response(200, json={"tasks": [], "total": 0}, headers=headers)
+
+    label_studio = client(answer)
+    label_studio.project(1)  # what tells the time
+    since = time.time()
+    assert list(label_studio.tasks(1, changed_since=since)) == []
+    found = datetime.fromisoformat(asked[0].replace("Z", "+00:00")).timestamp()
+    assert found == pytest.approx(since - behind, abs=5)
