@@ -33,6 +33,7 @@ PAGE_SIZE = 500
 """Of 1,000 uploaded images a page, Label Studio 1.23.2 on SQLite fails (500, expression tree too large)."""
 IMPORT_SIZE = 1000
 RETRIES = 3
+TOLD_WITHIN_SECONDS = 3.0
 
 
 class LabelStudio:
@@ -380,11 +381,15 @@ class LabelStudio:
 
 
 def _ahead(response: httpx.Response) -> float:
-    """Seconds by which our clock is ahead of that of whoever answered; 0 where that does not tell the time."""
+    """Seconds by which our clock is ahead of that of whoever answered; 0 where that does not tell the time.
+
+    The time is told in whole seconds and was on its way: what is no more than that is no difference.
+    """
     try:
-        return time.time() - parsedate_to_datetime(response.headers["date"]).timestamp()
+        ahead = time.time() - parsedate_to_datetime(response.headers["date"]).timestamp()
     except (KeyError, ValueError):
         return 0.0
+    return ahead if abs(ahead) > TOLD_WITHIN_SECONDS else 0.0
 
 
 def _filter(field: str, operator: str, kind: str, value: object) -> dict[str, Any]:
