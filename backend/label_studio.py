@@ -34,6 +34,7 @@ PAGE_SIZE = 500
 IMPORT_SIZE = 1000
 RETRIES = 3
 TOLD_WITHIN_SECONDS = 3.0
+"""How far a server's `Date`, in whole seconds and some time on its way, may be from the time."""
 
 
 class LabelStudio:
@@ -381,10 +382,7 @@ class LabelStudio:
 
 
 def _ahead(response: httpx.Response) -> float:
-    """Seconds by which our clock is ahead of that of whoever answered; 0 where that does not tell the time.
-
-    The time is told in whole seconds and was on its way: what is no more than that is no difference.
-    """
+    """Seconds by which our clock is ahead of that of whoever answered; 0 where that does not tell the time."""
     try:
         ahead = time.time() - parsedate_to_datetime(response.headers["date"]).timestamp()
     except (KeyError, ValueError):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WAITING_SHOWN_SECONDS = 0.5
+"""How often a command that waits for another process's round says how far that has come."""
 LEAST_PAUSE_SECONDS = 30.0
 PAUSE_FACTOR = 100.0
 """A project is compared with Label Studio again after a hundred times what that took: one per cent of its time."""

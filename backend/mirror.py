@@ -91,7 +91,6 @@ class Mirror:
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
-        self._listing = TaskListing(store, clock)
 
     def apply(self, project_id: int, events: Iterable[Event]) -> Change:
         """Work webhooks into the store."""
@@ -155,19 +154,21 @@ class Mirror:
         self._store.save_project(project_id, title=str(project.get("title") or "")[:255])
         control = label_config.parse(str(project["label_config"]))
 
-        began, say = self._clock(), report("Reading tasks")
-        since = None if whole else self._listing.since(project_id)
-        tasks = self._listing.read(label_studio, project_id, control, since, say)
-        change |= Change(tasks=tasks.changed)
-        touched = tasks.ids if since is not None else None
-        annotated, changed = self._read_annotations(
-            label_studio, project_id, control, since, touched, report("Reading annotations")
+        listing = TaskListing(
+            self._store,
+            label_studio,
+            project_id,
+            control,
+            whole=whole,
+            clock=self._clock,
+            progress=report("Reading tasks"),
         )
-        change |= Change(labels=changed)
-        if self._listing.read_unheard_of(label_studio, project_id, control, annotated, say):
-            change |= Change(tasks=True)
-        times = {"listed_at": began, **({"listed_whole_at": began} if tasks.whole else {})}
-        self._store.save_project(project_id, **times)
+        change |= Change(tasks=listing.read())
+        annotated, changed = self._read_annotations(
+            label_studio, project_id, control, listing.since, listing.touched, report("Reading annotations")
+        )
+        change |= Change(labels=changed, tasks=listing.read_unheard_of(annotated))
+        listing.end()
         return change
 
     def _read_annotations(

@@ -51,7 +51,7 @@ class AutoQueryStrategy(QueryStrategy):
         self,
         *,
         max_candidates: int = 2000,
-        max_references: int = 1000,
+        min_references: int = 1000,
         references_per_pick: int = 10,
         bandwidth: float = 0.5,
         cold_start: int = 5,
@@ -59,7 +59,7 @@ class AutoQueryStrategy(QueryStrategy):
         rank_power: float = 10.0,
     ) -> None:
         self.max_candidates = max_candidates
-        self.max_references = max_references
+        self.min_references = min_references
         self.references_per_pick = references_per_pick
         self.bandwidth = bandwidth
         self.cold_start = cold_start
@@ -101,7 +101,7 @@ class AutoQueryStrategy(QueryStrategy):
     ) -> list[int]:
         # A crop that is a reference covers itself. Of a large batch the last picks cover little else, and with few
         # references they would be drawn from those alone.
-        n_references = max(self.max_references, self.references_per_pick * size)
+        n_references = max(self.min_references, self.references_per_pick * size)
         stand_for = sample_rows(len(rows), n_references, query.seed)
         references = rows[stand_for]
         width = self.bandwidth * median_distance(references)
