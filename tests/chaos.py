@@ -22,8 +22,7 @@ from pathlib import Path
 import httpx
 
 from scripts import datasets
-from scripts.label_studio_server import VERSION, LabelStudioServer
-from tests.conftest import CACHE, LabelStudio, Project, choice
+from tests.conftest import CACHE, LabelStudio, Project, choice, own_label_studio
 from tests.everylabel_process import EveryLabel, descendants, wait_until
 
 REPAIRED_SECONDS = 120.0
@@ -201,13 +200,7 @@ def main() -> None:
     given = options.parse_args()
     digits = datasets.load("digits", CACHE / "data")
     with tempfile.TemporaryDirectory() as folder:
-        server = LabelStudioServer(
-            Path(folder) / "label-studio",
-            executable=given.label_studio,
-            environment_dir=CACHE / f"label-studio-{VERSION}",
-        )
-        with server:
-            label_studio = LabelStudio(server)
+        with own_label_studio(Path(folder) / "label-studio", given.label_studio) as label_studio:
             backend = EveryLabel(label_studio.url, label_studio.token, Path(folder))
             backend.start()
             try:

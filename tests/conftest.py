@@ -7,7 +7,7 @@ instead of installing one; CI=true turns a missing Chromium from a skip into a f
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,19 +154,24 @@ class LabelStudio:
         return [by_name[path.name] for path in batch]
 
 
+@contextmanager
+def own_label_studio(folder: Path, executable: Path | None) -> Iterator[LabelStudio]:
+    """A Label Studio with fresh data in this folder, on a free port, ended with the block."""
+    environment = CACHE / f"label-studio-{VERSION}"
+    with LabelStudioServer(folder, executable=executable, environment_dir=environment) as server:
+        label_studio = LabelStudio(server)
+        yield label_studio
+        label_studio.client.close()
+
+
 @pytest.fixture(scope="session")
 def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudio]:
     """A Label Studio of this test session alone: fresh data, a free port, ended with the session."""
     named = os.environ.get("EVERYLABEL_TEST_LABEL_STUDIO")
-    server = LabelStudioServer(
-        tmp_path_factory.mktemp("label-studio"),
-        executable=Path(named) if named else None,
-        environment_dir=CACHE / f"label-studio-{VERSION}",
-    )
-    with server:
-        label_studio = LabelStudio(server)
+    with own_label_studio(
+        tmp_path_factory.mktemp("label-studio"), Path(named) if named else None
+    ) as label_studio:
         yield label_studio
-        label_studio.client.close()
 
 
 @pytest.fixture(scope="session")

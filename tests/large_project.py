@@ -33,8 +33,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from scripts.label_studio_server import VERSION, LabelStudioServer
-from tests.conftest import CACHE, LabelStudio, choices_config
+from tests.conftest import LabelStudio, choices_config, own_label_studio
 from tests.everylabel_process import REPOSITORY, EveryLabel, wait_until
 
 IMPORTED_AT_ONCE = 5000
@@ -343,15 +342,10 @@ def main() -> None:
     options.add_argument("--annotations", type=int, default=20)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        server = LabelStudioServer(
-            Path(folder) / "label-studio",
-            executable=given.label_studio,
-            environment_dir=CACHE / f"label-studio-{VERSION}",
-        )
-        with server:
+        with own_label_studio(Path(folder) / "label-studio", given.label_studio) as label_studio:
             home = Path(folder) / "everylabel"
             home.mkdir()
-            found = measure(LabelStudio(server), home, given.tasks, given.annotations)
+            found = measure(label_studio, home, given.tasks, given.annotations)
     print(json.dumps(found, indent=2))  # noqa: T201
 
 

@@ -28,8 +28,7 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_digits
 
-from scripts.label_studio_server import VERSION, LabelStudioServer
-from tests.conftest import CACHE, LabelStudio, Project, choice, choices_config
+from tests.conftest import LabelStudio, Project, choice, choices_config, own_label_studio
 from tests.everylabel_process import REPOSITORY, EveryLabel, wait_until
 from tests.stand_in_label_studio import data_uri, png
 
@@ -264,13 +263,8 @@ def main() -> None:
     parts = given.part or ["webhook", "submit", "next"]
     found: dict[str, Any] = {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as folder:
-        server = LabelStudioServer(
-            Path(folder) / "label-studio",
-            executable=given.label_studio,
-            environment_dir=CACHE / f"label-studio-{VERSION}",
-        )
-        with server:
-            bench = Bench(LabelStudio(server), Path(folder))
+        with own_label_studio(Path(folder) / "label-studio", given.label_studio) as label_studio:
+            bench = Bench(label_studio, Path(folder))
             if "webhook" in parts:
                 found["webhook_ms"] = webhooks(bench, given.seconds)
             if "submit" in parts:

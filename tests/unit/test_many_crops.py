@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tracemalloc
 
@@ -18,7 +17,8 @@ from backend.region_tasks import parse
 from backend.store import Task
 from model.projection import TWINS, find_twins
 from scripts import cli
-from tests.everylabel_process import REPOSITORY
+from tests.large_stand_in import REGIONS
+from tests.memory_held import share_held
 
 
 @pytest.fixture
@@ -107,14 +107,6 @@ def test_a_thumbnail_counts_no_crops(services, project):
 
 # --- regions
 
-REGIONS = """
-<View>
-  <Image name="photo" value="$photo"/>
-  <RectangleLabels name="part" toName="photo"><Label value="digit"/></RectangleLabels>
-  <Choices name="kind" toName="photo" perRegion="true"><Choice value="0"/><Choice value="1"/></Choices>
-</View>
-"""
-
 
 def test_regions_are_written_as_they_are_read(stand_in, services, digit_crops, monkeypatch):
     monkeypatch.setattr(regions, "WRITTEN_TOGETHER", 2)
@@ -168,33 +160,14 @@ def test_thousands_of_crops_that_are_all_alike_are_not_held_as_pairs():
     assert peak < 60e6, "there are 4.5 million pairs, of 16 bytes each"
 
 
-PROJECTS_A_LARGE_FILE = """
-import sys
-import numpy as np
+PROJECTS = """
 from model.projection import principal_components
 
-def peak():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
-
-rows = np.memmap(sys.argv[1], dtype=np.float16, mode="r", shape=(300_000, 512))
-principal_components(rows[:70_000], np.arange(70_000))
-before = peak()
-principal_components(rows, np.arange(len(rows)))
-print((peak() - before) / rows.nbytes)
+def work(rows):
+    principal_components(rows, np.arange(len(rows)))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the peak of a process's memory")
 def test_drawing_a_map_does_not_bring_the_embeddings_into_memory(tmp_path):
-    with (tmp_path / "pool.rows").open("wb") as file:
-        file.truncate(300_000 * 512 * 2)
-    done = subprocess.run(
-        [sys.executable, "-c", PROJECTS_A_LARGE_FILE, str(tmp_path / "pool.rows")],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-        cwd=REPOSITORY,
-        env={"PYTHONPATH": str(REPOSITORY)},
-    )
-    assert float(done.stdout) < 0.4
+    assert share_held(tmp_path, 300_000, 512, PROJECTS) < 0.4

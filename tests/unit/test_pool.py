@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 from model.pool import chunk_rows, draw, each_chunk, gather, let_go
-from tests.everylabel_process import REPOSITORY
+from tests.memory_held import share_held
 
 ROWS = np.random.default_rng(0).standard_normal((20_000, 96)).astype(np.float16)
 
@@ -124,38 +123,19 @@ def test_changes_to_a_private_memory_map_are_not_let_go_of(tmp_path):
     assert (rows[5000:6000] == 1).all()
 
 
-READS_A_LARGE_FILE = """
-import sys
-import numpy as np
+SCORES = """
 from model.classifier import EmbeddingClassifier
 from model.pool import gather, spread
 
-def peak():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
-
-rows = np.memmap(sys.argv[1], dtype=np.float16, mode="r", shape=(500_000, 256))
 labelled = np.random.default_rng(0).standard_normal((20, 256))
 classifier = EmbeddingClassifier().fit(labelled, ["a", "b"] * 10)
-classifier.predict_proba(rows[:70_000])
-before = peak()
-classifier.predict_proba(rows)
-gather(rows, spread(len(rows), 5000))
-print((peak() - before) / rows.nbytes)
+
+def work(rows):
+    classifier.predict_proba(rows)
+    gather(rows, spread(len(rows), 5000))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the peak of a process's memory")
 def test_scoring_a_file_does_not_bring_it_into_memory(tmp_path):
-    with (tmp_path / "pool.rows").open("wb") as file:
-        file.truncate(500_000 * 256 * 2)
-    command = [sys.executable, "-c", READS_A_LARGE_FILE, str(tmp_path / "pool.rows")]
-    found = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-        cwd=REPOSITORY,
-        env={"PYTHONPATH": str(REPOSITORY)},
-    )
-    assert float(found.stdout) < 0.4
+    assert share_held(tmp_path, 500_000, 256, SCORES) < 0.4
