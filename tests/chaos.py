@@ -199,27 +199,29 @@ def main() -> None:
     options.add_argument("--label-studio", type=Path, help="an installed label-studio executable")
     given = options.parse_args()
     digits = datasets.load("digits", CACHE / "data")
-    with tempfile.TemporaryDirectory() as folder:
-        with own_label_studio(Path(folder) / "label-studio", given.label_studio) as label_studio:
-            backend = EveryLabel(label_studio.url, label_studio.token, Path(folder))
-            backend.start()
-            try:
-                project = label_studio.digits_project(digits, given.annotations + 200)
-                backend.connect(project.id)
-                tokens = sign_up(label_studio, [f"annotator{i}" for i in range(given.annotators)])
-                chaos = run(
-                    label_studio,
-                    backend,
-                    project,
-                    tokens,
-                    annotations=given.annotations,
-                    kills=given.kills,
-                    restarts=given.restarts,
-                    seed=given.seed,
-                )
-                check(label_studio, backend, project, chaos)
-            finally:
-                backend.stop()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        own_label_studio(Path(folder) / "label-studio", given.label_studio) as label_studio,
+    ):
+        backend = EveryLabel(label_studio.url, label_studio.token, Path(folder))
+        backend.start()
+        try:
+            project = label_studio.digits_project(digits, given.annotations + 200)
+            backend.connect(project.id)
+            tokens = sign_up(label_studio, [f"annotator{i}" for i in range(given.annotators)])
+            chaos = run(
+                label_studio,
+                backend,
+                project,
+                tokens,
+                annotations=given.annotations,
+                kills=given.kills,
+                restarts=given.restarts,
+                seed=given.seed,
+            )
+            check(label_studio, backend, project, chaos)
+        finally:
+            backend.stop()
     print(  # noqa: T201
         f"{chaos.annotations} annotations in {chaos.seconds:.0f} s, killed {dict(chaos.kills)}, Label Studio "
         f"restarted {chaos.restarts} times: labels equal, none served twice, the loop goes on."

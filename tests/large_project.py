@@ -341,11 +341,13 @@ def main() -> None:
     options.add_argument("--tasks", type=int, default=100_000)
     options.add_argument("--annotations", type=int, default=20)
     given = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        with own_label_studio(Path(folder) / "label-studio", given.label_studio) as label_studio:
-            home = Path(folder) / "everylabel"
-            home.mkdir()
-            found = measure(label_studio, home, given.tasks, given.annotations)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        own_label_studio(Path(folder) / "label-studio", given.label_studio) as label_studio,
+    ):
+        home = Path(folder) / "everylabel"
+        home.mkdir()
+        found = measure(label_studio, home, given.tasks, given.annotations)
     print(json.dumps(found, indent=2))  # noqa: T201
 
 

@@ -262,15 +262,17 @@ def main() -> None:
     given = options.parse_args()
     parts = given.part or ["webhook", "submit", "next"]
     found: dict[str, Any] = {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
-    with tempfile.TemporaryDirectory() as folder:
-        with own_label_studio(Path(folder) / "label-studio", given.label_studio) as label_studio:
-            bench = Bench(label_studio, Path(folder))
-            if "webhook" in parts:
-                found["webhook_ms"] = webhooks(bench, given.seconds)
-            if "submit" in parts:
-                found["submit_ms"] = submits(bench, given.submits)
-            for crops in (given.crops or [2000, 50_000]) if "next" in parts else []:
-                found[f"next_batch_ms at {crops} crops"] = next_batch(bench, crops, given.rounds)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        own_label_studio(Path(folder) / "label-studio", given.label_studio) as label_studio,
+    ):
+        bench = Bench(label_studio, Path(folder))
+        if "webhook" in parts:
+            found["webhook_ms"] = webhooks(bench, given.seconds)
+        if "submit" in parts:
+            found["submit_ms"] = submits(bench, given.submits)
+        for crops in (given.crops or [2000, 50_000]) if "next" in parts else []:
+            found[f"next_batch_ms at {crops} crops"] = next_batch(bench, crops, given.rounds)
     found["load_after"] = os.getloadavg()[0]
     print(json.dumps(found, indent=2))  # noqa: T201
 
