@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -75,14 +76,26 @@ class RayEngine:
         except ImportError as error:
             raise EngineError("`--engine ray` needs Ray Data: pip install 'everylabel[ray]'") from error
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of our own calls nobody
+        if address == "local":
+            # Ray would make a token too, and write it into the home folder, which a container's user has none of.
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         try:
             self._ray.init(
                 address=address, log_to_driver=False, logging_level=logging.WARNING, ignore_reinit_error=True
             )
+        except self._ray.exceptions.RayError as error:
+            raise EngineError(
+                f"The Ray cluster at {address!r} lets nobody in without its token ({type(error).__name__}). Set "
+                "RAY_AUTH_TOKEN_PATH to a file on this machine that holds it."
+            ) from error
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise EngineError(
                 f"No Ray cluster answers at {address!r} ({error}). Start one with `ray start --head` and give "
                 "`--address host:6379`, or `--address local` for one on this machine."
+            ) from error
+        except OSError as error:
+            raise EngineError(
+                f"Ray cannot keep its files on this machine ({error}). Set RAY_TMPDIR to a folder it may write to."
             ) from error
         log = logging.getLogger("ray.data")
         log.setLevel(logging.WARNING)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from backend import pool_view
 from backend.ray_engine import RayEngine
@@ -23,14 +24,19 @@ def two_nodes() -> Iterator[Any]:
     from ray.cluster_utils import Cluster  # noqa: PLC0415 - only where Ray is
 
     node = {"num_cpus": 1, "object_store_memory": 100_000_000}
-    with tempfile.TemporaryDirectory(
-        prefix="everylabel-ray-"
-    ) as folder:  # pytest's own are too long for a socket
-        head = {**node, "include_dashboard": False, "temp_dir": folder}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        cluster.add_node(**node)
-        yield cluster
-        cluster.shutdown()
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-") as folder,  # pytest's own are too long for a socket
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        # Not `temp_dir`: in spite of it `Cluster` writes its address into Ray's default folder, which is only there
+        # where Ray has run before, and where it leads every other program's `ray.init("auto")` to this cluster.
+        environment.setenv("RAY_TMPDIR", folder)
+        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        try:
+            cluster.add_node(**node)
+            yield cluster
+        finally:
+            cluster.shutdown()
 
 
 @contextmanager

@@ -1,7 +1,10 @@
 """The Ray engine on a cluster of two nodes: the same rows, rounds and selections as the local engine, to the bit."""
 
 import os
+import re
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -18,7 +21,7 @@ from backend.store import Task
 from model.classifier import EmbeddingClassifier
 from model.pool import chunk_rows
 from scripts import cli
-from tests.everylabel_process import wait_until
+from tests.everylabel_process import REPOSITORY, wait_until
 from tests.ray_cluster import backends_on, two_nodes, what_a_round_left, workers
 from tests.stand_in_label_studio import TOKEN, data_uri
 
@@ -96,6 +99,30 @@ def test_crops_on_one_picture_lie_in_the_same_rows(make_services, on_ray, digit_
         services.loop.embed_missing(1)
         rows.append((services.store.tasks(1), np.asarray(services.embeddings(1)).tobytes()))
     assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "address", "way_out"),
+    [
+        ("RAY_TMPDIR", "/dev/null/ray", "local", r"Not a directory.*Set RAY_TMPDIR to a folder"),
+        ("RAY_AUTH_MODE", "token", "127.0.0.1:1", r"127.0.0.1:1.*Set RAY_AUTH_TOKEN_PATH"),
+    ],
+)
+def test_a_machine_that_cannot_join_is_told_why_in_a_line_and_keeps_its_home_folder(
+    name, value, address, way_out, tmp_path
+):
+    program = "import sys; from backend.ray_engine import RayEngine; RayEngine(None, sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", program, address],
+        env={**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY), name: value},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert re.fullmatch(rf".*EngineError: .*{way_out}.*", done.stderr.strip().splitlines()[-1])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_large_pool_is_scored_in_slices_to_the_same_bit(on_ray, monkeypatch, tmp_path):
