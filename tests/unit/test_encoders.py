@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -20,6 +22,8 @@ from model.encoders.in_order import in_order
 from model.encoders.pixels import letterbox, to_rgb
 from model.encoders.siamese import SiameseNetwork
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 
 def digit_crops(encoder: encoders.Encoder, classes: tuple[int, ...], n: int) -> tuple[np.ndarray, list[str]]:
     digits = load_digits()
@@ -34,6 +38,24 @@ def test_onnx_runtime_gives_what_torch_gives() -> None:
     with torch.no_grad():
         expected = _PooledFeatures().eval()(torch.from_numpy(crops)).numpy()
     assert np.abs(encoder._encode_batch(crops) - expected).max() < 1e-3
+
+
+ENCODE = """
+import numpy as np
+from model import encoders
+
+encoders.create("efficientnet-lite0", device="cpu").encode(np.zeros((2, 160, 160, 3), np.uint8))
+"""
+
+
+def test_encoding_reports_to_nobody_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """ONNX Runtime would: a device's number in the home folder, and a session of its reports in the temporary one."""
+    named = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    folders = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run(
+        [sys.executable, "-c", ENCODE], env={**named, **folders}, cwd=REPOSITORY, check=True, timeout=120
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_default_encoder_reads_digits_from_60_labels() -> None:
