@@ -236,7 +236,7 @@ def with_waiting(
     for event in events:
         for new in [_annotation(body, control) for body in _all([event.payload], "annotations")]:
             if new.id not in found or found[new.id].updated_at <= new.updated_at:
-                found[new.id] = new
+                found[new.id] = new.after(found.get(new.id))
         for id_ in _all([event.payload], "annotation_ids"):
             found.pop(id_, None)
     return sorted(found.values(), key=lambda annotation: (annotation.updated_at, annotation.id))

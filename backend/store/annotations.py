@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import delete, func, select
 
@@ -24,6 +24,14 @@ class Annotation:
     updated_at: str
     accepted: bool = False
     """Made by `everylabel accept` and touched by nobody since: a machine's label, approved in bulk."""
+    former: str | None = field(default=None, compare=False)
+    """The choice it held before it became empty by an update; None while it holds one. Label Studio does not know it."""
+
+    def after(self, held: Annotation | None) -> Annotation:
+        """Return this version as it follows the one held so far: an empty one remembers the choice it replaces."""
+        if self.choice is not None or held is None:
+            return self
+        return replace(self, former=held.choice if held.choice is not None else held.former)
 
 
 class Annotations(Deletions):
@@ -54,17 +62,21 @@ class Annotations(Deletions):
                 if annotation.id in gone:
                     continue
                 row = session.get(AnnotationRow, (project_id, annotation.id))
+                new = annotation.after(None if row is None else _annotation(row))
                 if row is None:
                     row = AnnotationRow(project_id=project_id, id=annotation.id)
                     session.add(row)
                 elif row.updated_at > annotation.updated_at and not as_read:
+                    if row.choice is None and row.former is None:
+                        row.former = annotation.choice  # webhooks come in any order
                     continue
-                row.task_id = annotation.task_id
-                row.annotator = annotation.annotator
-                row.choice = annotation.choice
-                row.cancelled = annotation.cancelled
-                row.updated_at = annotation.updated_at
-                row.accepted = annotation.accepted
+                row.task_id = new.task_id
+                row.annotator = new.annotator
+                row.choice = new.choice
+                row.cancelled = new.cancelled
+                row.updated_at = new.updated_at
+                row.accepted = new.accepted
+                row.former = new.former
 
     def delete_annotations(self, project_id: int, annotation_ids: Iterable[int]) -> None:
         """Forget annotations by their id: all that Label Studio says about a deletion."""
@@ -98,15 +110,17 @@ class Annotations(Deletions):
             .order_by(AnnotationRow.updated_at, AnnotationRow.id)
         )
         with self._session() as session:
-            return [
-                Annotation(
-                    id=row.id,
-                    task_id=row.task_id,
-                    annotator=row.annotator,
-                    choice=row.choice,
-                    cancelled=row.cancelled,
-                    updated_at=row.updated_at,
-                    accepted=row.accepted,
-                )
-                for row in session.scalars(query)
-            ]
+            return [_annotation(row) for row in session.scalars(query)]
+
+
+def _annotation(row: AnnotationRow) -> Annotation:
+    return Annotation(
+        id=row.id,
+        task_id=row.task_id,
+        annotator=row.annotator,
+        choice=row.choice,
+        cancelled=row.cancelled,
+        updated_at=row.updated_at,
+        accepted=row.accepted,
+        former=row.former,
+    )

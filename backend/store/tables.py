@@ -95,6 +95,7 @@ class AnnotationRow(Base):
     cancelled: Mapped[bool] = mapped_column(Boolean)
     updated_at: Mapped[str] = mapped_column(Words)
     accepted: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    former: Mapped[str | None] = mapped_column(Words, default=None)
 
 
 class DeletedRow(Base):

@@ -65,7 +65,8 @@ def test_the_store_remembers_it_also_one_that_an_earlier_version_made(tmp_path):
     made.close()
     engine = create_engine(url)
     with engine.begin() as connection:
-        connection.execute(text("ALTER TABLE annotations DROP COLUMN accepted"))
+        for column in ("accepted", "former"):
+            connection.execute(text(f"ALTER TABLE annotations DROP COLUMN {column}"))
         connection.execute(
             text("INSERT INTO annotations VALUES (1, 4, 6, 1, 'a', 0, '2026-02-01T10:00:00Z')")
         )

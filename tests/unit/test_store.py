@@ -186,6 +186,7 @@ def test_a_store_of_an_earlier_version_counts_as_fast(store, path, plan_of_state
 def test_a_store_of_an_earlier_version_gets_what_it_lacks(store, path):
     with store._writing() as session:
         session.execute(text("ALTER TABLE annotations DROP COLUMN accepted"))
+        session.execute(text("ALTER TABLE annotations DROP COLUMN former"))
         session.execute(text("DROP INDEX annotations_by_task"))
     store.close()
     again = Store(path)
