@@ -184,6 +184,12 @@ class LabelStudio:
         answer = self._json("GET", "/api/tasks", "tasks", params={**params, "page": 1})
         return {int(task["id"]) for task in answer["tasks"]}
 
+    def tasks_among(self, project_id: int, task_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Those of these tasks that exist, with all their annotations and predictions."""
+        for start in range(0, len(task_ids), PAGE_SIZE):
+            among = _filter("id", "in_list", "List", list(task_ids[start : start + PAGE_SIZE]))
+            yield from self._pages(project_id, "all", {"conjunction": "and", "items": [among]}, None)
+
     def predicted_tasks(self, project_id: int, model_version: str) -> Iterator[dict[str, Any]]:
         """The tasks that have a prediction of a version, with all their predictions.
 

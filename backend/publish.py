@@ -76,12 +76,14 @@ class Queue:
     pre_annotated: Sequence[QueuedCrop]
     flagged: Sequence[QueuedCrop]
     """Labelled tasks whose label looks wrong, with the label suggested instead; most suspicious first."""
+    emptied: Sequence[QueuedCrop] = ()
+    """Tasks whose label became empty by an update, with the label they had."""
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Queue:
         """The queue that `dataclasses.asdict` made these fields of."""
-        keys = ("check", "batch", "pre_annotated", "flagged")
-        parts = {key: [QueuedCrop(**crop) for crop in fields[key]] for key in keys}
+        keys = ("check", "batch", "pre_annotated", "flagged", "emptied")
+        parts = {key: [QueuedCrop(**crop) for crop in fields.get(key, ())] for key in keys}
         return cls(str(fields["model_version"]), **parts)
 
 
@@ -100,7 +102,7 @@ def predictions(queue: Queue, control: ImageChoices) -> list[dict[str, Any]]:
     """A round as Label Studio predictions, their scores rising in the order the tasks are to be served.
 
     Blind check crops come first (empty result, score 0), then the batch by rising confidence, then the
-    confident crops. Flagged tasks are labelled already and not served.
+    confident crops. Flagged and emptied tasks are annotated already and not served.
     """
     written, floor = [], 0.0
     for i, crop in enumerate(queue.check):
@@ -110,7 +112,7 @@ def predictions(queue: Queue, control: ImageChoices) -> list[dict[str, Any]]:
         # Rounded here: of two that are a step apart, rounding afterwards may make one.
         floor = round(max(floor + STEP, crop.confidence), 6)
         written.append(_prediction(queue, control, crop, floor))
-    written.extend(_prediction(queue, control, c, c.confidence) for c in queue.flagged)
+    written.extend(_prediction(queue, control, c, c.confidence) for c in (*queue.flagged, *queue.emptied))
     return written
 
 
@@ -147,7 +149,7 @@ class Publisher:
         for title, part, ordering in (
             (NEXT_BATCH, (*queue.check, *queue.batch), "tasks:predictions_score"),
             (PRE_ANNOTATED, queue.pre_annotated, "-tasks:predictions_score"),
-            (FLAGGED, queue.flagged, "-tasks:predictions_score"),
+            (FLAGGED, (*queue.emptied, *queue.flagged), "-tasks:predictions_score"),
         ):
             data = _tab(title, [crop.task_id for crop in part], ordering)
             names = (title, *FORMER_TITLES.get(title, ()))

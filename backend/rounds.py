@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from backend import label_config, pool_view
 from backend.crop_rows import CropRows
 from backend.disputes import counted_annotations, settle
+from backend.empty_annotations import former_labels
 from backend.label_config import ImageChoices, LabelConfigError
 from backend.learner import check_encoder, make_classifier
 from backend.publish import Queue, QueuedCrop, version_name, version_number
-from backend.store import Annotation, RoundRecord, Store
+from backend.store import Annotation, Project, RoundRecord, Store
 from model.query import DEFAULT
 from model.session import ActiveLearningSession, Round
 
@@ -65,16 +66,25 @@ def labels_by_task(annotations: Sequence[Annotation], classes: Sequence[str]) ->
 
 
 def closed_tasks(annotations: Sequence[Annotation], labels: Mapping[int, str]) -> set[int]:
-    """Tasks nobody labelled and nobody is asked for again: skipped, or accepted in bulk."""
-    return {a.task_id for a in annotations if (a.cancelled or a.accepted) and a.task_id not in labels}
+    """Return the tasks that have an annotation and no label: nobody is asked for them again.
+
+    They were skipped, accepted in bulk, or submitted without a class of the labeling config. Label Studio 1.23.2
+    never serves a task to somebody who has annotated it, however emptily, and an empty annotation completes it.
+    """
+    return {annotation.task_id for annotation in annotations} - labels.keys()
 
 
 def confirmed_labels(
     latest: RoundRecord | None, annotations: Sequence[Annotation], labels: Mapping[int, str]
 ) -> dict[int, str]:
-    """Labels somebody has submitted again since they were flagged: reviewed, and not to be flagged again.
+    """Return the labels somebody has submitted again since they were flagged: they are not flagged again.
 
     Label Studio's *Update* is the one word a person has for "it is right as it is".
+
+    Args:
+        latest: the newest round.
+        annotations: those that count, oldest change first: an empty one reviews nothing.
+        labels: the label of each task.
     """
     if latest is None:
         return {}
@@ -82,7 +92,7 @@ def confirmed_labels(
     reviewed = {
         id_: labels[id_]
         for id_, seen in latest.flagged_updates.items()
-        if id_ in labels and updated.get(id_) != seen
+        if id_ in labels and updated.get(id_, "") > seen
     }
     return {id_: label for id_, label in {**latest.confirmed, **reviewed}.items() if labels.get(id_) == label}
 
@@ -145,8 +155,8 @@ class Rounds:
         classifier = make_classifier(control, encoder)
         crops = CropRows(embedded, rows, len(pool))
         row_of = crops.row_of({annotation.task_id for annotation in annotations} | {*project.check_tasks})
-        labels = labels_by_task(annotations, control.classes)
-        labels |= settle(counted_annotations(annotations, control.classes), row_of, pool, classifier)
+        counted = counted_annotations(annotations, control.classes)
+        labels = labels_by_task(annotations, control.classes) | settle(counted, row_of, pool, classifier)
         session = self._session(
             pool,
             classifier,
@@ -165,12 +175,14 @@ class Rounds:
         history = files.predictions(encoder.signature)
         session.set_previous_predictions(history)
         outcome = session.run_round()
-        confirmed = confirmed_labels(latest, annotations, labels)
+        confirmed = confirmed_labels(latest, counted, labels)
         open_issues = tuple(i for i in outcome.label_issues if int(task_at[i.index]) not in confirmed)
         outcome = replace(outcome, label_issues=open_issues)
 
         promoted = not project.model_pinned and self._is_no_worse(project_id, project.model_round, outcome)
-        queue = self._queue(project_id, outcome, task_at, promoted)
+        emptied = former_labels(annotations, labels, control)
+        emptied = {row_of[id_]: label for id_, label in emptied.items() if id_ in row_of}
+        queue = self._queue(project_id, outcome, task_at, promoted, emptied)
         record = RoundRecord(
             number=outcome.number,
             model_version=queue.model_version,
@@ -181,7 +193,8 @@ class Rounds:
             batch=tuple(crop.task_id for crop in queue.batch),
             pre_annotated=tuple(crop.task_id for crop in queue.pre_annotated),
             flagged=tuple(crop.task_id for crop in queue.flagged),
-            flagged_updates=_updates(annotations, [crop.task_id for crop in queue.flagged]),
+            emptied=tuple(crop.task_id for crop in queue.emptied),
+            flagged_updates=_updates(counted, [crop.task_id for crop in queue.flagged]),
             confirmed=confirmed,
             check_set=_check_set(outcome),
             stopping=None if outcome.stopping is None else asdict(outcome.stopping),
@@ -191,19 +204,13 @@ class Rounds:
         )
         if save:
             if outcome.probabilities is not None:
-                self._files(project_id).save_model(
-                    record.number, session.classifier.state(), encoder.signature
-                )
-                self._files(project_id).keep_models(MODELS_KEPT, also=project.model_round)
+                files.save_model(record.number, session.classifier.state(), encoder.signature)
+                files.keep_models(MODELS_KEPT, also=project.model_round)
             if outcome.predictions is not None:
                 files.save_predictions(encoder.signature, [*history, outcome.predictions])
             pool_view.save(files.folder, outcome, task_at)
-            # A check crop that cannot be read at the moment stays one.
-            known = {task.id for task in self._store.tasks(project_id, project.check_tasks)}
-            drawn = [id_ for id_ in project.check_tasks if id_ in known]
-            drawn += [id_ for id_ in task_at[list(session.check_crops)].tolist() if id_ not in drawn]
             files.save_queue(record.number, asdict(queue))
-            self._store.save_round(project_id, record, drawn)
+            self._store.save_round(project_id, record, self._drawn(project, session, task_at))
         log.info(
             "project %s: round %s with %s labels in %.2f s",
             project_id,
@@ -212,6 +219,12 @@ class Rounds:
             sum(record.seconds.values()),
         )
         return FinishedRound(record, queue, control)
+
+    def _drawn(self, project: Project, session: ActiveLearningSession, task_at: NDArray[Any]) -> list[int]:
+        """List every task ever drawn for the check set; one that cannot be read at the moment stays."""
+        known = {task.id for task in self._store.tasks(project.id, project.check_tasks)}
+        drawn = [id_ for id_ in project.check_tasks if id_ in known]
+        return drawn + [id_ for id_ in task_at[list(session.check_crops)].tolist() if id_ not in drawn]
 
     def _session(
         self,
@@ -243,14 +256,30 @@ class Rounds:
             return True
         return outcome.check_set.estimate >= in_use.check_set["low"]
 
-    def _queue(self, project_id: int, outcome: Round, task_at: NDArray[Any], promoted: bool) -> Queue:
-        """The queue of a round; a model that is not promoted orders it, but pre-fills nothing."""
+    def _queue(
+        self,
+        project_id: int,
+        outcome: Round,
+        task_at: NDArray[Any],
+        promoted: bool,
+        emptied: Mapping[int, str],
+    ) -> Queue:
+        """Make the queue of a round; a model that is not promoted orders it, but pre-fills nothing.
+
+        Args:
+            project_id: the project.
+            outcome: what the round found.
+            task_at: (n,) the task of each pool row.
+            promoted: whether its model comes into use.
+            emptied: the label that each row had before its annotation became empty.
+        """
         asked = {*outcome.batch, *outcome.check}
         sure = (label for label in outcome.pseudo_labels if label.index not in asked)
         shown = self._settings.pre_annotations_per_round if promoted else 0
         confident = sorted(islice(sure, shown), key=lambda label: label.confidence)
         flagged = outcome.label_issues[: self._settings.flags_per_round]
-        rows = [*asked, *(label.index for label in confident), *(issue.index for issue in flagged)]
+        lost = dict(islice(emptied.items(), self._settings.flags_per_round))
+        rows = [*asked, *(label.index for label in confident), *(issue.index for issue in flagged), *lost]
         tasks = self._store.tasks(project_id, task_at[rows].tolist())
         url_of = {task.id: task.image_url for task in tasks}
 
@@ -273,6 +302,7 @@ class Rounds:
             batch=[asked_for(row) for row in outcome.batch],
             pre_annotated=[queued(p.index, p.label, p.confidence) for p in confident],
             flagged=[queued(issue.index, issue.suggested_label, 1.0 - issue.score) for issue in flagged],
+            emptied=[queued(row, label, 1.0) for row, label in lost.items()],
         )
 
 

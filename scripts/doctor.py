@@ -11,13 +11,15 @@ import httpx
 import typer
 from rich.markup import escape
 
-from backend import label_config
+from backend import empty_annotations, label_config
 from backend.auth import webhook_headers
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
+from backend.label_stream import not_served
 from backend.label_studio_errors import LabelStudioError
 from backend.learner import check_encoder
 from backend.publish import SAMPLING, version_number
+from backend.rounds import labels_by_task
 from backend.services import Services
 from backend.store import StorageError
 from scripts.connect import TITLE
@@ -82,6 +84,8 @@ def examine(services: Services, project_id: int | None) -> Iterator[Finding]:
     yield _check("Sampling", lambda: _sampling(services, project_id))
     yield _check("Media", lambda: _media(services, project_id))
     yield _check("Rounds", lambda: _rounds(services, project_id))
+    yield _check("Label stream", lambda: _label_stream(services, project_id))
+    yield _check("Annotations", lambda: _annotations(services, project_id))
 
 
 def _check(name: str, look: Callable[[], str]) -> Finding:
@@ -208,3 +212,46 @@ def _rounds(services: Services, project_id: int) -> str:
     if project.problem:
         raise CheckFailedError(project.problem)
     return f"{latest.model_version} with {latest.n_labels} labels"
+
+
+def _label_stream(services: Services, project_id: int) -> str:
+    """Compare what the round asks for with what Label Studio can serve of it."""
+    number = version_number(str(services.label_studio.project(project_id)["model_version"]))
+    record = None if number is None else services.store.round(project_id, number)
+    if record is None:
+        raise CheckFailedError(
+            f"No round of this backend is being served. Run: everylabel sync --project {project_id}"
+        )
+    asked = [*record.queue, *record.pre_annotated]
+    left_out = not_served(services.label_studio, project_id, asked, record.model_version)
+    if left_out and (waiting := len(services.store.events(project_id))):
+        return f"a new round is due: {waiting} webhooks wait"
+    newest = services.store.latest_round(project_id)
+    if left_out and newest is not None and newest.number > record.number:
+        return f"{newest.model_version} is about to be served"
+    if left_out:
+        first = ", ".join(
+            f"task {id_} ({reason})" for id_, reason in list(left_out.items())[: empty_annotations.NAMED]
+        )
+        raise CheckFailedError(
+            f"Label Studio does not serve {len(left_out)} of the {len(asked)} crops that {record.model_version} asks for: "
+            f"{first}. Run: everylabel sync --project {project_id}"
+        )
+    return f"all {len(asked)} crops of {record.model_version} can be served"
+
+
+def _annotations(services: Services, project_id: int) -> str:
+    """Look for annotations without a class: a person may believe they have labelled those crops."""
+    project = services.store.project(project_id)
+    if project is None:
+        return "none known"
+    control = label_config.parse(project.label_config)
+    annotations = services.store.annotations(project_id)
+    labels = labels_by_task(annotations, control.classes)
+    found = empty_annotations.empty_annotations(annotations, labels, control.classes)
+    if found:
+        raise CheckFailedError(
+            f"{empty_annotations.counted_in_words(found)}, so these crops count as skipped: "
+            f"{empty_annotations.named(found)}. {empty_annotations.way_out(control)}"
+        )
+    return f"{len(labels)} labelled crops, no annotation without a class"

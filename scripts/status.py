@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from backend import label_config
+from backend import empty_annotations, label_config
 from backend.label_config import LabelConfigError
 from backend.rounds import labels_by_task
 from backend.services import Services
@@ -56,6 +56,8 @@ def _table(services: Services, project: Project) -> Table:
     accepted = sum(annotation.accepted for annotation in annotations)
     if accepted:
         table.add_row("accepted", f"{accepted} in bulk: the machine's, not among the labels")
+    if empty := _empty(project, annotations):
+        table.add_row("empty", empty)
     latest = services.store.latest_round(project.id)
     if latest is not None:
         table.add_row("accuracy", _accuracy(latest))
@@ -78,6 +80,20 @@ def _labels(project: Project, annotations: Sequence[Annotation]) -> str:
     counts = Counter(name for label in labels.values() for name in control.names(label))
     by_class = ", ".join(f"{escape(name)} {counts[name]}" for name in control.classes)
     return f"{len(labels)} ({by_class})"
+
+
+def _empty(project: Project, annotations: Sequence[Annotation]) -> str | None:
+    """Say which crops were submitted without a class; None where none was."""
+    try:
+        control = label_config.parse(project.label_config)
+    except LabelConfigError:
+        return None
+    labels = labels_by_task(annotations, control.classes)
+    found = empty_annotations.empty_annotations(annotations, labels, control.classes)
+    if not found:
+        return None
+    words = f"{empty_annotations.counted_in_words(found)}: {empty_annotations.named(found)}"
+    return f"[red]{escape(words)}[/]"
 
 
 def _accuracy(record: RoundRecord) -> str:

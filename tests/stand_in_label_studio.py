@@ -57,7 +57,7 @@ class StandIn:
         self.calls: list[tuple[str, str]] = []
         self.clock: Callable[[], float] = time.time
         self._seen: dict[int, tuple[str, str]] = {}
-        self._next_annotation = 0
+        self._next_annotation = self._next_update = 0
         stand_in = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -129,6 +129,18 @@ class StandIn:
         self.changed_at(self.tasks[task])
         plain = self.plain(task)
         return self.webhook("ANNOTATION_CREATED", plain["project"], annotation=annotation, task=plain)
+
+    def update(self, annotation: int, label: str | None) -> dict[str, Any]:
+        """Submit an annotation again (*Update*), with another class or none; returns the webhook's body."""
+        found = next(a for task in self.tasks.values() for a in task["annotations"] if a["id"] == annotation)
+        self._next_update += 1
+        found |= {
+            "result": [] if label is None else choice(label),
+            "updated_at": f"2026-02-01T00:00:{self._next_update:09.6f}Z",
+        }
+        self.changed_at(self.tasks[found["task"]])
+        plain = self.plain(found["task"])
+        return self.webhook("ANNOTATION_UPDATED", plain["project"], annotation=dict(found), task=plain)
 
     def plain(self, task: int) -> dict[str, Any]:
         return {key: value for key, value in self.tasks[task].items() if key != "annotations"}
@@ -209,14 +221,25 @@ class StandIn:
             found = [t for t in found if t["annotations"]]
         if any("updated_at" in item["filter"] for item in items):
             found = [t for t in found if changed_at[t["id"]] > items[0]["value"]]
-        for item in (item.get("child_filter", item) for item in items[:1]):
-            among = item["operator"] == "in_list"
-            found = [t for t in found if (t["id"] in item["value"] if among else t["id"] > item["value"])]
+        for item in (part for one in items[:1] for part in (one, one.get("child_filter")) if part):
+            if item["filter"] == "filter:tasks:id":
+                among = item["operator"] == "in_list"
+                found = [t for t in found if (t["id"] in item["value"] if among else t["id"] > item["value"])]
         size, page = int(query["page_size"][0]), int(query["page"][0])
         shown = found[(page - 1) * size : page * size]
         if not shown and page > 1:
             return 404, {"detail": "Invalid page."}
-        return 200, {"tasks": shown, "total": len(found)}
+        return 200, {"tasks": [self._with_counts(task) for task in shown], "total": len(found)}
+
+    def _with_counts(self, task: dict[str, Any]) -> dict[str, Any]:
+        """A task as it is told of: an annotation completes it, an empty one too, and a skip does not."""
+        skips = sum(annotation["was_cancelled"] for annotation in task["annotations"])
+        return task | {
+            "is_labeled": len(task["annotations"]) > skips,
+            "total_annotations": len(task["annotations"]) - skips,
+            "cancelled_annotations": skips,
+            "predictions": [p for p in self.predictions if p["task"] == task["id"]],
+        }
 
     def changed_at(self, task: dict[str, Any]) -> str:
         """When a task was first seen as it is."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from backend import label_config, mirror
 from backend.disputes import counted_annotations
+from backend.empty_annotations import EmptyAnnotation, empty_annotations
 from backend.label_config import ImageChoices, LabelConfigError
 from backend.publish import version_name
 from backend.rounds import closed_tasks, labels_by_task
@@ -79,7 +80,9 @@ class Figures:
     by_annotator: tuple[Count, ...]
     skipped: int
     closed: Set[int]
-    """Tasks nobody is asked for again: skipped, or accepted in bulk."""
+    """Tasks nobody is asked for again: skipped, accepted in bulk, or annotated without a class."""
+    empty: tuple[EmptyAnnotation, ...]
+    """Annotations without a class, those first that had one before."""
     accuracy: Accuracy | None
     history: tuple[Accuracy, ...]
     """For the chart, oldest first."""
@@ -117,6 +120,7 @@ def read_figures(services: Services, rounds: RoundLog, project_id: int, state: P
         by_annotator=_by_annotator(annotations, classes),
         skipped=len({a.task_id for a in annotations if a.cancelled} - set(labels)),
         closed=closed_tasks(annotations, labels),
+        empty=tuple(empty_annotations(annotations, labels, classes)),
         accuracy=accuracy(records[-1]) if records else None,
         history=tuple(_thinned(_curve(history), CHART_POINTS)),
         forecasts=tuple(found for found in forecasts if found is not None),

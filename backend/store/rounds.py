@@ -39,6 +39,8 @@ class RoundRecord:
     """When the newest annotation of each flagged task was submitted: later on, a later one has reviewed it."""
     confirmed: dict[int, str] = field(default_factory=dict)
     """Labels people have reviewed since they were flagged, by task."""
+    emptied: tuple[int, ...] = ()
+    """Tasks whose label became empty by an update; they stand among the suspected ones, with the label they had."""
     published_at: float | None = None
 
     @property
@@ -126,6 +128,7 @@ _RECORD_FIELDS = (
     "stopping",
     "flagged_updates",
     "confirmed",
+    "emptied",
 )
 
 
@@ -133,6 +136,7 @@ def _round(row: RoundRow) -> RoundRecord:
     fields = json.loads(row.record)
     for name in ("classes", "check", "batch", "pre_annotated", "flagged"):
         fields[name] = tuple(fields[name])
+    fields["emptied"] = tuple(fields.get("emptied", ()))  # rounds of earlier versions have none
     for name in ("flagged_updates", "confirmed"):
         fields[name] = {
             int(id_): value for id_, value in fields.get(name, {}).items()
