@@ -59,7 +59,7 @@ def serve(
             "--workers",
             str(workers),
             "--worker-class",
-            "gthread",
+            "backend.web_server.worker.BufferingWorker",
             "--threads",
             str(threads),
         ),
