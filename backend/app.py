@@ -9,10 +9,12 @@ from typing import Any
 from flask import Flask, Response, jsonify, request
 from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy.exc import OperationalError
+from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import HTTPException
 
 from backend import ml_backend
-from backend.auth import is_let_in
+from backend.auth import DELIVERY_ROUTES, Access, access
+from backend.browser_guard import is_foreign, is_known_host, unknown_host
 from backend.label_config import LabelConfigError
 from backend.mirror import EventError
 from backend.ml_backend import ActiveLearningBackend
@@ -24,8 +26,6 @@ from backend.store import StorageError
 log = logging.getLogger(__name__)
 
 OPEN_ROUTES = {"/health"}
-OWN_SITE = {None, "same-origin", "none"}
-"""What a browser says of a request by our own page, or by its user; Label Studio is no browser and says nothing."""
 
 
 class BadRequestError(ValueError):
@@ -40,11 +40,23 @@ def create_app(services: Services) -> Flask:
 
     @app.before_request
     def authenticate() -> Response | None:
-        if request.method == "POST" and request.headers.get("Sec-Fetch-Site") not in OWN_SITE:
+        settings = services.settings
+        if is_foreign(settings, request):
             # A browser keeps the login and sends it along, whichever page asks.
             return _refusal(403, "A page of another site sent this. Open this backend's own page instead.")
-        if request.path in OPEN_ROUTES or is_let_in(services.settings, request.authorization):
+        if request.path in OPEN_ROUTES:
             return None
+        reach = access(settings, _login())
+        delivers = request.path in DELIVERY_ROUTES and reach >= Access.DELIVERY
+        # A rebound page has no key: a browser keeps those by name. So Label Studio may use a name we do not know.
+        if not is_known_host(settings, request.host) and not (delivers and settings.has_auth):
+            return _refusal(421, unknown_host(request.host))
+        if delivers or reach is Access.EVERYTHING:
+            return None
+        if reach is Access.DELIVERY:
+            return _refusal(
+                403, "This key is Label Studio's, to deliver with. Sign in with the one for people."
+            )
         answer = _refusal(
             401,
             "This backend asks for a user name and password, or a secret. Run `everylabel connect` again.",
@@ -149,6 +161,14 @@ def _answer_errors(app: Flask) -> None:
     def failure(error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.path, exc_info=error)
         return _refusal(500, "Something failed that should not have; the backend's log says what.")
+
+
+def _login() -> Authorization | None:
+    """What a request says of who sends it."""
+    try:
+        return request.authorization
+    except ValueError:  # no base64 at all, which werkzeug does not expect
+        return None
 
 
 def _body() -> dict[str, Any]:

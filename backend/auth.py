@@ -1,58 +1,102 @@
-"""Who may call the backend: HTTP basic auth, or a bearer secret.
+"""Who may call the backend, and with which key: people with theirs, Label Studio with one that delivers and no more.
 
-Label Studio 1.23.2 calls an ML backend with basic auth or with nothing, and sends a webhook any header. So a
-bearer secret goes into the webhook as it is, and into the calls of an ML backend as the password of a user named
-`everylabel`.
+Every account of a Label Studio can read a webhook's headers (`GET /api/webhooks/`). So what Label Studio is given is
+no key to the page: a delivery secret, which opens `DELIVERY_ROUTES` alone. Where none is set it is derived from the
+people's key, one way.
+
+Label Studio 1.23.2 calls an ML backend with basic auth or with nothing, and sends a webhook any header. So the secret
+goes into the webhook as a bearer's, and into the calls of an ML backend as the password of a user named `everylabel`.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
+from enum import IntEnum
+from functools import cache
+from typing import TYPE_CHECKING
 
-from werkzeug.datastructures import Authorization
+if TYPE_CHECKING:
+    from werkzeug.datastructures import Authorization
 
-from backend.settings import Settings
+    from backend.settings import Settings
 
 LOGIN = "everylabel"
+DELIVERY_ROUTES = {"/webhook", "/predict", "/setup", "/versions"}
+"""What Label Studio calls; `/health` is open."""
 
 
-def is_let_in(settings: Settings, given: Authorization | None) -> bool:
-    """Whether a request carries what the settings ask for; everybody is, where they ask for nothing."""
+class Access(IntEnum):
+    """How far a request's key reaches."""
+
+    NONE = 0
+    DELIVERY = 1
+    """`DELIVERY_ROUTES`."""
+    EVERYTHING = 2
+
+
+def access(settings: Settings, given: Authorization | None) -> Access:
+    """Return how far what a request carries reaches; everywhere, where the settings ask for nothing."""
     if not settings.has_auth:
-        return True
-    if given is None:
-        return False
-    secret = settings.bearer_secret.get_secret_value()
+        return Access.EVERYTHING
+    if given is None or given.type not in {"basic", "bearer"}:
+        return Access.NONE
+    bearer, delivery = settings.bearer_secret.get_secret_value(), delivery_secret(settings)
     if given.type == "bearer":
-        return bool(secret) and _same(given.token, secret)
-    if given.type != "basic":
-        return False
-    return any(_is_login(given, user, key) for user, key in _logins(settings))
+        is_person, is_delivery = bool(bearer) and _same(given.token, bearer), _same(given.token, delivery)
+    else:
+        is_person = any(_is_login(given, user, key) for user, key in _people(settings))
+        is_delivery = _is_login(given, LOGIN, delivery)
+    if is_person:
+        return Access.EVERYTHING
+    return Access.DELIVERY if is_delivery else Access.NONE
+
+
+def delivery_secret(settings: Settings) -> str:
+    """Return the secret Label Studio delivers with: the one that is set, else one derived from the people's key."""
+    if told := settings.delivery_secret.get_secret_value():
+        return told
+    password, bearer = settings.basic_auth_pass.get_secret_value(), settings.bearer_secret.get_secret_value()
+    return _derived(f"{settings.basic_auth_user}:{password}" if password else bearer)
+
+
+@cache
+def _derived(key: str) -> str:
+    """Return a secret that does not tell the key it comes from, though many can read it.
+
+    The slow hash (RFC 7914) is for passwords that people made up: 16 MB and some 50 ms for each guess.
+    """
+    return hashlib.scrypt(key.encode(), salt=b"everylabel delivery", n=2**14, r=8, p=1, dklen=32).hex()
 
 
 def basic_login(settings: Settings) -> tuple[str, str] | None:
-    """The user name and password Label Studio calls an ML backend with; None where nothing is asked for."""
-    logins = _logins(settings)
-    return logins[0] if logins else None
+    """Return the user name and password Label Studio calls an ML backend with; None where nothing is asked for."""
+    return (LOGIN, delivery_secret(settings)) if settings.has_auth else None
 
 
 def webhook_headers(settings: Settings) -> dict[str, str]:
-    """The headers a webhook must carry."""
-    if secret := settings.bearer_secret.get_secret_value():
-        return {"Authorization": f"Bearer {secret}"}
-    login = basic_login(settings)
-    if login is None:
-        return {}
-    return {"Authorization": f"Basic {base64.b64encode(':'.join(login).encode()).decode()}"}
+    """Return the headers a webhook must carry."""
+    return {"Authorization": f"Bearer {delivery_secret(settings)}"} if settings.has_auth else {}
 
 
-def _logins(settings: Settings) -> list[tuple[str, str]]:
+def holds_key_for_people(settings: Settings, headers: dict[str, str]) -> bool:
+    """Return whether a webhook's headers hold what opens the page, as everylabel's did before there were two keys."""
+    basic = (f"Basic {_encoded(*login)}" for login in _people(settings))
+    bearer = settings.bearer_secret.get_secret_value()
+    return headers.get("Authorization") in {*basic, *([f"Bearer {bearer}"] if bearer else [])}
+
+
+def _people(settings: Settings) -> list[tuple[str, str]]:
     logins = [
         (settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()),
         (LOGIN, settings.bearer_secret.get_secret_value()),
     ]
     return [(user, key) for user, key in logins if key]
+
+
+def _encoded(user: str, key: str) -> str:
+    return base64.b64encode(f"{user}:{key}".encode()).decode()
 
 
 def _is_login(given: Authorization, user: str, key: str) -> bool:
@@ -61,4 +105,4 @@ def _is_login(given: Authorization, user: str, key: str) -> bool:
 
 
 def _same(given: str | None, wanted: str) -> bool:
-    return hmac.compare_digest((given or "").encode(), wanted.encode())
+    return hmac.compare_digest((given or "").encode("utf-8", "surrogateescape"), wanted.encode())

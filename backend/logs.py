@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from backend.auth import LOGIN, delivery_secret
+
 if TYPE_CHECKING:
     from backend.settings import Settings
 
@@ -59,6 +61,9 @@ class Lines(logging.Formatter):
         self._json = settings.log_format == "json"
         given = (settings.label_studio_api_key, settings.basic_auth_pass, settings.bearer_secret)
         plain = [secret.get_secret_value() for secret in given]
+        if settings.has_auth:
+            plain.append(delivery_secret(settings))
+            plain.append(base64.b64encode(f"{LOGIN}:{delivery_secret(settings)}".encode()).decode())
         login = f"{settings.basic_auth_user}:{settings.basic_auth_pass.get_secret_value()}"
         plain.append(base64.b64encode(login.encode()).decode())
         # Longest first: one may be the beginning of another.

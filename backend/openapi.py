@@ -52,6 +52,8 @@ def _answers(code: int, schema: dict[str, Any]) -> dict[str, Any]:
     refusals = {
         "400": "The request is not what Label Studio sends.",
         "401": "User name or password is wrong.",
+        "403": "The key is not for this route, or a page of another site sent the request.",
+        "421": "The backend has no such name (the header `Host`).",
     }
     refusals |= {"413": "The body is larger than EVERYLABEL_MAX_REQUEST_MEGABYTES."}
     return {

@@ -55,7 +55,9 @@ class Settings(BaseSettings):
         "`redis://:password@host/0`. Needs the extra `redis`.",
     )
     basic_auth_user: str = Field(
-        "", validation_alias="BASIC_AUTH_USER", description="User name every route but /health asks for."
+        "",
+        validation_alias="BASIC_AUTH_USER",
+        description="User name of people: every route but /health asks for it.",
     )
     basic_auth_pass: SecretStr = Field(
         SecretStr(""), validation_alias="BASIC_AUTH_PASS", description="Password that goes with it."
@@ -63,7 +65,17 @@ class Settings(BaseSettings):
     bearer_secret: SecretStr = Field(
         SecretStr(""),
         description="Instead of user and password: a secret of 16 or more characters, sent as `Authorization: "
-        "Bearer …`; Label Studio's own calls carry it as the password of the user `everylabel`.",
+        "Bearer …`, or as the password of the user `everylabel`.",
+    )
+    delivery_secret: SecretStr = Field(
+        SecretStr(""),
+        description="What Label Studio delivers with: a secret of 16 or more characters that opens /webhook, "
+        "/predict, /setup and /versions, and that every account of Label Studio can read; empty: derived, one way, from the password.",
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="Further names this backend may be called by, separated by commas; those of EVERYLABEL_PUBLIC_URL and "
+        "EVERYLABEL_PAGE_URL, `localhost` and addresses in digits need not be named.",
     )
     log_level: LogLevel = Field("INFO", validation_alias="LOG_LEVEL", description="How much is logged.")
     log_format: Literal["text", "json"] = Field(
@@ -145,7 +157,7 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("bearer_secret")
+    @field_validator("bearer_secret", "delivery_secret")
     @classmethod
     def _long_enough(cls, value: SecretStr) -> SecretStr:
         secret = value.get_secret_value()
@@ -174,6 +186,37 @@ class Settings(BaseSettings):
         if ":" in self.basic_auth_user:
             raise ValueError("BASIC_AUTH_USER cannot hold a colon: it ends the user name in a request")
         return self
+
+    @model_validator(mode="after")
+    def _two_keys(self) -> Settings:
+        delivery = self.delivery_secret.get_secret_value()
+        if delivery and not self.has_auth:
+            raise ValueError(
+                "EVERYLABEL_DELIVERY_SECRET lets Label Studio in: set BASIC_AUTH_USER and BASIC_AUTH_PASS too, for people"
+            )
+        if delivery and delivery in {
+            self.basic_auth_pass.get_secret_value(),
+            self.bearer_secret.get_secret_value(),
+        }:
+            raise ValueError(
+                "EVERYLABEL_DELIVERY_SECRET can be read by every account of Label Studio: it must not be the people's too"
+            )
+        return self
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _host_names(cls, value: str) -> str:
+        for name in value.split(","):
+            if not all(letter.isalnum() or letter in ".-_" for letter in name.strip()):
+                raise ValueError(
+                    f"{name.strip()!r} is no host name: give names alone, without scheme or port"
+                )
+        return value
+
+    @property
+    def allowed_host_names(self) -> frozenset[str]:
+        """Names this backend may be called by besides those of its addresses, in small letters."""
+        return frozenset(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
 
     @property
     def label_studio_browser_url(self) -> str:

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from backend import empty_annotations, label_config
-from backend.auth import webhook_headers
+from backend.auth import basic_login, holds_key_for_people, webhook_headers
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_stream import not_served
@@ -107,8 +107,11 @@ def _backend(services: Services) -> str:
         ) from error
     if allowed.status_code == httpx.codes.UNAUTHORIZED:
         raise CheckFailedError(
-            "The backend refuses BASIC_AUTH_USER and BASIC_AUTH_PASS as set here: set them alike on both sides."
+            "The backend refuses BASIC_AUTH_USER and BASIC_AUTH_PASS (or EVERYLABEL_DELIVERY_SECRET) as set here: set them "
+            "alike on both sides."
         )
+    if allowed.status_code == httpx.codes.MISDIRECTED_REQUEST:
+        raise CheckFailedError(f"The backend at {url} refuses to be called so. {allowed.json()['error']}")
     if answer.get("trainer") != "alive":
         raise CheckFailedError(
             f"The backend answers at {url}, but its trainer is not running. Start it with `everylabel serve`."
@@ -142,6 +145,12 @@ def _ml_backend(services: Services, project_id: int) -> str:
         raise CheckFailedError(
             f"The project is connected to {known[0]['url']}, not to {url}. Run: everylabel connect --project {project_id}"
         )
+    login = basic_login(services.settings)
+    if login is not None and known[0].get("basic_auth_user") not in {None, login[0]}:
+        raise CheckFailedError(
+            f"Label Studio calls {url} with the key for people: it should have one that delivers and no more. Run: "
+            f"everylabel connect --project {project_id}"
+        )
     if known[0].get("readable_state") != "Connected":
         why = known[0].get("error_message") or known[0].get("readable_state")
         host = urlsplit(url).hostname
@@ -165,7 +174,13 @@ def _webhook(services: Services, project_id: int) -> str:
         raise CheckFailedError(f"The webhook to {url} is switched off. {again}")
     if not hooks[0]["send_payload"]:
         raise CheckFailedError(f"The webhook to {url} sends no payload. {again}")
-    if (hooks[0].get("headers") or {}) != webhook_headers(services.settings):
+    headers = hooks[0].get("headers") or {}
+    if holds_key_for_people(services.settings, headers):
+        raise CheckFailedError(
+            f"The webhook to {url} carries the key for people, which opens the page, and every account of Label Studio can "
+            f"read it. {again}; then change BASIC_AUTH_PASS (or EVERYLABEL_BEARER_SECRET)."
+        )
+    if headers != webhook_headers(services.settings):
         raise CheckFailedError(
             f"The webhook to {url} carries another password than the backend asks for. {again}"
         )

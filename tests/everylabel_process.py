@@ -93,6 +93,7 @@ class EveryLabel:
             "BASIC_AUTH_USER": settings.basic_auth_user,
             "BASIC_AUTH_PASS": settings.basic_auth_pass.get_secret_value(),
             "EVERYLABEL_BEARER_SECRET": settings.bearer_secret.get_secret_value(),
+            "EVERYLABEL_DELIVERY_SECRET": settings.delivery_secret.get_secret_value(),
             "EVERYLABEL_PUBLIC_URL": settings.public_url,
             "EVERYLABEL_ALLOW_PRIVATE_ADDRESSES": str(settings.allow_private_addresses),
             "EVERYLABEL_ENCODER": settings.encoder,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from werkzeug.serving import make_server
 
 from backend.app import create_app
+from backend.auth import basic_login, delivery_secret, webhook_headers
 from backend.mirror import Mirror
 from backend.ml_backend import UNTRAINED
 from tests.stand_in_label_studio import choice, label_config
@@ -205,6 +206,8 @@ def test_every_route_is_in_the_list_below(client):
         {"Authorization": "Basic " + base64.b64encode(b"eve:s3cret").decode()},
         {"Authorization": "Basic not-base64"},
         {"Authorization": "Bearer s3cret"},
+        {"Authorization": "Basic \xff\xfe"},
+        {"Authorization": "Bearer \xff\xfe"},
         {"Authorization": "Basic " + base64.b64encode("änn:s3cret".encode("latin-1")).decode()},
     ],
 )
@@ -266,6 +269,139 @@ def test_a_page_of_another_site_writes_nothing_though_the_browser_sends_its_logi
     assert status("").startswith("403")
     assert int(status("same-origin")[:3]) < 300
     assert int(status("none")[:3]) < 300
+
+
+FOREIGN = [
+    "http://evil.example",
+    "http://localhost:8000",
+    "http://localhost:80:80",
+    "null",
+    "file://",
+    "x",
+    "",
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), [*ROUTES, ("GET", "/health", None)])
+@pytest.mark.parametrize("origin", FOREIGN)
+def test_a_page_of_another_origin_reaches_nothing_where_the_browser_names_it_alone(
+    guarded, method, path, body, origin
+):
+    """Chromium says nothing in `Sec-Fetch-Site` to a plain-http name."""
+    headers = {**PASSWORD, "Origin": origin}
+    answer = guarded.open(path, method=method, json=body, headers=headers)
+    assert answer.status.startswith("403 A page of another site"), answer.status
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("localhost:9090", "http://localhost:9090"),
+        ("localhost", "http://localhost:80"),
+        ("127.0.0.1:9090", "http://127.0.0.1:9090"),
+        ("[::1]:9090", "http://[::1]:9090"),
+        ("pages.example.org", "https://pages.example.org"),
+        ("127.0.0.1:9090", "https://pages.example.org"),  # a proxy that names the machine behind it
+        ("backend:9090", "http://backend:9090"),
+    ],
+)
+def test_our_own_page_and_any_of_our_names_are_let_in(make_services, host, origin):
+    services = make_services(public_url="http://backend:9090", page_url="https://pages.example.org")
+    client = create_app(services).test_client()
+    body = {"action": "START_TRAINING", "project": {"id": 1}}
+    assert client.post("/webhook", json=body, headers={"Host": host, "Origin": origin}).status_code == 201
+    assert client.get("/", headers={"Host": host}).status_code == 200
+
+
+REBOUND = ["evil.example", "evil.example:9090", "localhost.evil.example", "127.0.0.1.nip.io:9090", "::1", ""]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ROUTES)
+@pytest.mark.parametrize("host", REBOUND)
+def test_nobody_calls_the_backend_by_a_name_it_does_not_have(client, services, method, path, body, host):
+    """A page whose name now leads here is of our origin, for the browser."""
+    answer = client.open(path, method=method, json=body, headers={"Host": host, "Origin": f"http://{host}"})
+    if not host:
+        assert answer.status_code in {403, 421}
+        return
+    answer = client.open(path, method=method, json=body, headers={"Host": host})
+    assert answer.status_code == 421
+    assert "EVERYLABEL_ALLOWED_HOSTS" in answer.status
+    assert services.store.events() == []
+
+
+def test_a_name_that_is_allowed_is_known(make_services):
+    client = create_app(make_services(allowed_hosts="Backend, other.example.org")).test_client()
+    for host in ("backend:9090", "BACKEND", "other.example.org.", "192.168.0.7:9090", "[fe80::1]:80"):
+        assert client.get("/versions", headers={"Host": host}).status_code == 200, host
+    assert client.get("/versions", headers={"Host": "another.example.org"}).status_code == 421
+
+
+def test_health_answers_whatever_name_it_is_asked_by(client):
+    assert client.get("/health", headers={"Host": "10-0-0-7.pod.cluster.local"}).status_code == 200
+
+
+# --- which key opens what
+
+DELIVERY = "a-secret-that-delivers-and-no-more"
+DELIVERED = {"/setup", "/predict", "/webhook", "/versions"}
+
+
+def keys(settings):
+    """The headers by which Label Studio uses its key: a webhook's, and those of its calls of an ML backend."""
+    login = base64.b64encode(":".join(basic_login(settings)).encode()).decode()
+    return [webhook_headers(settings), {"Authorization": f"Basic {login}"}]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ROUTES)
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"basic_auth_user": "ann", "basic_auth_pass": "s3cret"},
+        {"bearer_secret": SECRET},
+        {"basic_auth_user": "ann", "basic_auth_pass": "s3cret", "delivery_secret": DELIVERY},
+    ],
+)
+def test_label_studios_key_delivers_and_opens_nothing_else(make_services, method, path, body, given):
+    services = make_services(**given)
+    client = create_app(services).test_client()
+    for headers in keys(services.settings):
+        assert not {"s3cret", SECRET} & set(headers.values())
+        answer = client.open(path, method=method, json=body, headers=headers)
+        if path in DELIVERED:
+            assert answer.status_code < 300
+            by_another_name = client.open(
+                path, method=method, json=body, headers={**headers, "Host": "other"}
+            )
+            assert by_another_name.status_code < 300, "Label Studio may know us by a name of its own"
+        else:
+            assert answer.status_code == 403
+            assert "Label Studio's, to deliver with" in answer.status
+
+
+def test_the_key_label_studio_has_does_not_tell_the_peoples_and_differs_with_it(make_services):
+    def key(**given):
+        return delivery_secret(make_services(**given).settings)
+
+    mine = key(basic_auth_user="ann", basic_auth_pass="s3cret")
+    assert mine == key(basic_auth_user="ann", basic_auth_pass="s3cret"), "the same after a restart"
+    assert len(mine) == 64
+    others = {
+        key(basic_auth_user="ann", basic_auth_pass="s3cret2"),
+        key(basic_auth_user="bob", basic_auth_pass="s3cret"),
+        key(bearer_secret=SECRET),
+    }
+    assert len(others) == 3
+    assert mine not in others
+    assert key(basic_auth_user="ann", basic_auth_pass="s3cret", delivery_secret=DELIVERY) == DELIVERY
+
+
+def test_a_delivery_secret_of_before_opens_nothing_once_another_is_set(make_services):
+    old = make_services(basic_auth_user="ann", basic_auth_pass="s3cret").settings
+    new = make_services(basic_auth_user="ann", basic_auth_pass="s3cret", delivery_secret=DELIVERY)
+    client = create_app(new).test_client()
+    for headers in keys(old):
+        assert client.get("/versions", headers=headers).status_code == 401
 
 
 def test_health_is_open_and_tells_nothing_private(guarded):

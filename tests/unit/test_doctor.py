@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from werkzeug.serving import make_server
 
 from backend.app import create_app
+from backend.auth import delivery_secret
 from backend.label_config import LabelConfigError
 from backend.label_studio_errors import BackendUnreachableError
 from scripts import connect, doctor
@@ -67,11 +68,28 @@ def test_connecting_twice_changes_nothing_twice(stand_in, connected):
     assert connected.store.latest_round(1).number == 1
 
 
-def test_the_webhook_carries_the_password_and_so_does_the_ml_backend(stand_in, connected):
-    expected = "Basic " + base64.b64encode(b"ann:s3cret").decode()
-    assert [hook["headers"] for hook in stand_in.webhooks.values()] == [{"Authorization": expected}]
+def test_webhook_and_ml_backend_carry_the_key_that_delivers_and_not_the_password(stand_in, connected):
+    key = delivery_secret(connected.settings)
+    assert [hook["headers"] for hook in stand_in.webhooks.values()] == [{"Authorization": f"Bearer {key}"}]
     (backend,) = stand_in.backends.values()
-    assert (backend["basic_auth_user"], backend["basic_auth_pass"]) == ("ann", "s3cret")
+    assert (backend["basic_auth_user"], backend["basic_auth_pass"]) == ("everylabel", key)
+
+
+def test_a_project_that_was_connected_with_the_password_is_told_of_and_connected_anew(stand_in, connected):
+    (hook,), (backend,) = stand_in.webhooks.values(), stand_in.backends.values()
+    new = dict(hook["headers"])
+    hook["headers"] = {"Authorization": "Basic " + base64.b64encode(b"ann:s3cret").decode()}
+    backend |= {"basic_auth_user": "ann", "basic_auth_pass": "s3cret"}
+    found = problems(connected)
+    assert found.keys() == {"ML backend", "Webhook"}
+    for problem in found.values():
+        assert "the key for people" in problem
+        assert "everylabel connect --project 1" in problem
+        assert "s3cret" not in problem
+    connect_project(connected, 1)
+    assert hook["headers"] == new
+    assert backend["basic_auth_user"] == "everylabel"
+    assert problems(connected) == {}
 
 
 def test_another_backends_webhook_on_this_machine_is_left_alone(stand_in, served):

@@ -148,3 +148,22 @@ def test_serve_says_where_a_browser_finds_the_page(monkeypatch, tmp_path, host, 
     assert f"The page for people: {shown}\n" in said.output
     bound = started[0].command[started[0].command.index("--bind") + 1]
     assert bound == (f"[{host}]:9191" if ":" in host else f"{host}:9191")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"delivery_secret": "sixteen-letters!"}, "for people"),
+        ({"delivery_secret": "short", "bearer_secret": "sixteen-letters?"}, "16 or more"),
+        (
+            {"delivery_secret": "sixteen-letters!", "bearer_secret": "sixteen-letters!"},
+            "must not be the people's",
+        ),
+        ({"allowed_hosts": "a.example.org,http://b"}, "no host name"),
+        ({"allowed_hosts": "a.example.org:9090"}, "without scheme or port"),
+    ],
+)
+def test_keys_and_names_that_would_not_do_what_they_say_are_refused(given, told):
+    with pytest.raises(ValidationError, match=told) as refused:
+        Settings(**given)
+    assert "sixteen" not in str(refused.value)
