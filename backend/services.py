@@ -21,6 +21,7 @@ from backend.learner import make_classifier
 from backend.live_loop import LiveLoop
 from backend.locks import DatabaseLocks, Locks, file_lock
 from backend.metrics import Metrics
+from backend.private_files import keep_private, private_umask
 from backend.project_files import EmbeddingFile, ProjectFiles
 from backend.publish import Publisher
 from backend.rounds import Rounds
@@ -55,14 +56,16 @@ class Services:
         self.settings = settings
         self._encoder_threads = encoder_threads
         self.clock = clock
-        settings.model_dir.mkdir(parents=True, exist_ok=True)
-        self.store = Store(settings.store_url, clock)
+        keep_private(settings.model_dir)
+        with private_umask():  # they are made on opening
+            self.store = Store(settings.store_url, clock)
         self._locks: Locks = file_lock
         if settings.database_url.get_secret_value():
             self._locks = DatabaseLocks(settings.store_url, settings.model_dir)
-        self.jobs = Jobs(
-            settings.model_dir / "jobs.db", lambda: self.trainer, settings.redis_url.get_secret_value()
-        )
+        with private_umask():
+            self.jobs = Jobs(
+                settings.model_dir / "jobs.db", lambda: self.trainer, settings.redis_url.get_secret_value()
+            )
         self.metrics = Metrics(self)
         self.engine: Engine = LocalEngine(self)
         """What embeds crops and scores pools."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from flask import Flask
 
 from backend import logs
 from backend.app import create_app
+from backend.private_files import OTHERS
 from backend.services import Services
 from backend.settings import Settings
 
@@ -16,6 +18,7 @@ def application() -> Flask:
     """The web side of a backend with settings from the environment; a trainer runs beside it."""
     # Webhooks come together and share one interpreter: by default one of them may keep it for 5 ms.
     sys.setswitchinterval(0.0005)
+    os.umask(OTHERS)
     settings = Settings()
     logs.configure(settings)
     services = Services(settings)

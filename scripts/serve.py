@@ -21,6 +21,7 @@ import typer
 
 from backend import logs
 from backend.map_drawing import MapDrawer
+from backend.private_files import OTHERS, keep_private
 from backend.services import Services
 from model.threads import limit_threads
 from scripts.console import console, fail, load_settings
@@ -49,7 +50,8 @@ def serve(
             f"{host} can be reached from other machines, so the backend must ask for a password: set "
             "BASIC_AUTH_USER and BASIC_AUTH_PASS (or EVERYLABEL_BEARER_SECRET), or listen on 127.0.0.1."
         )
-    settings.model_dir.mkdir(parents=True, exist_ok=True)
+    os.umask(OTHERS)
+    keep_private(settings.model_dir)
     console.print(f"The page for people: [bold]{settings.page_url or _page(host, port)}/[/]")
     web = [
         *(sys.executable, "-m", "gunicorn", "backend.wsgi:application()"),
