@@ -478,3 +478,16 @@ def test_who_waits_for_another_round_is_shown_how_far_that_one_has_come(services
     assert told[0][0] == told[1][0] == what
     assert told[1][2] == told[0][2] + 1
     assert services.store.latest_round(1) is not None
+
+
+def test_a_sign_of_life_from_the_future_says_nothing(services):
+    services.heartbeat._write({})
+    assert services.trainer_alive()
+    ahead = time.time() + 3600
+    os.utime(services.settings.model_dir / "trainer.heartbeat", (ahead, ahead))
+    assert not services.trainer_alive()
+    assert services.health() == {
+        "status": "UP",
+        "model_class": "ActiveLearningBackend",
+        "trainer": "not running",
+    }
