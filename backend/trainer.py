@@ -14,6 +14,7 @@ from backend.label_config import LabelConfigError
 from backend.label_studio_errors import LabelStudioError, ProjectNotFoundError
 from backend.mirror import LOOK
 from backend.publish import version_name
+from backend.unverified_projects import UnverifiedProjects
 
 if TYPE_CHECKING:
     from backend.services import Services
@@ -38,6 +39,7 @@ class Trainer:
         self._services = services
         self._store = services.store
         self._loop = services.loop
+        self._unverified = UnverifiedProjects(services.store, lambda: services.label_studio, services.files)
 
     def embed(self, project_id: int, task_ids: Sequence[int]) -> None:
         """Embed these tasks' crops if they are not (a job): somebody waits for them in `/predict`."""
@@ -49,8 +51,8 @@ class Trainer:
             self._store.save_problems(project_id, dict.fromkeys(left, str(failure)))
 
     def waiting(self) -> list[int]:
-        """Projects that have webhooks waiting."""
-        return self._store.projects_with_events()
+        """Return the projects that have webhooks waiting, and that Label Studio has."""
+        return self._unverified.leave_out(self._store.projects_with_events())
 
     def learn(self, project_id: int) -> bool:
         """Catch up with a project and run a round if one is due (a job); False if it has to be tried again.
@@ -71,6 +73,7 @@ class Trainer:
             never_seen = project is None or (project.reconciled_at is None and not project.connected)
             if isinstance(error, ProjectNotFoundError) and never_seen:
                 self._store.delete_project(project_id)
+                self._services.files(project_id).delete()
             else:
                 self._store.save_project(project_id, problem=str(error))
             return False
@@ -84,8 +87,10 @@ class Trainer:
 
     def tend(self) -> list[int]:
         """Say which projects need a look, and clean old versions out of Label Studio (a job, once a minute)."""
-        waiting = set(self._store.projects_with_events())
-        for project in self._store.projects():
+        projects = self._store.projects()
+        self._unverified.leave_out([project.id for project in projects])
+        waiting = set(self.waiting())
+        for project in projects:
             if not project.connected:
                 continue
             latest = self._store.latest_round(project.id)
