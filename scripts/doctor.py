@@ -17,6 +17,7 @@ from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_stream import not_served
 from backend.label_studio_errors import LabelStudioError
+from backend.label_studio_versions import tested_versions, warning_about
 from backend.learner import check_encoder
 from backend.publish import SAMPLING, version_number
 from backend.rounds import labels_by_task
@@ -28,11 +29,12 @@ from scripts.console import console, load_settings
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found; `problem` is None where all is well."""
+    """What one check found; `problem` is None where all is well, and a `warning` alone is no failure."""
 
     check: str
     detail: str
     problem: str | None = None
+    warning: str | None = None
 
 
 class CheckFailedError(RuntimeError):
@@ -49,12 +51,15 @@ def doctor(
     services = Services(load_settings())
     faults = 0
     for finding in examine(services, project):
-        if finding.problem is None:
-            console.print(f"[green]✓[/] {finding.check}: {escape(finding.detail)}", highlight=False)
-        else:
+        if finding.problem is not None:
             faults += 1
             console.print(f"[red]✗[/] {finding.check}: ", end="")
             console.print(finding.problem, markup=False, highlight=False, soft_wrap=True)
+            continue
+        console.print(f"[green]✓[/] {finding.check}: {escape(finding.detail)}", highlight=False)
+        if finding.warning is not None:
+            console.print(f"[yellow]![/] {finding.check}: ", end="")
+            console.print(finding.warning, markup=False, highlight=False, soft_wrap=True)
     if faults:
         raise typer.Exit(1)
     console.print("[green]All is well.[/]")
@@ -63,7 +68,7 @@ def doctor(
 def examine(services: Services, project_id: int | None) -> Iterator[Finding]:
     """Run the checks in the order they depend on each other; what a fault makes pointless is left out."""
     settings, label_studio = services.settings, services.label_studio
-    server = _check("Label Studio", lambda: f"{label_studio.version()} at {settings.label_studio_url}")
+    server = _server(services)
     yield server
     if server.problem:
         return
@@ -93,6 +98,16 @@ def _check(name: str, look: Callable[[], str]) -> Finding:
         return Finding(name, look())
     except (LabelStudioError, LabelConfigError, ImageError, StorageError, CheckFailedError) as error:
         return Finding(name, "", str(error))
+
+
+def _server(services: Services) -> Finding:
+    settings, label_studio = services.settings, services.label_studio
+    try:
+        version = label_studio.version()
+    except LabelStudioError as error:
+        return Finding("Label Studio", "", str(error))
+    detail = f"{version} at {settings.label_studio_url} (tested: {tested_versions()})"
+    return Finding("Label Studio", detail, warning=warning_about(version))
 
 
 def _backend(services: Services) -> str:

@@ -16,6 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
 
+from backend.label_studio_versions import NEWEST
+
 TOKEN = "0123456789abcdef"
 CLASSES = ("0", "1", "2", "3")
 
@@ -40,14 +42,16 @@ def data_uri(content: bytes) -> str:
 
 
 class StandIn:
-    """As much of Label Studio 1.23.2 as the backend speaks with, on loopback and in memory.
+    """As much of Label Studio as the backend speaks with, on loopback and in memory.
 
-    `down`: connections are answered by nobody's Label Studio (503). `token`: what it accepts.
+    `down`: connections are answered by nobody's Label Studio (503). `token`: what it accepts. `release`: what it
+    says its version is.
     """
 
     def __init__(self) -> None:
         self.token = TOKEN
         self.down = False
+        self.release = NEWEST
         self.projects: dict[int, dict[str, Any]] = {}
         self.tasks: dict[int, dict[str, Any]] = {}
         self.predictions: list[dict[str, Any]] = []
@@ -172,7 +176,7 @@ class StandIn:
         if self.down:
             return 503, {"detail": "Service unavailable"}
         if path == "/api/version":
-            return 200, {"release": "1.23.2"}
+            return 200, {"release": self.release}
         if authorization != f"Token {self.token}":
             return 401, {"detail": "Invalid token."}
         for pattern, handler in self._routes():

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 from werkzeug.serving import make_server
 
+from backend import label_studio_versions
 from backend.app import create_app
 from backend.auth import delivery_secret
 from backend.label_config import LabelConfigError
@@ -199,6 +200,36 @@ def test_the_command_shows_brackets_in_titles_as_they_are_and_says_by_its_code_w
     ill = CliRunner().invoke(app, ["doctor", "--project", "1"])
     assert ill.exit_code == 1
     assert "training never fires" in " ".join(ill.output.split())
+
+
+@pytest.mark.parametrize(
+    ("release", "told"),
+    [
+        ("1.19.0", r"1\.19\.0 is older .*1\.20\.0.*pip install --upgrade label-studio=="),
+        ("99.1.0", r"99\.1\.0 is newer .*make test-label-studio VERSIONS=99\.1\.0"),
+        ("unknown", r"'unknown', which cannot be compared"),
+    ],
+)
+def test_a_label_studio_nobody_tested_is_a_warning_with_a_way_out_and_no_failure(
+    stand_in, connected, monkeypatch, release, told
+):
+    monkeypatch.setattr(doctor, "load_settings", lambda: connected.settings)
+    monkeypatch.setattr(doctor, "Services", lambda settings: connected)
+    stand_in.release = release
+    said = CliRunner().invoke(app, ["doctor", "--project", "1"])
+    assert said.exit_code == 0, said.output
+    output = " ".join(said.output.split())
+    assert re.search(rf"! Label Studio: .*{told}", output)
+    assert problems(connected) == {}
+
+
+@pytest.mark.parametrize("release", [*label_studio_versions.TESTED, "1.21.0", "1.23.0.post1"])
+def test_a_label_studio_that_was_tested_or_lies_between_two_is_no_warning(stand_in, connected, release):
+    stand_in.release = release
+    (server, *_) = examine(connected, 1)
+    assert (server.problem, server.warning) == (None, None)
+    assert release in server.detail
+    assert label_studio_versions.tested_versions() in server.detail
 
 
 def test_connect_waits_for_a_backend_that_was_started_a_moment_before(stand_in, served, monkeypatch):
