@@ -9,8 +9,8 @@ ARGS ?=
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
-# Only Label Studio's *own* environment lives here: its pins of Django and numpy must not meet ours.
-LABEL_STUDIO_ENV := .everylabel/label-studio-1.23.2
+# Label Studio's versions, each in an environment of its own here: their pins of Django and numpy must not meet ours.
+LABEL_STUDIO_ENVS := .everylabel
 CHROMIUM_MISSING := Chromium is missing, the browser tests need it: sudo apt-get install -y chromium
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
@@ -38,7 +38,7 @@ clean:  ## Remove the environments and caches; the demo's projects in .everylabe
 # Installed ahead of pytest, so that no test's time limit counts it. An existing one can be named instead.
 label-studio: $(VENV)/.installed-test
 ifndef EVERYLABEL_TEST_LABEL_STUDIO
-	@$(BIN)/python -m scripts.label_studio_server $(LABEL_STUDIO_ENV)
+	@$(BIN)/python -m scripts.label_studio_server $(LABEL_STUDIO_ENVS)
 endif
 
 chromium:

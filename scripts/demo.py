@@ -24,12 +24,14 @@ from rich.panel import Panel
 from backend.label_config import LabelConfigError
 from backend.label_studio import LabelStudio
 from backend.label_studio_errors import LabelStudioError, ProjectNotFoundError
+from backend.label_studio_versions import NEWEST
 from backend.services import Progress, Services
 from scripts import datasets
 from scripts.connect import connect_project
 from scripts.console import console, fail, load_settings, progress
 from scripts.datasets import Dataset, DatasetError
-from scripts.label_studio_server import VERSION, InstallError, LabelStudioServer, ServerError
+from scripts.label_studio_install import environment_in
+from scripts.label_studio_server import InstallError, LabelStudioServer, ServerError
 from scripts.serve import Child
 from scripts.simulated_annotator import AnnotatorError, annotate
 
@@ -64,7 +66,7 @@ def demo(
     backend_port: Annotated[int, typer.Option(help="The backend's port; a free one if it is taken.")] = 9090,
     label_studio: Annotated[
         Path | None,
-        typer.Option(help=f"An installed label-studio {VERSION}, to use instead of installing one."),
+        typer.Option(help=f"An installed label-studio {NEWEST}, to use instead of installing one."),
     ] = None,
 ) -> None:
     """Start Label Studio and everylabel on real crops, connect them, and say where to look."""
@@ -82,7 +84,7 @@ def demo(
             )
         server = LabelStudioServer(
             home / "label-studio",
-            environment_dir=directory / f"label-studio-{VERSION}",
+            environment_dir=environment_in(directory),
             executable=label_studio,
             port=_free_port(port),
             console=console,

@@ -17,9 +17,9 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-VERSION: Final = "1.23.2"
+from backend.label_studio_versions import NEWEST
 
-#: How many packages Label Studio 1.23.2 brings; only the bar's length depends on it.
+#: How many packages Label Studio brings; only the bar's length depends on it.
 USUAL_PACKAGES: Final = 155
 
 
@@ -27,31 +27,45 @@ class InstallError(RuntimeError):
     """Label Studio could not be installed; the message says why and what to do."""
 
 
-def install(directory: Path, *, python: Path | None = None, console: Console | None = None) -> Path:
+def environment_in(folder: Path, version: str = NEWEST) -> Path:
+    """Return the directory that a version's environment has in a folder of several."""
+    return folder / f"label-studio-{version}"
+
+
+def install(
+    directory: Path, version: str = NEWEST, *, python: Path | None = None, console: Console | None = None
+) -> Path:
     """Return the ``label-studio`` executable of the environment in ``directory``, made first if need be.
 
-    ``python`` is the interpreter to make it with (ours by default). A finished installation is recognised
-    by its marker and costs nothing; an interrupted one is taken up where it stopped. Two processes that
-    install into one directory wait for each other. Raises :class:`InstallError` with the tail of the
-    installer's output.
+    A finished installation is recognised by its marker and costs nothing; an interrupted one is taken up where it
+    stopped. Two processes that install into one directory wait for each other.
+
+    Args:
+        directory: where this version alone is installed.
+        version: which Label Studio.
+        python: the interpreter to make the environment with; ours by default.
+        console: where progress is shown; standard error by default.
+
+    Raises:
+        InstallError: with the tail of the installer's output.
     """
     directory = directory.absolute()
     python = python or Path(sys.executable)
     console = console or Console(stderr=True)
     executable = directory / "bin" / "label-studio"
-    if _is_complete(directory):
+    if _is_complete(directory, version):
         return executable
     directory.parent.mkdir(parents=True, exist_ok=True)
     with _locked(directory.with_name(directory.name + ".lock")):
-        if _is_complete(directory):  # another process finished it while we waited
+        if _is_complete(directory, version):  # another process finished it while we waited
             return executable
         console.print(
-            f"Installing Label Studio {VERSION} into {directory} (once, a few minutes)", markup=False
+            f"Installing Label Studio {version} into {directory} (once, a few minutes)", markup=False
         )
         if not _environment_works(directory):
             _create_environment(directory, python)
-        _pip_install(directory, console)
-        _marker(directory).write_text(json.dumps(_expected_marker(directory)), encoding="utf-8")
+        _pip_install(directory, version, console)
+        _marker(directory).write_text(json.dumps(_expected_marker(directory, version)), encoding="utf-8")
     return executable
 
 
@@ -59,18 +73,18 @@ def _marker(directory: Path) -> Path:
     return directory / "everylabel-installed.json"
 
 
-def _expected_marker(directory: Path) -> dict[str, str]:
+def _expected_marker(directory: Path, version: str) -> dict[str, str]:
     # The place is part of it: an environment's scripts name their interpreter by its full path, so a moved
     # one is broken.
-    return {"label-studio": VERSION, "directory": str(directory)}
+    return {"label-studio": version, "directory": str(directory)}
 
 
-def _is_complete(directory: Path) -> bool:
+def _is_complete(directory: Path, version: str) -> bool:
     try:
         found = json.loads(_marker(directory).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
-    return bool(found == _expected_marker(directory)) and os.access(
+    return bool(found == _expected_marker(directory, version)) and os.access(
         directory / "bin" / "label-studio", os.X_OK
     )
 
@@ -139,10 +153,10 @@ def _create_environment(directory: Path, python: Path) -> None:
     )
 
 
-def _pip_install(directory: Path, console: Console) -> None:
+def _pip_install(directory: Path, version: str, console: Console) -> None:
     """Run pip and show its work as one bar: packages found at first, packages installed then."""
     pip = [str(directory / "bin" / "python"), "-m", "pip", "--no-input", "--disable-pip-version-check"]
-    command = [*pip, "install", "--progress-bar", "off", f"label-studio=={VERSION}"]
+    command = [*pip, "install", "--progress-bar", "off", f"label-studio=={version}"]
     process = subprocess.Popen(
         command,
         env=_clean_environment(os.environ),
@@ -157,7 +171,7 @@ def _pip_install(directory: Path, console: Console) -> None:
     reader = threading.Thread(target=_forward_lines, args=(process, lines), daemon=True)
     reader.start()
     try:
-        output = _show_pip(process, lines, directory, console)
+        output = _show_pip(process, lines, directory, version, console)
     except BaseException:  # Ctrl-C included: pip must not go on behind our back
         process.terminate()
         process.wait()
@@ -165,8 +179,8 @@ def _pip_install(directory: Path, console: Console) -> None:
     if process.returncode != 0:
         tail = "\n".join(output[-15:])
         raise InstallError(
-            f"pip could not install Label Studio {VERSION} (exit status {process.returncode}):\n\n{tail}\n\n"
-            "Check the network and the free space, then run this again: it goes on where it stopped."
+            f"pip could not install Label Studio {version} (exit status {process.returncode}):\n\n{tail}\n\n"
+            "Check the version, the network and the free space, then run this again: it goes on where it stopped."
         )
 
 
@@ -178,7 +192,11 @@ def _forward_lines(process: subprocess.Popen[str], lines: queue.Queue[str]) -> N
 
 
 def _show_pip(
-    process: subprocess.Popen[str], lines: queue.Queue[str], directory: Path, console: Console
+    process: subprocess.Popen[str],
+    lines: queue.Queue[str],
+    directory: Path,
+    version: str,
+    console: Console,
 ) -> list[str]:
     output: list[str] = []
     found = 0
@@ -212,7 +230,7 @@ def _show_pip(
                 )
         if process.returncode == 0:
             progress.update(
-                bar, completed=2 * USUAL_PACKAGES, description=f"Label Studio {VERSION} is installed"
+                bar, completed=2 * USUAL_PACKAGES, description=f"Label Studio {version} is installed"
             )
     return output
 

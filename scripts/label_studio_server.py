@@ -29,9 +29,10 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from scripts.label_studio_install import VERSION, InstallError, install
+from backend.label_studio_versions import NEWEST
+from scripts.label_studio_install import InstallError, environment_in, install
 
-__all__ = ["VERSION", "Credentials", "InstallError", "LabelStudioServer", "ServerError", "install"]
+__all__ = ["Credentials", "InstallError", "LabelStudioServer", "ServerError", "install"]
 
 #: What a server started here inherits. An allow-list: Label Studio reads bare names such as DEBUG, HOST,
 #: PASSWORD and DATABASE_NAME, and a PYTHONPATH would put our packages in front of the ones it pins.
@@ -86,7 +87,8 @@ class LabelStudioServer:
     """One Label Studio process on one data directory, as a context manager.
 
     ``data_dir`` keeps its database, uploads, log and credentials, so that a restart finds everything again.
-    Without ``executable``, Label Studio is installed into ``environment_dir`` on the first :meth:`start`.
+    Without ``executable``, this ``version`` of Label Studio is installed into ``environment_dir`` on the first
+    :meth:`start`.
     ``port`` None takes a free one. At most one server runs on a data directory: a lock that the process
     itself holds sees to that.
     """
@@ -97,6 +99,7 @@ class LabelStudioServer:
         *,
         environment_dir: Path | None = None,
         executable: Path | None = None,
+        version: str = NEWEST,
         port: int | None = None,
         host: str = "127.0.0.1",
         start_timeout: float = 240.0,
@@ -110,6 +113,7 @@ class LabelStudioServer:
         self.data_dir = data_dir.absolute()
         self.environment_dir = environment_dir
         self.executable = executable
+        self.version = version
         self.host = host
         self.port = port
         self.start_timeout = start_timeout
@@ -222,7 +226,7 @@ class LabelStudioServer:
             return self.executable
         if self.environment_dir is None:
             raise ServerError("There is neither an executable nor a directory to install Label Studio into.")
-        return install(self.environment_dir, console=self.console)
+        return install(self.environment_dir, self.version, console=self.console)
 
     def _take_lock(self) -> None:
         """Lock the data directory; the child inherits the lock, so that an orphan still holds it."""
@@ -374,14 +378,16 @@ def _group_lives(group: int) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Install Label Studio into a directory: ``python -m scripts.label_studio_server DIRECTORY``."""
+    """Install Label Studio, each version apart: ``python -m scripts.label_studio_server FOLDER [VERSION ...]``."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(stderr=True)
-    if len(given) != 1:
-        console.print("Usage: python -m scripts.label_studio_server DIRECTORY", markup=False)
+    if not given or given[0].startswith("-"):
+        console.print("Usage: python -m scripts.label_studio_server FOLDER [VERSION ...]", markup=False)
         return 2
+    folder, *versions = given
     try:
-        install(Path(given[0]), console=console)
+        for version in versions or [NEWEST]:
+            install(environment_in(Path(folder), version), version, console=console)
     except InstallError as error:
         console.print(str(error), style="red", markup=False)
         return 1

@@ -1,12 +1,13 @@
 """What every kind of test may use: a real Label Studio, real digit crops, and where Chromium is.
 
 Only what a test asks for is started. EVERYLABEL_TEST_LABEL_STUDIO names an installed ``label-studio`` to use
-instead of installing one; CI=true turns a missing Chromium from a skip into a failure.
+instead of installing one, EVERYLABEL_TEST_LABEL_STUDIO_DATABASE=postgresql puts it on PostgreSQL; CI=true turns a
+missing Chromium from a skip into a failure.
 """
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ import pytest
 
 from scripts import datasets
 from scripts.datasets import Dataset
-from scripts.label_studio_server import VERSION, LabelStudioServer
+from scripts.label_studio_install import environment_in, install
+from scripts.label_studio_server import LabelStudioServer
 from tests.everylabel_process import EveryLabel
+from tests.label_studio_setups import DATABASES, postgresql_settings
 from tests.servers import S3, Postgres, Redis
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -155,22 +158,47 @@ class LabelStudio:
 
 
 @contextmanager
-def own_label_studio(folder: Path, executable: Path | None) -> Iterator[LabelStudio]:
-    """A Label Studio with fresh data in this folder, on a free port, ended with the block."""
-    environment = CACHE / f"label-studio-{VERSION}"
-    with LabelStudioServer(folder, executable=executable, environment_dir=environment) as server:
+def own_label_studio(
+    folder: Path, executable: Path | None, settings: Mapping[str, str] | None = None
+) -> Iterator[LabelStudio]:
+    """Run a Label Studio with fresh data in this folder, on a free port, ended with the block.
+
+    Args:
+        folder: for its files, and its database unless the settings name another.
+        executable: an installed `label-studio`; the newest tested one is installed if None.
+        settings: environment variables of its own.
+    """
+    with LabelStudioServer(
+        folder,
+        executable=executable or install(environment_in(CACHE)),
+        extra_environment=settings,
+    ) as server:
         label_studio = LabelStudio(server)
         yield label_studio
         label_studio.client.close()
 
 
 @pytest.fixture(scope="session")
-def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudio]:
-    """A Label Studio of this test session alone: fresh data, a free port, ended with the session."""
+def label_studio_executable() -> Path | None:
+    """The `label-studio` that EVERYLABEL_TEST_LABEL_STUDIO names; None to install one."""
     named = os.environ.get("EVERYLABEL_TEST_LABEL_STUDIO")
-    with own_label_studio(
-        tmp_path_factory.mktemp("label-studio"), Path(named) if named else None
-    ) as label_studio:
+    return Path(named) if named else None
+
+
+@pytest.fixture(scope="session")
+def label_studio(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    label_studio_executable: Path | None,
+) -> Iterator[LabelStudio]:
+    """A Label Studio of this test session alone: fresh data, a free port, ended with the session."""
+    database = os.environ.get("EVERYLABEL_TEST_LABEL_STUDIO_DATABASE", "sqlite")
+    assert database in DATABASES, f"EVERYLABEL_TEST_LABEL_STUDIO_DATABASE is {database!r}, not {DATABASES}"
+    settings = None
+    if database == "postgresql":
+        settings = postgresql_settings(request.getfixturevalue("postgres"))
+    folder = tmp_path_factory.mktemp("label-studio")
+    with own_label_studio(folder, label_studio_executable, settings) as label_studio:
         yield label_studio
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ class Postgres(_Server):
         locale = ("--locale-provider=icu", "--icu-locale=en", "--locale=C.UTF-8", "--encoding=UTF8")
         self._run(program.with_name("initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-N", *locale)
         self._program = program
+        self._names = count()
         self.start()
 
     def start(self) -> None:
@@ -106,6 +108,15 @@ class Postgres(_Server):
             connection.execute("DROP SCHEMA public CASCADE")
             connection.execute("CREATE SCHEMA public")
         return url
+
+    def new_database(self) -> str:
+        """The name of a new database beside that one: Label Studio's, which goes on while tests empty the other."""
+        name = f"database_{next(self._names)}"
+        with self._driver.connect(
+            f"postgresql://postgres@/postgres?host={self.folder}", autocommit=True
+        ) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return name
 
     def _answers(self) -> bool:
         ready = [self._program.with_name("pg_isready"), "-q", "-h", self.folder]

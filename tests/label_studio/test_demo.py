@@ -14,7 +14,8 @@ import pytest
 
 from backend import label_config
 from backend.label_studio import LabelStudio
-from scripts.label_studio_server import VERSION, Credentials
+from scripts.label_studio_install import environment_in
+from scripts.label_studio_server import Credentials
 from tests.everylabel_process import REPOSITORY, descendants, free_port, is_running, wait_until
 
 # Each of these starts a Label Studio of the demo's own.
@@ -30,7 +31,7 @@ def demo(digits, tmp_path_factory):
         for path in [p for p, label in zip(digits.images, digits.labels, strict=True) if label == digit][:12]:
             shutil.copy(path, home / "crops" / digit / path.name)
     named = os.environ.get("EVERYLABEL_TEST_LABEL_STUDIO")
-    executable = named or REPOSITORY / ".everylabel" / f"label-studio-{VERSION}" / "bin" / "label-studio"
+    executable = named or environment_in(REPOSITORY / ".everylabel") / "bin" / "label-studio"
     return [
         *(sys.executable, "-m", "scripts.cli", "demo"),
         *("--images", str(home / "crops"), "--directory", str(home / "everylabel")),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from backend import label_studio_versions
 from scripts import label_studio_install
 from scripts.label_studio_install import InstallError
 from scripts.label_studio_server import Credentials, LabelStudioServer, ServerError
@@ -181,6 +182,7 @@ home = pathlib.Path(__file__).parent.parent
 if "-c" in sys.argv: sys.exit(0)
 calls = home / "calls"
 calls.write_text((calls.read_text() if calls.exists() else "") + "x")
+(home / "asked").write_text(sys.argv[-1])
 print("Collecting label-studio"); print("Installing collected packages: a, b")
 if len(calls.read_text()) == 1: print("No space left on device"); sys.exit(1)
 (home / "bin" / "label-studio").write_text("#!/bin/sh"); (home / "bin" / "label-studio").chmod(0o755)
@@ -209,6 +211,17 @@ def test_a_moved_installation_is_not_trusted(tmp_path):
     first.rename(tmp_path / "moved")
     label_studio_install.install(tmp_path / "moved", python=python)
     assert (tmp_path / "moved" / "calls").read_text() == "xxx"
+
+
+def test_a_version_is_installed_as_named_and_never_taken_for_another(tmp_path):
+    python = program(tmp_path / "python", FAKE_PYTHON.replace("{python}", sys.executable))
+    environment = label_studio_install.environment_in(tmp_path, "1.20.0")
+    with pytest.raises(InstallError, match=r"Label Studio 1\.20\.0"):
+        label_studio_install.install(environment, "1.20.0", python=python)
+    label_studio_install.install(environment, "1.20.0", python=python)
+    assert (environment / "asked").read_text() == "label-studio==1.20.0"
+    label_studio_install.install(environment, python=python)
+    assert (environment / "asked").read_text() == f"label-studio=={label_studio_versions.NEWEST}"
 
 
 def test_the_module_installs_from_the_command_line_and_says_how(tmp_path):
