@@ -75,10 +75,10 @@ def estimate_accuracy(
     """Cross-fitted accuracy: each check label is judged by a model trained on all labels but its own fold's.
 
     `x`: (n, ...) labelled rows, `is_check`: (n,) bool. None where there is no check label, or nothing to
-    train on without them.
+    train on without them, or where one class alone makes every answer right.
     """
     check = np.flatnonzero(is_check)
-    if not len(check):
+    if not len(check) or len(set(labels)) < 2:
         return None
     n_folds = min(classifier.folds, len(check))
     folds = np.full(len(labels), -1, dtype=np.intp)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from backend.accuracy import accuracy_of
 from backend.services import Services
 from scripts.console import ProjectNumber, console, fail, load_settings
 
@@ -27,8 +28,8 @@ def rounds(
         table.add_column(column, justify="left" if column in ("round", "finished", "model") else "right")
     for record in records:
         finished = datetime.fromtimestamp(record.finished_at, timezone.utc).astimezone()
-        check = record.check_set
-        accuracy = f"{check['estimate']:.0%} ({check['low']:.0%} to {check['high']:.0%})" if check else ""
+        found = accuracy_of(record)
+        accuracy = f"{found.percent} % ({found.low_percent} to {found.high_percent} %)" if found else ""
         in_use = record.number == known.model_round
         pinned = ", rolled back to" if in_use and known.model_pinned else ""
         model = (

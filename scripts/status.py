@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from backend import empty_annotations, label_config
+from backend.accuracy import accuracy_of
 from backend.label_config import LabelConfigError
 from backend.rounds import labels_by_task
 from backend.services import Services
@@ -97,13 +98,10 @@ def _empty(project: Project, annotations: Sequence[Annotation]) -> str | None:
 
 
 def _accuracy(record: RoundRecord) -> str:
-    if record.check_set is None:
-        return "not measured yet: no blind check crop is labelled"
-    found = record.check_set
-    return (
-        f"{found['estimate']:.0%}, between {found['low']:.0%} and {found['high']:.0%} "
-        f"(95 %, {int(found['n'])} blind check crops)"
-    )
+    if len(record.classes) < 2:
+        return "not measured yet: there is no model before labels of two classes"
+    found = accuracy_of(record)
+    return "not measured yet: no blind check crop is labelled" if found is None else found.in_words()
 
 
 def _queue(record: RoundRecord) -> str:

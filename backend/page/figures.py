@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backend import label_config, mirror
+from backend.accuracy import Accuracy, accuracy_of
 from backend.disputes import counted_annotations
 from backend.empty_annotations import EmptyAnnotation, empty_annotations
 from backend.label_config import ImageChoices, LabelConfigError
@@ -26,25 +27,8 @@ LOGGED = 30
 WAITING_SHOWN = 500
 CHART_POINTS = 300
 FEW = 5
-"""Below this many check crops a share says next to nothing: it is shown faint, and is not in the chart."""
+"""Below this many check crops a share says next to nothing, and is not in the chart."""
 FORECAST_LABELS = (10, 50)
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """What the check set said after a round: shares of 1, with the 95 % interval."""
-
-    number: int
-    n_labels: int
-    estimate: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def rests_on_few(self) -> bool:
-        """Whether so few check crops are labelled that the next one may turn it over."""
-        return self.n < FEW
 
 
 @dataclass(frozen=True)
@@ -83,6 +67,10 @@ class Figures:
     """Tasks nobody is asked for again: skipped, accepted in bulk, or annotated without a class."""
     empty: tuple[EmptyAnnotation, ...]
     """Annotations without a class, those first that had one before."""
+    unlabelled_classes: tuple[str, ...]
+    """Classes of the labeling config that have no label yet."""
+    single_label_classes: tuple[str, ...]
+    """Classes with one label: nothing of their kind is left to check it against."""
     accuracy: Accuracy | None
     history: tuple[Accuracy, ...]
     """For the chart, oldest first."""
@@ -105,7 +93,8 @@ def read_figures(services: Services, rounds: RoundLog, project_id: int, state: P
     classes = shown_classes(control, annotations)
     labels = labels_by_task(annotations, classes)
     records = rounds.read(store, project_id, state.newest_round)
-    history = [found for record in records if (found := accuracy(record)) is not None]
+    history = [found for record in records if (found := accuracy_of(record)) is not None]
+    by_class = Counter(_names(labels.values(), classes))
     curve = [CurvePoint(a.n_labels, a.estimate * a.n, a.n) for a in history]
     forecasts = [forecast_gain(curve, more) for more in FORECAST_LABELS]
     return Figures(
@@ -116,12 +105,14 @@ def read_figures(services: Services, rounds: RoundLog, project_id: int, state: P
         kind="image" if control is None else control.kind,
         classes=classes,
         labels=labels,
-        by_class=_counts(Counter(_names(labels.values(), classes)), classes),
+        by_class=_counts(by_class, classes),
+        unlabelled_classes=tuple(name for name in classes if not by_class[name]),
+        single_label_classes=tuple(name for name in classes if by_class[name] == 1),
         by_annotator=_by_annotator(annotations, classes),
         skipped=len({a.task_id for a in annotations if a.cancelled} - set(labels)),
         closed=closed_tasks(annotations, labels),
         empty=tuple(empty_annotations(annotations, labels, classes)),
-        accuracy=accuracy(records[-1]) if records else None,
+        accuracy=accuracy_of(records[-1]) if records else None,
         history=tuple(_thinned(_curve(history), CHART_POINTS)),
         forecasts=tuple(found for found in forecasts if found is not None),
         latest=records[-1] if records else None,
@@ -145,16 +136,6 @@ def shown_classes(control: ImageChoices | None, annotations: Iterable[Annotation
     return tuple(sorted({a.choice for a in annotations if a.choice is not None}))
 
 
-def accuracy(record: RoundRecord) -> Accuracy | None:
-    """What a round says of the check set; None where no check crop was labelled."""
-    found = record.check_set
-    if found is None:
-        return None
-    return Accuracy(
-        record.number, record.n_labels, found["estimate"], found["low"], found["high"], int(found["n"])
-    )
-
-
 def status(project_id: int, state: ProjectState, trainer_alive: bool) -> Status:
     """One line on what the backend is doing, the most pressing first."""
     missing = state.tasks - state.embedded - state.unreadable
@@ -162,7 +143,7 @@ def status(project_id: int, state: ProjectState, trainer_alive: bool) -> Status:
     lines = (
         (not trainer_alive, "trouble", "The trainer is not running: start everylabel serve."),
         (state.problem, "trouble", str(state.problem)),
-        (missing > 0, "busy", f"Looking at the crops: {state.embedded:,} of {state.tasks:,}"),
+        (missing > 0, "busy", f"Embedding crops: {state.embedded:,} of {state.tasks:,}"),
         (state.events, "busy", "Learning from what was just labelled"),
         (
             not state.connected,

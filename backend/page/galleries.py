@@ -1,4 +1,4 @@
-"""Which crops are worth a look: the next batch, suspected labels, guesses near the threshold, near-duplicates."""
+"""Chooses the crops worth a look: next batch, suspect labels, predictions near the threshold, near-duplicates."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Crop:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A label to look at again; `doubt` is how probable it is that it is wrong."""
+    """A label to look at again; `error_probability` is how probable it is that it is wrong."""
 
     task_id: int
     given: str
     suggested: str
-    doubt: float
+    error_probability: float
 
 
 @dataclass(frozen=True)
-class Twins:
+class NearDuplicates:
     """Two crops that look the same to the encoder; `labels` disagree where the two are labelled otherwise."""
 
     crops: tuple[Crop, Crop]
@@ -58,14 +58,14 @@ class Galleries:
     suspects: tuple[Suspect, ...]
     near_threshold: tuple[Crop, ...]
     """Highest confidence first: those above the threshold are pre-filled, those below are not."""
-    twins: tuple[Twins, ...]
+    near_duplicates: tuple[NearDuplicates, ...]
 
     def tasks(self) -> set[int]:
         """Every task shown."""
         crops = (
             *self.next_batch,
             *self.near_threshold,
-            *(crop for twins in self.twins for crop in twins.crops),
+            *(crop for pair in self.near_duplicates for crop in pair.crops),
         )
         return {crop.task_id for crop in crops} | {suspect.task_id for suspect in self.suspects}
 
@@ -93,7 +93,7 @@ def galleries(
         next_batch=() if latest is None else _next_batch(latest, view, labels, blind, closed),
         suspects=() if view is None else _suspects(view, labels),
         near_threshold=() if view is None else _near_threshold(view, labels, blind, closed),
-        twins=() if view is None or drawn is None else _twins(view, drawn, labels, blind),
+        near_duplicates=() if view is None or drawn is None else _near_duplicates(view, drawn, labels, blind),
     )
 
 
@@ -132,7 +132,9 @@ def _near_threshold(
     return tuple(_crop(int(view.tasks[row]), int(row), view, labels, blind) for row in nearest)
 
 
-def _twins(view: PoolView, drawn: PoolMap, labels: Mapping[int, str], blind: set[int]) -> tuple[Twins, ...]:
+def _near_duplicates(
+    view: PoolView, drawn: PoolMap, labels: Mapping[int, str], blind: set[int]
+) -> tuple[NearDuplicates, ...]:
     found = []
     for (one, other), similarity in zip(drawn.twins, drawn.twin_similarity, strict=True):
         if max(one, other) >= len(view.tasks):
@@ -143,8 +145,8 @@ def _twins(view: PoolView, drawn: PoolMap, labels: Mapping[int, str], blind: set
         first, second = (
             _crop(task, int(row), view, labels, blind) for task, row in zip(tasks, (one, other), strict=True)
         )
-        found.append(Twins((first, second), float(similarity)))
-    found.sort(key=lambda twins: not twins.disagree)  # stable: the most alike first
+        found.append(NearDuplicates((first, second), float(similarity)))
+    found.sort(key=lambda pair: not pair.disagree)  # stable: the most alike first
     return tuple(found[: SHOWN // 2])
 
 

@@ -74,7 +74,8 @@ def test_an_annotation_moves_the_figures_without_reloading(page, label_studio, p
 def test_a_suspected_label_is_corrected_from_the_page(form, label_studio, project, address):
     page = form.page
     open_page(page, address)
-    suspect = page.locator("[id^=suspect-]").first
+    page.get_by_role("tab", name="Suspect labels").click()
+    suspect = page.locator("li[id^=suspect-]").first
     task = int(suspect.get_attribute("id").removeprefix("suspect-"))
     given, suggested = suspect.locator("del").inner_text(), suspect.locator("ins").inner_text()
     (annotation,) = label_studio.api("GET", f"/api/tasks/{task}")["annotations"]
@@ -109,8 +110,10 @@ def test_the_map_is_walked_and_opened_by_keys(form, project, address, errors):
     expect(page.locator(".map-said")).to_contain_text(f"Task {task}")
     page.wait_for_function("() => document.querySelector('.map-card img').naturalWidth > 0")
     assert errors == []
-    page.keyboard.press("Enter")
-    assert form.wait_for_task() == task
+    with page.context.expect_page() as opened:
+        page.keyboard.press("Enter")
+    opened.value.wait_for_url(f"**/data?task={task}*")
+    expect(page.locator(".map-card strong")).to_have_text(f"Task {task}")
 
 
 def test_pointing_at_the_map_shows_the_crop_and_a_click_opens_it(form, address):
@@ -125,8 +128,9 @@ def test_pointing_at_the_map_shows_the_crop_and_a_click_opens_it(form, address):
     expect(card).to_be_hidden()
     page.locator(".map-view canvas").hover(position={"x": x, "y": y})
     expect(card).to_have_text(task)
-    page.locator(".map-view canvas").click(position={"x": x, "y": y})
-    assert f"Task {form.wait_for_task()}" == task
+    with page.context.expect_page() as opened:
+        page.locator(".map-view canvas").click(position={"x": x, "y": y})
+    opened.value.wait_for_url(f"**/data?task={task.removeprefix('Task ')}*")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -139,6 +143,35 @@ def test_nothing_serious_keeps_anyone_from_using_the_page(page, everylabel_backe
             page.locator("#map.drawn").wait_for()
         found = Axe().run(page).response["violations"]
         assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in SERIOUS] == []
+
+
+def test_a_tab_that_was_opened_stays_open_while_the_page_renews_itself(page, label_studio, project, address):
+    open_page(page, address)
+    page.get_by_role("tab", name="Next batch").focus()
+    page.keyboard.press("ArrowRight")
+    suspects = page.get_by_role("tabpanel", name="Suspect labels")
+    expect(suspects).to_be_visible()
+    expect(page.get_by_role("tab", name="Suspect labels")).to_be_focused()
+    page.get_by_role("button", name=re.compile("Show all .* ?")).last.click()
+    before = page.locator("#rounds-list tr:visible").count()
+    assert before > 8
+    labels = page.locator("#labels-now").inner_text()
+    known = {int(task["id"]) for task in label_studio.tasks(project.id) if task["annotations"]}
+    task = next(task for task in project.task_ids if task not in known)
+    label_studio.annotate(task, project.labels[task], result=demo_choice(project.labels[task]))
+    expect(page.locator("#labels-now")).not_to_have_text(labels, timeout=10_000)
+    expect(suspects).to_be_visible()
+    assert page.locator("#rounds-list tr:visible").count() >= before
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_batch_and_galleries_lie_within_two_screens(page, address, width, height):
+    page.set_viewport_size({"width": width, "height": height})
+    open_page(page, address)
+    for name in ("Next batch", "Suspect labels", "Near the threshold", "Near-duplicates"):
+        page.get_by_role("tab", name=name).click()
+        box = page.get_by_role("tabpanel", name=name).bounding_box()
+        assert box["y"] + page.evaluate("scrollY") + box["height"] <= 2 * height, name
 
 
 def test_the_theme_is_chosen_and_remembered(page, address):

@@ -16,6 +16,7 @@ from backend.app import create_app
 from backend.page.pool_files import PoolFiles
 from backend.page.routes import HEADERS
 from backend.store import Annotation
+from model.evaluation import accuracy_interval
 from tests.stand_in_label_studio import label_config
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -55,15 +56,42 @@ def test_every_route_of_the_page_is_in_the_list_above(client):
     assert {path.replace("<path:filename>", "page.css") for path in shown} == set(ROUTES)
 
 
-@pytest.mark.parametrize(("checked", "faint"), [(2, True), (5, False)])
-def test_an_accuracy_that_rests_on_few_check_crops_is_shown_faint(client, services, taught, checked, faint):
+@pytest.mark.parametrize(
+    ("correct", "n", "headline", "words"),
+    [
+        (2, 2, "17\u2013100", "Too early to rely on."),
+        (7, 7, "64\u2013100", "Still a rough figure."),
+        (6, 7, "48\u2013100", "Too early to rely on."),
+        (45, 50, "90", None),
+    ],
+)
+def test_the_headline_is_the_interval_until_that_is_narrow(
+    client, services, taught, correct, n, headline, words
+):
+    low, high = accuracy_interval(correct, n)
+    check = {"estimate": correct / n, "low": low, "high": high, "n": n}
     latest = services.store.latest_round(1)
-    check = {"estimate": 1.0, "low": 0.2, "high": 1.0, "n": checked}
     services.store.save_round(1, replace(latest, number=latest.number + 1, check_set=check), [])
     page = client.get("/projects/1", headers=BROWSER).text
-    assert ('class="figure faint" id="accuracy-now">100' in page) is faint
-    assert ("too early to rely on" in page) is faint
-    assert ('class="figure faint">100' in client.get("/", headers=BROWSER).text) is faint
+    assert f'id="accuracy-now">{headline}<small>%' in page
+    assert f"right on {correct} of {n}" in page
+    assert [said in page for said in ("Too early to rely on.", "Still a rough figure.")] == [
+        words == "Too early to rely on.",
+        words == "Still a rough figure.",
+    ]
+    assert f'">{headline}<small>%' in client.get("/", headers=BROWSER).text
+
+
+def test_labels_of_one_class_show_no_accuracy(client, services, taught):
+    check = {"estimate": 1.0, "low": 0.2, "high": 1.0, "n": 2}
+    latest = services.store.latest_round(1)
+    services.store.save_round(
+        1, replace(latest, number=latest.number + 1, check_set=check, classes=("0",)), []
+    )
+    services.store.save_project(1, model_round=None)
+    page = client.get("/projects/1", headers=BROWSER).text
+    assert 'id="accuracy-now">\u2013<' in page
+    assert "There is no model to measure yet." in page
 
 
 def test_nobody_sees_anything_without_the_password(make_services, taught):

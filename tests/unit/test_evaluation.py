@@ -97,3 +97,8 @@ def test_few_labels(is_check):
 
 def test_a_single_label_that_is_a_check_label_cannot_be_judged():
     assert estimate_accuracy(EmbeddingClassifier(), np.ones((1, 3)), ["a"], np.array([True])) is None
+
+
+def test_labels_of_one_class_alone_have_no_accuracy():
+    is_check = np.array([True, False, False, True])
+    assert estimate_accuracy(EmbeddingClassifier(), np.ones((4, 3)), ["a"] * 4, is_check) is None

@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from backend.page.figures import RoundLog, accuracy, read_figures
+from backend.accuracy import accuracy_of
+from backend.page.figures import RoundLog, read_figures
 from backend.page.galleries import SHOWN, galleries
 from backend.page.points import labelled_in, points
 from backend.pool_map import PoolMap
@@ -108,6 +109,20 @@ def test_labels_are_counted_by_class_and_by_annotator(known):
     assert (len(found.labels), found.skipped) == (4, 1)
 
 
+def test_classes_with_one_label_or_none_are_named(known):
+    known.store.save_annotations(
+        1,
+        [
+            Annotation(1, 1, 7, "0", False, "2026-01-01"),
+            Annotation(2, 2, 7, "0", False, "2026-01-02"),
+            Annotation(3, 3, 7, "1", False, "2026-01-03"),
+        ],
+    )
+    found = figures(known)
+    assert found.single_label_classes == ("1",)
+    assert found.unlabelled_classes == found.classes[2:]
+
+
 def test_one_class_alone_has_no_model_and_no_accuracy(known):
     known.store.save_annotations(1, [Annotation(1, 1, 7, "0", False, "2026-01-01")])
     known.store.save_round(1, record(1, classes=("0",)), [])
@@ -201,7 +216,7 @@ def test_rounds_are_read_once_and_forgotten_with_their_project(known):
 
 def test_galleries_before_anything_is_known_are_empty():
     found = galleries(None, None, None, {}, ())
-    assert found.next_batch == found.suspects == found.near_threshold == found.twins == ()
+    assert found.next_batch == found.suspects == found.near_threshold == found.near_duplicates == ()
 
 
 def test_what_was_labelled_since_the_round_leaves_the_next_batch():
@@ -222,7 +237,7 @@ def test_a_corrected_label_is_no_suspect_any_more():
         suspected=(SuspectedLabel(1, "1", "0", 0.1), SuspectedLabel(2, "1", "0", 0.2)),
     )
     found = galleries(None, opinion, None, {1: "1", 2: "0"}, ())
-    assert [(s.task_id, s.given, s.suggested, round(s.doubt, 2)) for s in found.suspects] == [
+    assert [(s.task_id, s.given, s.suggested, round(s.error_probability, 2)) for s in found.suspects] == [
         (1, "1", "0", 0.9)
     ]
 
@@ -247,7 +262,7 @@ def test_a_crop_nobody_is_asked_for_again_is_neither_next_nor_near_the_threshold
 def test_near_duplicates_that_are_labelled_differently_come_first():
     opinion = view([1, 2, 3, 4, 0], [0, 0, 1, 1, 0], [0.9] * 5)
     drawn = a_map(5, twins=[(0, 1), (2, 3), (0, 4)])
-    found = galleries(None, opinion, drawn, {3: "0", 4: "1"}, ()).twins
+    found = galleries(None, opinion, drawn, {3: "0", 4: "1"}, ()).near_duplicates
     assert [tuple(crop.task_id for crop in pair.crops) for pair in found] == [(3, 4), (1, 2)]
     assert [pair.disagree for pair in found] == [True, False]
 
@@ -283,4 +298,4 @@ def test_a_label_belongs_to_the_round_it_was_served_from():
 
 
 def test_accuracy_of_a_round_without_check_labels_is_not_known():
-    assert accuracy(record(1)) is None
+    assert accuracy_of(record(1)) is None

@@ -211,7 +211,7 @@ class PoolMap {
       const found = this.near(event.offsetX, event.offsetY);
       // A finger cannot hover: its first tap shows the crop, its second opens it.
       if (event.pointerType === "touch" && found !== this.chosen) return this.choose(found);
-      if (found >= 0) this.open(found, event.ctrlKey || event.metaKey);
+      if (found >= 0) this.open(found);
     });
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("blur", () => this.choose(-1));
@@ -274,10 +274,9 @@ class PoolMap {
     if (dx || dy) this.zoom.translateBy(select(this.canvas), dx / this.transform.k, dy / this.transform.k);
   }
 
-  open(i, elsewhere = false) {
-    const address = this.place.dataset.task + this.points.tasks[i];
-    if (elsewhere) window.open(address, "_blank", "noopener");
-    else location.assign(address);
+  // In a tab of its own: here the place on the map, and all that was opened, stays.
+  open(i) {
+    window.open(this.place.dataset.task + this.points.tasks[i], "_blank", "noopener");
   }
 
   // --- which point is where

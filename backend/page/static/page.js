@@ -2,6 +2,7 @@
 import { Idiomorph } from "./libraries.js";
 import { drawChart } from "./chart.js";
 import { findPictures } from "./pictures.js";
+import "./tabs.js";
 
 const EVERY = 1000;
 const HIDDEN_EVERY = 10000;
@@ -44,8 +45,10 @@ async function look() {
         }
         return true;
       },
-      beforeAttributeUpdated: (name, { tagName }) =>
-        tagName === "DETAILS" ? name !== "open" : tagName !== "IMG" || name === "data-picture",
+      beforeAttributeUpdated: (name, { tagName, dataset }) => {
+        if (dataset.own?.split(" ").includes(name)) return false; // set by the person: see tabs.js
+        return tagName === "DETAILS" ? name !== "open" : tagName !== "IMG" || name === "data-picture";
+      },
     },
   });
   changed();
