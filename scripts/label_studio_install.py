@@ -49,7 +49,7 @@ def install(
     Raises:
         InstallError: with the tail of the installer's output.
     """
-    directory = directory.absolute()
+    directory = directory.resolve()  # a link to a finished environment is that one, not one that was moved
     python = python or Path(sys.executable)
     console = console or Console(stderr=True)
     executable = directory / "bin" / "label-studio"

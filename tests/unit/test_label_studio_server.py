@@ -213,6 +213,18 @@ def test_a_moved_installation_is_not_trusted(tmp_path):
     assert (tmp_path / "moved" / "calls").read_text() == "xxx"
 
 
+def test_a_link_to_an_installation_is_used_and_never_cleared(tmp_path):
+    python = program(tmp_path / "python", FAKE_PYTHON.replace("{python}", sys.executable))
+    first = tmp_path / "first"
+    with pytest.raises(InstallError):
+        label_studio_install.install(first, python=python)
+    label_studio_install.install(first, python=python)
+    (tmp_path / "link").symlink_to(first)
+    executable = label_studio_install.install(tmp_path / "link", python=python)
+    assert os.access(executable, os.X_OK)
+    assert (first / "calls").read_text() == "xx", "nothing was installed a third time"
+
+
 def test_a_version_is_installed_as_named_and_never_taken_for_another(tmp_path):
     python = program(tmp_path / "python", FAKE_PYTHON.replace("{python}", sys.executable))
     environment = label_studio_install.environment_in(tmp_path, "1.20.0")
