@@ -124,9 +124,13 @@ class ProjectFiles:
         """
         return self._lock("round", timeout)
 
-    def embedding_lock(self) -> AbstractContextManager[Any]:
-        """Only one process at a time appends embeddings; /predict's do not wait behind a round."""
-        return self._lock("embedding", -1)
+    def embedding_lock(self, timeout: float = -1) -> AbstractContextManager[Any]:
+        """Only one process at a time appends embeddings; /predict's do not wait behind a round.
+
+        Raises:
+            filelock.Timeout: as `lock`.
+        """
+        return self._lock("embedding", timeout)
 
     def drawing_lock(self) -> AbstractContextManager[Any]:
         """Only one process at a time draws the map; another has no need to wait for it."""

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from filelock import Timeout
+
 from backend.label_studio_errors import LabelStudioError, LabelStudioUnreachableError, ProjectNotFoundError
 
 if TYPE_CHECKING:
@@ -76,8 +78,7 @@ class UnverifiedProjects:
                 if self._is_there(project_id):
                     self._verified.add(project_id)
                 else:
-                    self._forget(project_id)
-                    forgotten += 1
+                    forgotten += self._forget(project_id)
         except LabelStudioUnreachableError as error:
             log.warning("projects that nobody has confirmed wait: %s", error)
             self._retry_at = time.monotonic() + RETRY_SECONDS
@@ -99,7 +100,14 @@ class UnverifiedProjects:
             )
         return True
 
-    def _forget(self, project_id: int) -> None:
-        self._store.forget_events(project_id)
-        self._store.delete_project(project_id)
-        self._files(project_id).delete()
+    def _forget(self, project_id: int) -> bool:
+        """Drop what is kept of a project, unless somebody is at work on it just now."""
+        files = self._files(project_id)
+        try:
+            with files.lock(timeout=0), files.embedding_lock(timeout=0):
+                self._store.forget_events(project_id)
+                self._store.delete_project(project_id)
+                files.delete()
+        except Timeout:
+            return False
+        return True

@@ -121,7 +121,8 @@ def test_predict_of_nothing_answers_nothing(client):
     assert client.post("/predict", json=predict_body([])).json == {"results": []}
 
 
-def test_predict_of_a_project_known_by_its_config_alone(client, trainer, digit_crops):
+def test_predict_of_a_project_known_by_its_config_alone(client, stand_in, trainer, digit_crops):
+    stand_in.add_project(50)
     body = predict_body([{"id": 5, "data": {"image": digit_crops[0][0]}}, {"id": 6, "data": {}}], project=50)
     results = client.post("/predict", json=body).json["results"]
     assert [r["result"] for r in results] == [[], []]

@@ -62,3 +62,16 @@ def test_while_label_studio_is_away_nothing_is_forgotten(client, services, stand
     assert services.store.projects_with_events() == [2]
     stand_in.down = False
     wait(lambda: services.trainer.waiting() == [2])
+
+
+def test_a_project_that_is_being_worked_on_is_forgotten_later(client, services, wait):
+    body = {"project": "1000.1", "schema": label_config()}
+    assert client.post("/setup", json=body).status_code == 200
+    with services.files(1000).embedding_lock():
+        for _ in range(3):
+            services.trainer.tend()
+            time.sleep(0.1)
+        assert services.store.project(1000) is not None
+    services.trainer.tend()
+    wait(lambda: services.store.project(1000) is None)
+    wait(lambda: folders(services) == set())
