@@ -20,6 +20,7 @@ import numpy as np
 
 from backend import label_config as label_configs
 from backend import mirror
+from backend.label_studio_errors import LabelStudioError
 from backend.learner import check_encoder
 from backend.listing import stored_task
 from backend.publish import version_name
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 UNTRAINED = "no model yet"
 POLL_SECONDS = 0.02
+CHANGED_AT_ONCE = 500
+"""As many tasks as one request asks Label Studio about; what has changed of more is found with the next comparison."""
 NO_ID = -1
 PROJECT = re.compile(r"([0-9]{1,19})(\.[0-9]+)?")
 
@@ -201,17 +204,18 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         store = self._services.store
         ids = [_task_id(task) for task in tasks]
         known = {task.id: task for task in store.tasks(self._project_id, ids)}
-        # Label Studio tells nobody that a task's data has changed: what comes here is the first to be heard of it.
-        new = [
-            found
+        asked = [
+            stored_task(id_, control.crop(task.get("data")))
             for id_, task in zip(ids, tasks, strict=True)
             if id_ != NO_ID
-            and not _is_known(found := stored_task(id_, control.crop(task.get("data"))), known)
         ]
+        new = [task for task in asked if task.id not in known]
+        if changed := [task.id for task in asked if task.id in known and not _is_known(task, known)]:
+            new += self._changed(changed, control, known)
         if new:
             store.save_tasks(self._project_id, new, as_read=True)
-        changed = {task.id for task in new if task.image_url is not None}
-        open_ids = sorted(changed | {id_ for id_ in ids if id_ in known and _is_open(known[id_])})
+        readable = {task.id for task in new if task.image_url is not None}
+        open_ids = sorted(readable | {id_ for id_ in ids if id_ in known and _is_open(known[id_])})
         if not open_ids and not new:
             return known
         if open_ids:
@@ -222,6 +226,22 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             return self._wait_for(ids, open_ids)
         finally:
             self._services.embedding_waits.release()
+
+    def _changed(
+        self, task_ids: Sequence[int], control: ImageChoices, known: Mapping[int, Task]
+    ) -> list[Task]:
+        """Return those of these tasks whose crop is another one in Label Studio, too, than we know.
+
+        Label Studio tells nobody that a task's data has changed, so a request is the first to be heard of it; but
+        whoever may send one can name any crop.
+        """
+        try:
+            there = self._services.label_studio.tasks_among(self._project_id, task_ids[:CHANGED_AT_ONCE])
+            found = [stored_task(int(task["id"]), control.crop(task.get("data"))) for task in there]
+        except LabelStudioError as error:
+            log.warning("project %s: changed tasks are looked at later: %s", self._project_id, error)
+            return []
+        return [task for task in found if not _is_known(task, known)]
 
     def _wait_for(self, ids: Sequence[int], open_ids: Sequence[int]) -> dict[int, Task]:
         """Look up tasks once the trainer has embedded those of `open_ids`, or time is up."""

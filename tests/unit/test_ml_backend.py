@@ -132,8 +132,23 @@ def test_a_crop_that_changed_is_looked_at_anew(stand_in, taught, trainer, projec
     task = stand_in.plain(next(id_ for id_ in list(project)[16:] if project[id_] == "0"))
     a_two = next(image for image, digit in digit_crops if digit == "2")
     before = taught.predict([task])[0]
-    after = taught.predict([task | {"data": {"image": a_two}}])[0]
+    stand_in.tasks[task["id"]]["data"] = {"image": a_two}
+    after = taught.predict([stand_in.plain(task["id"])])[0]
     assert (chosen(before), chosen(after)) == ("0", "2")
+
+
+@pytest.mark.parametrize("foreign", ["http://10.0.0.7/secret.png", "file:///etc/passwd", "", None])
+def test_a_crop_that_only_the_request_has_changes_nothing(
+    stand_in, taught, services, trainer, project, foreign
+):
+    task = stand_in.plain(list(project)[16])
+    before = services.store.tasks(1, [task["id"]])
+    answer = taught.predict([task])[0]
+    assert taught.predict([task | {"data": {"image": foreign}}])[0] == answer
+    assert services.store.tasks(1, [task["id"]]) == before
+    stand_in.down = True
+    assert taught.predict([task | {"data": {"image": foreign}}])[0] == answer
+    assert services.store.tasks(1, [task["id"]]) == before
 
 
 def test_a_project_that_has_a_config_but_no_tasks_yet_answers(stand_in, services, trainer, digit_crops):
