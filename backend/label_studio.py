@@ -340,6 +340,20 @@ class LabelStudio:
             return self._json("POST", "/api/dm/views/", json=body)
         return self._json("PATCH", f"/api/dm/views/{tab_id}/", json=body)
 
+    # --- the token's owner
+
+    def hotkeys(self) -> dict[str, Any] | None:
+        """Return the user's own hotkeys by name, `{"key", "active"}` each; None before Label Studio 1.21."""
+        path = "/api/current-user/hotkeys/"
+        response = self._request("GET", path, missing_ok=True)
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return dict(self._decoded(response, "GET", path).get("custom_hotkeys") or {})
+
+    def save_hotkeys(self, hotkeys: Mapping[str, Any]) -> None:
+        """Replace all of the user's own hotkeys."""
+        self._json("PATCH", "/api/current-user/hotkeys/", json={"custom_hotkeys": dict(hotkeys)})
+
     # --- the wire
 
     def _json(self, method: str, path: str, *needed: str, **options: Any) -> dict[str, Any]:

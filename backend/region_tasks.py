@@ -15,7 +15,7 @@ from xml.sax.saxutils import quoteattr
 
 from label_studio_sdk.label_interface import LabelInterface
 
-from backend import crop_box
+from backend import crop_box, required_class
 from backend.crop_box import Box, Polygon, Shape
 from backend.crop_data import is_outline
 from backend.label_config import POLYGONS, RECTANGLES, ImageChoices, LabelConfigError
@@ -31,7 +31,7 @@ CONFIG = """<View>
   <Image name="image" value="$image" crop="$x $y $width $height" cropRotation="$rotation"{points} cropUnit="percent"
          zoom="true"/>
   <Rectangle name="box" toName="image"/>{polygon}
-  <Choices name={name} toName="image" choice={choice} showInline="true">
+  <Choices name={name} toName="image" choice={choice} showInline="true"{required}>
     {choices}
   </Choices>
 </View>
@@ -59,6 +59,8 @@ class RegionChoices:
             choice=quoteattr("multiple" if self.multiple else "single"),
             points=' cropPoints="$points"' if self.polygons else "",
             polygon='\n  <Polygon name="outline" toName="image"/>' if self.polygons else "",
+            # Of several classes none may be meant.
+            required="" if self.multiple else f" {required_class.ATTRIBUTES}",
             choices="\n    ".join(f"<Choice value={quoteattr(name)}/>" for name in self.classes),
         )
 

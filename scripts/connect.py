@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Annotated, Any
 
@@ -10,12 +11,14 @@ from rich.markup import escape
 
 from backend import label_config, mirror
 from backend.auth import basic_login, webhook_headers
+from backend.hotkeys import TOO_OLD, UNDO, submit_with_enter
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_studio import LabelStudio
 from backend.label_studio_errors import BackendUnreachableError, LabelStudioError
 from backend.learner import check_encoder
 from backend.publish import SAMPLING
+from backend.required_class import MESSAGE, requires_class, with_required_class
 from backend.services import Progress, Services
 from backend.settings import Settings
 from scripts.console import ProjectNumber, console, fail, load_settings, progress
@@ -30,13 +33,26 @@ def connect(
     backend_url: Annotated[
         str | None, typer.Option(help="Where this backend answers, as seen from Label Studio.")
     ] = None,
+    require_class: Annotated[
+        bool | None,
+        typer.Option(
+            help="Let Label Studio refuse a submit without a class; it asks on a terminal, and else changes nothing."
+        ),
+    ] = None,
+    hotkeys: Annotated[
+        bool, typer.Option("--hotkeys", help="Let Enter submit in Label Studio, for the token's user alone.")
+    ] = False,
 ) -> None:
     """Connect a Label Studio project: backend, webhook, sampling, tabs, and the first batch."""
     settings = load_settings(**({"public_url": backend_url} if backend_url else {}))
     services = Services(settings)
     try:
+        _offer_required_class(services.label_studio, project, require_class)
         with progress() as report:
             connect_project(services, project, report, patience=START_SECONDS)
+        if hotkeys:
+            taken = submit_with_enter(services.label_studio)
+            console.print(f"Enter submits now, for the token's user. {UNDO}" if taken else TOO_OLD)
     except (LabelStudioError, LabelConfigError, ImageError) as error:
         fail(error)
     counts = services.store.count_tasks(project)
@@ -57,6 +73,31 @@ def connect(
     if broken is not None:
         console.print(
             f"[yellow]{counts['unreadable']} crops cannot be read[/], e.g. task {broken.id}: {escape(str(broken.problem))}"
+        )
+
+
+def _offer_required_class(label_studio: LabelStudio, project_id: int, wanted: bool | None) -> None:
+    """Add `required="true"` to a project's labeling config where its owner says so, and say how where nobody can."""
+    config = str(label_studio.project(project_id)["label_config"])
+    if wanted is False or requires_class(config):
+        return
+    several = label_config.parse(config).multiple
+    if wanted is None:
+        if several:  # none of them may be meant
+            return
+        console.print(
+            "Label Studio takes a submit without a class in this project, and never serves that crop again."
+        )
+        if not (sys.stdin.isatty() and console.is_terminal):
+            console.print('[bold]--require-class[/] lets it refuse: required="true" on the <Choices>.')
+            return
+        if not typer.confirm('Let it refuse (adds required="true" to the <Choices> of the labeling config)?'):
+            return
+    label_studio.update_project(project_id, label_config=with_required_class(config))
+    console.print(f"Label Studio refuses a submit without a class now: {MESSAGE}")
+    if several:
+        console.print(
+            "Crops of no class need one of their own, such as [bold]none of these[/], or are skipped."
         )
 
 

@@ -21,10 +21,12 @@ import httpx
 import typer
 from rich.panel import Panel
 
+from backend.hotkeys import submit_with_enter
 from backend.label_config import LabelConfigError
 from backend.label_studio import LabelStudio
 from backend.label_studio_errors import LabelStudioError, ProjectNotFoundError
 from backend.label_studio_versions import NEWEST
+from backend.required_class import ATTRIBUTES
 from backend.services import Progress, Services
 from scripts import datasets
 from scripts.connect import connect_project
@@ -126,6 +128,8 @@ def _run(
         "EVERYLABEL_PUBLIC_URL": settings.public_url,
     }
     client = LabelStudio(server.url, server.credentials.token)
+    if not (home / "projects.json").exists():  # later the demo's user may have chosen another key
+        submit_with_enter(client)
     with progress() as bars:
         project_id = _project(client, dataset, home / "projects.json")
         numbers = _upload(client, project_id, dataset, bars)
@@ -169,7 +173,8 @@ def label_config(classes: tuple[str, ...]) -> str:
     )
     return (
         '<View><Image name="image" value="$image" maxWidth="420px"/>'
-        f'<Choices name="label" toName="image" choice="single" showInLine="true">{choices}</Choices></View>'
+        f'<Choices name="label" toName="image" choice="single" showInLine="true" {ATTRIBUTES}>'
+        f"{choices}</Choices></View>"
     )
 
 
@@ -262,7 +267,7 @@ def _welcome(server: LabelStudioServer, backend_url: str, project_id: int, datas
         f"user          [bold]{server.credentials.username}[/]\n"
         f"password      [bold]{server.credentials.password}[/]\n\n"
         f"Sign in, open the project ({len(dataset)} crops) and press [bold]Label All Tasks[/]: the crop that teaches "
-        "the model most comes first. Every label retrains it and refills the queue. From the tenth label on, crops "
+        "the model most comes first. Two keys label it: its class's, then Enter. Every label retrains it and refills the queue. From the tenth label on, crops "
         "the model is sure of arrive pre-filled: see the tabs [bold]Pseudo-labels[/] and [bold]Suspect labels[/]. "
         "Ctrl-C stops everything.",
         title="everylabel demo",

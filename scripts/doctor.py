@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from backend.label_studio_errors import LabelStudioError
 from backend.label_studio_versions import tested_versions, warning_about
 from backend.learner import check_encoder
 from backend.publish import SAMPLING, version_number
+from backend.required_class import requires_class
 from backend.rounds import labels_by_task
 from backend.services import Services
 from backend.store import StorageError
@@ -83,7 +84,8 @@ def examine(services: Services, project_id: int | None) -> Iterator[Finding]:
     yield found
     if found.problem:
         return
-    yield _check("Labeling config", lambda: _labeling_config(services, project_id))
+    config = _check("Labeling config", lambda: _labeling_config(services, project_id))
+    yield config if config.problem else replace(config, warning=_required_class(services, project_id))
     yield _check("ML backend", lambda: _ml_backend(services, project_id))
     yield _check("Webhook", lambda: _webhook(services, project_id))
     yield _check("Sampling", lambda: _sampling(services, project_id))
@@ -142,6 +144,17 @@ def _labeling_config(services: Services, project_id: int) -> str:
     return (
         f"<Choices name={control.from_name!r}> with {len(control.classes)} classes{several} on {part}the {control.kind} "
         f"${control.image_key}"
+    )
+
+
+def _required_class(services: Services, project_id: int) -> str | None:
+    """Return what is to be said where Label Studio takes a submit without a class; of several, none may be meant."""
+    config = str(services.label_studio.project(project_id)["label_config"])
+    if label_config.parse(config).multiple or requires_class(config):
+        return None
+    return (
+        'Without required="true" on its <Choices>, Label Studio saves a crop that was submitted without a class, as '
+        f"labelled. Run: everylabel connect --project {project_id} --require-class"
     )
 
 

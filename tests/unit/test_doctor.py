@@ -275,3 +275,19 @@ def test_a_config_that_classifies_no_image_is_refused_before_anything_is_set_up(
     with pytest.raises(LabelConfigError):
         connect_project(served(), 1)
     assert stand_in.webhooks == stand_in.backends == {}
+
+
+def test_doctor_warns_where_label_studio_takes_a_submit_without_a_class(stand_in, connected):
+    def warning():
+        return next(f.warning for f in examine(connected, 1) if f.check == "Labeling config")
+
+    assert "connect --project 1 --require-class" in warning()
+    plain = stand_in.projects[1]["label_config"]
+    stand_in.projects[1]["label_config"] = plain.replace("<Choices ", '<Choices choice="multiple" ')
+    assert warning() is None, "of several classes none may be meant"
+    stand_in.projects[1]["label_config"] = plain
+    connect._offer_required_class(connected.label_studio, 1, None)
+    assert stand_in.projects[1]["label_config"] == plain, "nobody was asked"
+    connect._offer_required_class(connected.label_studio, 1, True)
+    assert warning() is None
+    assert 'required="true"' in stand_in.projects[1]["label_config"]
