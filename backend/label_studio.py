@@ -58,7 +58,7 @@ class LabelStudio:
         """Requests sent, and those that were refused or not answered."""
         self._tokens: TokensClientExt | None = None
         self._lock = threading.Lock()
-        self._ahead = 0.0
+        self.ahead = 0.0
         """Seconds by which this machine's clock is ahead of Label Studio's."""
         self._http = httpx.Client(
             base_url=self.url, timeout=timeout, transport=transport, follow_redirects=False
@@ -104,6 +104,10 @@ class LabelStudio:
     def version(self) -> str:
         """Label Studio's own version, such as `1.23.2`."""
         return str(self._json("GET", "/api/version").get("release", "unknown"))
+
+    def users(self) -> list[int]:
+        """Everybody who may sign in, by id."""
+        return [int(user["id"]) for user in self._list("GET", "/api/users/")]
 
     def project(self, project_id: int) -> dict[str, Any]:
         """A project as Label Studio describes it.
@@ -151,7 +155,7 @@ class LabelStudio:
         """
         changed = []
         if changed_since is not None:
-            there = datetime.fromtimestamp(changed_since - self._ahead, timezone.utc)
+            there = datetime.fromtimestamp(changed_since - self.ahead, timezone.utc)
             since = there.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             changed = [_filter("updated_at", "greater", "Datetime", since)]
         if not annotated:
@@ -307,6 +311,15 @@ class LabelStudio:
         answer = self._json("DELETE", path, "deleted_predictions", json={"model_version": model_version})
         return int(answer["deleted_predictions"])
 
+    def delete_task_predictions(self, project_id: int, task_ids: Sequence[int]) -> None:
+        """Delete all predictions of these tasks, whoever made them (12 ms each, in one call)."""
+        self._json(
+            "POST",
+            "/api/dm/actions",
+            params={"id": "delete_tasks_predictions", "project": project_id},
+            json={"selectedItems": {"all": False, "included": list(task_ids)}},
+        )
+
     # --- what `connect` sets up
 
     def webhooks(self, project_id: int) -> list[dict[str, Any]]:
@@ -393,7 +406,7 @@ class LabelStudio:
             except httpx.HTTPError as error:
                 self.failures += 1
                 raise unreachable(self.url, error) from error
-            self._ahead = _ahead(response)
+            self.ahead = _ahead(response)
             if response.is_success or (missing_ok and response.status_code == httpx.codes.NOT_FOUND):
                 return response
             self.failures += 1

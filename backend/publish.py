@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from backend.label_config import ImageChoices
@@ -49,6 +50,8 @@ _SHOWN = {
     FLAGGED: ("id", "annotators", "annotations_results", "predictions_results", "predictions_score"),
 }
 """What a tab shows beside the crop once it is switched from pictures to a list."""
+PILE = 8
+"""So many versions of rounds in Label Studio are a pile, which annotated crops are freed of."""
 STEP = 1e-6
 """Smallest distance between two scores: keeps the queue's order strict where confidences are equal."""
 
@@ -101,16 +104,19 @@ def version_number(name: str) -> int | None:
 def predictions(queue: Queue, control: ImageChoices) -> list[dict[str, Any]]:
     """A round as Label Studio predictions, their scores rising in the order the tasks are to be served.
 
-    Blind check crops come first (empty result, score 0), then the batch by rising confidence, then the
-    confident crops. Flagged and emptied tasks are annotated already and not served.
+    Blind check crops come first (empty result, score 0), then the batch, then the confident crops. A score is the
+    crop's confidence, or less where a crop of less confidence comes after it. Flagged and emptied tasks are annotated
+    already and not served.
     """
     written, floor = [], 0.0
     for i, crop in enumerate(queue.check):
         floor = i * STEP
         written.append(_prediction(queue, control, replace(crop, label=None), floor))
-    for crop in (*queue.batch, *queue.pre_annotated):
+    served = [*queue.batch, *queue.pre_annotated]
+    lowest = list(accumulate((crop.confidence for crop in reversed(served)), min))[::-1]
+    for crop, confidence in zip(served, lowest, strict=True):
         # Rounded here: of two that are a step apart, rounding afterwards may make one.
-        floor = round(max(floor + STEP, crop.confidence), 6)
+        floor = round(max(floor + STEP, confidence), 6)
         written.append(_prediction(queue, control, crop, floor))
     written.extend(_prediction(queue, control, c, c.confidence) for c in (*queue.flagged, *queue.emptied))
     return written
@@ -160,14 +166,45 @@ class Publisher:
                 merged = data if known is None else {**known["data"], **own}
                 self._label_studio.save_tab(None if known is None else int(known["id"]), project_id, merged)
 
-    def clean_up(self, project_id: int, keep: Sequence[str], at_most: int = 2) -> int:
-        """Delete the predictions of our oldest versions that are not kept; returns how many versions went."""
+    def clean_up(self, project_id: int, keep: Sequence[str], at_most: int = 2, *, after: int = 0) -> int:
+        """Delete the predictions of our oldest versions that are not kept; return how many versions went.
+
+        Args:
+            project_id: the project.
+            keep: versions that stay.
+            at_most: how many go.
+            after: rounds up to this number stay too.
+        """
         versions = self._label_studio.model_versions(project_id)
         ours = sorted((number, name) for name in versions if (number := version_number(name)) is not None)
-        old = [name for _, name in ours if name not in keep][:at_most]
+        old = [name for number, name in ours if number > after and name not in keep][:at_most]
         for name in old:
             self._label_studio.delete_predictions(project_id, name)
         return len(old)
+
+    def clean_tasks(self, project_id: int, task_ids: Sequence[int]) -> bool:
+        """Delete the predictions of annotated tasks that no round shows, where all of a task's are of rounds.
+
+        Returns:
+            Whether there were enough versions to make a pile; with fewer nothing is done.
+        """
+        ours = [
+            name for name in self._label_studio.model_versions(project_id) if version_number(name) is not None
+        ]
+        if len(ours) < PILE:
+            return False
+        found = self._label_studio.tasks_among(project_id, task_ids)
+        names = {
+            int(task["id"]): [str(p.get("model_version")) for p in task["predictions"]] for task in found
+        }
+        piled = [
+            id_
+            for id_, held in names.items()
+            if len(held) > 1 and all(version_number(name) is not None for name in held)
+        ]
+        if piled:
+            self._label_studio.delete_task_predictions(project_id, piled)
+        return True
 
 
 def tabs_by_title(label_studio: LabelStudio, project_id: int) -> dict[str, dict[str, Any]]:

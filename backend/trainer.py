@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from filelock import Timeout
@@ -14,6 +13,7 @@ from backend.label_config import LabelConfigError
 from backend.label_studio_errors import LabelStudioError, ProjectNotFoundError
 from backend.mirror import LOOK
 from backend.publish import version_name
+from backend.superseded import KEPT_SECONDS, left_behind, needed_versions
 from backend.unverified_projects import UnverifiedProjects
 
 if TYPE_CHECKING:
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSIONS_KEPT_SECONDS = 900.0
-"""A superseded pre-annotation may still be open before an annotator, whose submit fails once it is deleted."""
+CLEAN_UP_AT = 3
+"""So many superseded versions that nobody needs are deleted at once, after the round that made the last of them."""
 CLEAN_UP_VERSIONS = 20
 """How many versions one clean-up deletes, and two more for each round since the last: it always catches up."""
 CLEAN_UP_SECONDS = 60.0
+CLEAN_UP_TASKS = 100
+"""How many annotated tasks one clean-up looks at."""
 
 
 class Trainer:
@@ -40,6 +42,10 @@ class Trainer:
         self._store = services.store
         self._loop = services.loop
         self._unverified = UnverifiedProjects(services.store, lambda: services.label_studio, services.files)
+        self._cleaned_to: dict[int, int] = {}
+        """The newest round of each project whose version is gone from Label Studio."""
+        self._tasks_cleaned: dict[int, set[int]] = {}
+        """Annotated tasks of each project that were freed of superseded rounds."""
 
     def embed(self, project_id: int, task_ids: Sequence[int]) -> None:
         """Embed these tasks' crops if they are not (a job): somebody waits for them in `/predict`."""
@@ -77,6 +83,8 @@ class Trainer:
             else:
                 self._store.save_project(project_id, problem=str(error))
             return False
+        if not self._store.events(project_id):
+            self._clean_up_many(project_id)
         return True
 
     def wake(self) -> None:
@@ -99,20 +107,53 @@ class Trainer:
                 waiting.add(project.id)
             try:
                 self._clean_up(project.id)
+                self._clean_tasks(project.id)
             except LabelStudioError as error:
                 log.warning("project %s: %s", project.id, error)
         return sorted(waiting)
 
-    def _clean_up(self, project_id: int) -> None:
-        rounds = self._store.rounds(project_id)
-        keep = {
-            version_name(record.number)
-            for record, following in zip_longest(rounds, rounds[1:])
-            if following is None or self._services.clock() - following.finished_at < VERSIONS_KEPT_SECONDS
-        }
-        served = [record for record in rounds if record.published_at is not None][-1:]
-        keep |= {version_name(record.number) for record in served}
-        if len(keep) < len(rounds):
-            since = self._services.clock() - CLEAN_UP_SECONDS
-            new = sum(record.finished_at >= since for record in rounds)
-            self._services.publisher.clean_up(project_id, sorted(keep), at_most=CLEAN_UP_VERSIONS + 2 * new)
+    def _clean_up_many(self, project_id: int) -> None:
+        """Delete versions once several of them are needed no more: they would pile up on crops till the minute ends."""
+        project = self._store.project(project_id)
+        if project is None or not project.connected:
+            return
+        try:
+            self._clean_up(project_id, after=self._cleaned_to.get(project_id, 0), at_least=CLEAN_UP_AT)
+        except LabelStudioError as error:
+            log.warning("project %s: %s", project_id, error)
+
+    def _clean_up(self, project_id: int, *, after: int = 0, at_least: int = 1) -> None:
+        """Delete what nobody needs of the rounds after a number; `at_least` so many, or it is left for later."""
+        clock = self._services.clock
+        rounds = self._store.rounds(project_id, after=after)
+        label_studio = self._services.label_studio
+        submitted = {who: at + label_studio.ahead for who, at in self._store.last_submits(project_id).items()}
+
+        def superseded(users: Sequence[int]) -> list[int]:
+            needed = needed_versions(rounds, submitted, users, clock())
+            return [r.number for r in rounds if version_name(r.number) not in needed]
+
+        # Asking who may sign in costs a call: only where that can decide it.
+        if len(superseded(())) < at_least:
+            return
+        old = superseded(label_studio.users())
+        if len(old) < at_least:
+            return
+        gone = {version_name(number) for number in old}
+        keep = [version_name(record.number) for record in rounds if version_name(record.number) not in gone]
+        new = sum(record.finished_at >= clock() - CLEAN_UP_SECONDS for record in rounds)
+        at_most = CLEAN_UP_VERSIONS + 2 * new
+        if self._services.publisher.clean_up(project_id, keep, at_most, after=after) < at_most:
+            self._cleaned_to[project_id] = max(old)
+
+    def _clean_tasks(self, project_id: int) -> None:
+        """Free annotated crops of the rounds that must be kept for others: they would stand beside a person's label."""
+        newest, label_studio = self._store.latest_round(project_id), self._services.label_studio
+        if newest is None:
+            return
+        before = self._services.clock() - label_studio.ahead - KEPT_SECONDS
+        annotations = self._store.annotations(project_id)
+        done = self._tasks_cleaned.setdefault(project_id, set())
+        left = [id_ for id_ in left_behind(annotations, newest, before) if id_ not in done][-CLEAN_UP_TASKS:]
+        if left and self._services.publisher.clean_tasks(project_id, left):
+            done.update(left)

@@ -55,6 +55,7 @@ class StandIn:
         self.projects: dict[int, dict[str, Any]] = {}
         self.tasks: dict[int, dict[str, Any]] = {}
         self.predictions: list[dict[str, Any]] = []
+        self.users = [1]
         self.tabs: dict[int, dict[str, Any]] = {}
         self.webhooks: dict[int, dict[str, Any]] = {}
         self.backends: dict[int, dict[str, Any]] = {}
@@ -187,11 +188,12 @@ class StandIn:
     def _routes(self) -> list[tuple[str, Callable[..., tuple[int, Any]]]]:
         return [
             (r"/api/projects/", lambda *_: (200, {"results": list(self.projects.values())})),
+            (r"/api/users/", lambda *_: (200, [{"id": id_} for id_ in self.users])),
             (r"/api/projects/(\d+)/", self._project),
             (r"/api/tasks", self._tasks),
             (r"/api/projects/(\d+)/import/predictions", self._import_predictions),
             (r"/api/projects/(\d+)/model-versions/", self._versions),
-            (r"/api/dm/actions", self._predictions_to_annotations),
+            (r"/api/dm/actions", self._action),
             (r"/api/annotations/(\d+)/", self._annotation),
             (r"/api/dm/views/(?:(\d+)/)?", self._kept(self.tabs)),
             (r"/api/webhooks/(?:(\d+)/)?", self._kept(self.webhooks)),
@@ -261,7 +263,14 @@ class StandIn:
             self.predictions.append(prediction)
         return 201, {"created": len(body)}
 
-    def _predictions_to_annotations(self, _: str, __: Any, body: Any) -> tuple[int, Any]:
+    def _action(self, _: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
+        if query.get("id") == ["delete_tasks_predictions"]:
+            among = body["selectedItems"]["included"]
+            self.predictions = [p for p in self.predictions if p["task"] not in among]
+            return 200, {"processed_items": len(among)}
+        return self._predictions_to_annotations(body)
+
+    def _predictions_to_annotations(self, body: Any) -> tuple[int, Any]:
         for prediction in list(self.predictions):
             wanted = prediction["task"] in body["selectedItems"]["included"]
             if wanted and prediction["model_version"] == body["model_version"]:

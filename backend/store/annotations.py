@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from sqlalchemy import delete, func, select
 
@@ -96,6 +97,17 @@ class Annotations(Deletions):
         with self._session() as session:
             return session.execute(query).scalar_one()
 
+    def last_submits(self, project_id: int) -> dict[int | None, float]:
+        """Return when each annotator's newest annotation was submitted, in seconds since 1970."""
+        query = (
+            select(AnnotationRow.annotator, func.max(AnnotationRow.updated_at))
+            .where(AnnotationRow.project_id == project_id)
+            .group_by(AnnotationRow.annotator)
+        )
+        with self._session() as session:
+            newest = {who: submitted_at(at) for who, at in session.execute(query)}
+        return {who: at for who, at in newest.items() if at is not None}
+
     def annotated_tasks(self, project_id: int) -> set[int]:
         """Every task that has an annotation, of whatever kind."""
         query = select(AnnotationRow.task_id).where(AnnotationRow.project_id == project_id).distinct()
@@ -111,6 +123,14 @@ class Annotations(Deletions):
         )
         with self._session() as session:
             return [_annotation(row) for row in session.scalars(query)]
+
+
+def submitted_at(at: str) -> float | None:
+    """Return a time as Label Studio writes it in seconds since 1970; None for what is none."""
+    try:
+        return datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return None
 
 
 def _annotation(row: AnnotationRow) -> Annotation:

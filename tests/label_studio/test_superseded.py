@@ -1,0 +1,57 @@
+"""Superseded rounds do not pile up in a real Label Studio, and a form that is open can still be submitted."""
+
+import time
+from collections import Counter
+
+import pytest
+
+from tests.conftest import choice
+
+
+@pytest.fixture(scope="module")
+def project(connected):
+    return connected(60, "superseded", labels=14)
+
+
+def rounds_on(label_studio, project):
+    """How many predictions of rounds each task has."""
+    return Counter(
+        task["id"]
+        for task in label_studio.tasks(project)
+        for prediction in task["predictions"]
+        if prediction["model_version"].startswith("round ")
+    )
+
+
+def test_labelled_and_asked_for_crops_are_freed_of_old_rounds_and_an_open_one_is_submitted_after_a_break(
+    label_studio, everylabel_backend, project
+):
+    services = everylabel_backend.services
+    latest = everylabel_backend.round(project.id)
+    for _ in range(12):
+        task = label_studio.next_task(project.id)
+        label_studio.annotate(task, project.labels[task])
+        opened = label_studio.next_task(project.id)  # at once, as the form does: mostly of the round before
+        shown = label_studio.client.get(f"/api/tasks/{opened}").json()["predictions"]
+        parent = max(shown, key=lambda prediction: prediction["id"]) if shown else None
+        latest = everylabel_backend.wait_for_round(project.id, after=latest.number)
+    assert max(rounds_on(label_studio, project.id).values()) > 4, "within a minute they are kept"
+
+    now = services.clock
+    services.clock = lambda: now() + 1200  # a break
+    try:
+        services.trainer.tend()
+        services.trainer.tend()
+    finally:
+        services.clock = now
+    left = rounds_on(label_studio, project.id)
+    assert max(left.values()) <= 3, left
+    assert label_studio.next_task(project.id) == opened
+    assert parent is not None
+    started = time.monotonic()
+    label_studio.annotate(
+        opened, project.labels[opened], parent_prediction=parent["id"], result=choice(project.labels[opened])
+    )
+    assert time.monotonic() - started < 5
+    everylabel_backend.wait_for_round(project.id, after=latest.number, labels=14 + 13)
+    assert set(latest.queue) <= {task for task, count in left.items() if count}
