@@ -78,7 +78,8 @@ def acceptable(
 ) -> tuple[list[Acceptable], int]:
     """List `at_most` crops the model in use is sure enough of, surest first, and count how many more there are.
 
-    Never a crop with any annotation, never a blind check crop, a flagged one, or one a person is being asked.
+    Never a crop with any annotation, never a blind check crop, a flagged one, or one a person is being asked; and none
+    of a class with one label, which nothing has checked.
 
     Raises:
         NothingLearnedError: the project has no model yet.
@@ -92,7 +93,7 @@ def acceptable(
             f"and the project connected (everylabel connect --project {project_id})."
         )
     control = label_config.parse(project.label_config)
-    judged = judge(services, project_id, model).sure(min_confidence, control)
+    judged = judge(services, project_id, model).sure(min_confidence, control, latest.single_classes)
     closed = np.fromiter(_closed(services, project_id), dtype=np.int64)
     enough = np.flatnonzero(~np.isin(judged.tasks, closed))
     surest = enough[np.argsort(-judged.confidence[enough], kind="stable")][:at_most]

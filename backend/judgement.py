@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,19 @@ class Judgement:
     confidence: NDArray[Any]
     """(m,) float32: calibrated probability of that class."""
 
-    def sure(self, min_confidence: float, control: ImageChoices) -> Judgement:
-        """Those that are that sure of a class the labeling config still has: no other can be written."""
-        known = np.array([control.knows(name) for name in self.classes], dtype=bool)
+    def sure(self, min_confidence: float, control: ImageChoices, without: Collection[str] = ()) -> Judgement:
+        """Return those that are that sure of a class the labeling config still has: no other can be written.
+
+        Args:
+            min_confidence: the least confidence, 0 to 1.
+            control: what the labeling config asks.
+            without: classes that are left out.
+        """
+        left_out = {*without}
+        known = np.array(
+            [control.knows(name) and left_out.isdisjoint(control.names(name)) for name in self.classes],
+            dtype=bool,
+        )
         which = (self.confidence >= min_confidence) & known[self.best]
         return Judgement(self.classes, self.tasks[which], self.best[which], self.confidence[which])
 

@@ -21,6 +21,7 @@ from backend.label_config import ImageChoices, LabelConfigError
 from backend.learner import check_encoder, make_classifier
 from backend.publish import Queue, QueuedCrop, version_name, version_number
 from backend.store import Annotation, Project, RoundRecord, Store
+from model.pre_annotated import mix_in
 from model.query import DEFAULT
 from model.session import ActiveLearningSession, Round
 
@@ -182,7 +183,8 @@ class Rounds:
         promoted = not project.model_pinned and self._is_no_worse(project_id, project.model_round, outcome)
         emptied = former_labels(annotations, labels, control)
         emptied = {row_of[id_]: label for id_, label in emptied.items() if id_ in row_of}
-        queue = self._queue(project_id, outcome, task_at, promoted, emptied)
+        n_before = outcome.n_labels - sum(id_ in labels for id_ in project.check_tasks)
+        queue = self._queue(project_id, control, outcome, task_at, promoted, emptied, n_before)
         record = RoundRecord(
             number=outcome.number,
             model_version=queue.model_version,
@@ -194,6 +196,7 @@ class Rounds:
             pre_annotated=tuple(crop.task_id for crop in queue.pre_annotated),
             flagged=tuple(crop.task_id for crop in queue.flagged),
             emptied=tuple(crop.task_id for crop in queue.emptied),
+            single_classes=outcome.single_classes,
             flagged_updates=_updates(counted, [crop.task_id for crop in queue.flagged]),
             confirmed=confirmed,
             check_set=_check_set(outcome),
@@ -259,29 +262,41 @@ class Rounds:
     def _queue(
         self,
         project_id: int,
+        control: ImageChoices,
         outcome: Round,
         task_at: NDArray[Any],
         promoted: bool,
         emptied: Mapping[int, str],
+        n_before: int,
     ) -> Queue:
         """Make the queue of a round; a model that is not promoted orders it, but pre-fills nothing.
 
         Args:
             project_id: the project.
+            control: what the labeling config asks.
             outcome: what the round found.
             task_at: (n,) the task of each pool row.
             promoted: whether its model comes into use.
             emptied: the label that each row had before its annotation became empty.
+            n_before: how many labels there are, those of check crops left out.
         """
         asked = {*outcome.batch, *outcome.check}
         sure = (label for label in outcome.pseudo_labels if label.index not in asked)
-        shown = self._settings.pre_annotations_per_round if promoted else 0
-        confident = sorted(islice(sure, shown), key=lambda label: label.confidence)
+        surest = list(islice(sure, self._settings.pre_annotations_per_round if promoted else 0))
+        batch = mix_in(
+            outcome.batch,
+            [label.index for label in surest],
+            n_before=n_before,
+            share=self._settings.pre_annotated_share,
+        )
+        asked |= {*batch}
+        confident = [label for label in reversed(surest) if label.index not in asked]
         flagged = outcome.label_issues[: self._settings.flags_per_round]
         lost = dict(islice(emptied.items(), self._settings.flags_per_round))
         rows = [*asked, *(label.index for label in confident), *(issue.index for issue in flagged), *lost]
         tasks = self._store.tasks(project_id, task_at[rows].tolist())
         url_of = {task.id: task.image_url for task in tasks}
+        alone = {*outcome.single_classes}
 
         def queued(row: int, label: str | None, confidence: float) -> QueuedCrop:
             task_id = int(task_at[row])
@@ -292,14 +307,16 @@ class Rounds:
                 return queued(row, None, 0.0)
             best = int(np.argmax(outcome.probabilities[row]))
             confidence = float(outcome.probabilities[row, best])
+            label = outcome.classes[best]
             # A guess below the threshold is not pre-filled: it would pull the annotator's hand.
             sure = promoted and confidence >= outcome.threshold
-            return queued(row, outcome.classes[best] if sure else None, confidence)
+            checked = alone.isdisjoint(control.names(label))
+            return queued(row, label if sure and checked else None, confidence)
 
         return Queue(
             model_version=version_name(outcome.number),
             check=[queued(row, None, 0.0) for row in outcome.check],
-            batch=[asked_for(row) for row in outcome.batch],
+            batch=[asked_for(row) for row in batch],
             pre_annotated=[queued(p.index, p.label, p.confidence) for p in confident],
             flagged=[queued(issue.index, issue.suggested_label, 1.0 - issue.score) for issue in flagged],
             emptied=[queued(row, label, 1.0) for row, label in lost.items()],

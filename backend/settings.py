@@ -100,6 +100,10 @@ class Settings(BaseSettings):
     pre_annotations_per_round: Annotated[int, Field(ge=0, le=1000)] = Field(
         20, description="How many confident crops a round pre-fills after its batch."
     )
+    pre_annotated_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.1,
+        description="Share of labels, blind check crops left out, for which a confident crop is served pre-filled.",
+    )
     flags_per_round: Annotated[int, Field(ge=0, le=1000)] = Field(
         20, description="How many possible label errors a round shows at most."
     )

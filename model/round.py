@@ -53,6 +53,8 @@ class Round:
     """Wall time by phase: train, score, select, pseudo_label, audit."""
     trained_on_pseudo_labels: int = 0
     """How many crops the classifier was trained on besides the labelled ones."""
+    single_classes: tuple[str, ...] = ()
+    """Classes with one label: nothing checks it, so no pseudo-label is shown of them and no label issue found there."""
     predictions: PoolPredictions | None = None
     """For the next rounds' stopping advice: keep them and give them to `set_previous_predictions`."""
     stopping: StoppingAdvice | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model import label_set
 from model.agreement import agreed_labels
 from model.classifier import Classifier, EmbeddingClassifier
 from model.evaluation import CheckSetEstimate, check_crops_wanted, estimate_accuracy
 from model.label_errors import LabelAudit, LabelIssue, audit_labels
+from model.multi_label import MultiLabelClassifier
 from model.neighbours import PoolGraph
 from model.pool import MappedRows, Rows, draw, gather, let_go
 from model.pseudo_labels import NONE_CONFIDENT, ConfidentCrops, PseudoLabeler, expand_with_pseudo_labels
@@ -41,7 +44,7 @@ class ActiveLearningSession:
     `check_share`: blind uniform draws as a share of all labels. `train_on_pseudo_labels` adds to training, by
     `pseudo_label_rule`, the crops that two opinions agree on ("agreement": with the embedding classifier, and
     only where out-of-fold loss on human labels does not rise) or the most confident ones ("threshold"). The
-    pseudo-labels of a `Round`, the ones to show, are confident under either. `scorer` computes what the
+    pseudo-labels of a `Round`, the ones to show, are confident under either, and of classes with two labels or more. `scorer` computes what the
     classifier's `predict_proba` gives of the pool, where that is done elsewhere.
 
     Invariants: a crop has at most one label; a labelled or excluded crop is never asked for again; a check
@@ -222,6 +225,7 @@ class ActiveLearningSession:
             label_issues=tuple(issues),
             check_set=check_set,
             seconds=seconds,
+            single_classes=self._single_classes(),
             trained_on_pseudo_labels=len(self._guessed.indices),
             predictions=predictions,
             stopping=advice,
@@ -381,6 +385,14 @@ class ActiveLearningSession:
     def _pending_check(self) -> list[int]:
         return [index for index in self._check if index not in self._labels and not self._excluded[index]]
 
+    def _names(self, label: str) -> tuple[str, ...]:
+        several = isinstance(self._untrained, MultiLabelClassifier)
+        return label_set.split(label) if several else (label,)
+
+    def _single_classes(self) -> tuple[str, ...]:
+        counts = Counter(name for label in self._labels.values() for name in self._names(label))
+        return tuple(sorted(name for name, count in counts.items() if count == 1))
+
     def _free(self) -> NDArray[Any]:
         """Which crops may be asked for or guessed: neither labelled nor excluded nor a check crop; (n,) bool."""
         free = ~self._excluded
@@ -397,7 +409,10 @@ class ActiveLearningSession:
         if self._probabilities is None or len(self._labels) < self.pseudo_label_after:
             return threshold, NONE_CONFIDENT
         guesses = self.pseudo_labeler.select(self._probabilities)
-        confident = np.flatnonzero(guesses.mask & self._free())
+        # One wrong label would pull its near-duplicates along, and nothing would contradict it.
+        alone = {*self._single_classes()}
+        checked = np.asarray([alone.isdisjoint(self._names(label)) for label in self._classifier.classes_])
+        confident = np.flatnonzero(guesses.mask & self._free() & checked[guesses.labels])
         return threshold, ConfidentCrops(
             confident, guesses.labels[confident], guesses.confidences[confident], self._classifier.classes_
         )

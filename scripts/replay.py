@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from model import encoders, query
 from model.classifier import Classifier
+from model.pre_annotated import mix_in
 from model.query import QueryStrategy
 from model.session import ActiveLearningSession, Round
 from model.threads import single_threaded
@@ -52,6 +53,8 @@ class Task:
     batch_size: int = 5
     check_share: float = 0.1
     pseudo_labels: bool = False
+    pre_annotated_share: float = 0.0
+    """Share of labels, check crops left out, that goes to the crops the model is surest of."""
     label_noise: float = 0.0
     hold_out: float = 0.0
     """Share of each class, drawn by the seed, that is never in the pool: accuracy is then counted on it."""
@@ -119,7 +122,7 @@ def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classif
             if last:
                 break
             room = min(task.batch_size, budget - len(labeled))
-            asked = [*found.check, *found.batch][:room]
+            asked = [*found.check, *_mixed(found, session, task.pre_annotated_share)][:room]
             session.add_labels(asked, answers[asked].tolist())
         audit = _audit(session, truth, answers) if task.label_noise else None
     return Curve(
@@ -132,6 +135,14 @@ def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classif
         audit,
         slowest,
     )
+
+
+def _mixed(found: Round, session: ActiveLearningSession, share: float) -> list[int]:
+    """Mix the surest crops into the batch, as the live backend does."""
+    asked, labels = {*found.batch}, session.labels
+    sure = [label.index for label in found.pseudo_labels if label.index not in asked]
+    n_before = len(labels) - sum(index in labels for index in session.check_crops)
+    return mix_in(found.batch, sure, n_before=n_before, share=share)
 
 
 def run(tasks: Sequence[Task], jobs: int = 1) -> Iterator[Curve]:

@@ -70,6 +70,14 @@ def simulate(
         float, typer.Option(min=0, max=0.9, help="Share of blind random check labels, counted as labels.")
     ] = 0.1,
     pseudo_labels: Annotated[OnOff, typer.Option(help="Train on confident guesses too.")] = OnOff.off,
+    pre_annotated_share: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=0.5,
+            help="Share of labels that goes to the crops the model is surest of, as in the live backend.",
+        ),
+    ] = 0.0,
     label_noise: Annotated[
         float,
         typer.Option(min=0, max=0.9, help="Share of wrong answers; the label audit is then judged too."),
@@ -111,6 +119,7 @@ def simulate(
                 batch_size=batch_size,
                 check_share=check_share,
                 pseudo_labels=pseudo_labels is OnOff.on,
+                pre_annotated_share=pre_annotated_share,
                 label_noise=label_noise,
                 hold_out=hold_out,
                 encoder=encoder,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from backend import empty_annotations, label_config
+from backend import empty_annotations, label_config, rare_classes
 from backend.accuracy import accuracy_of
 from backend.label_config import LabelConfigError
 from backend.rounds import labels_by_task
@@ -57,8 +57,8 @@ def _table(services: Services, project: Project) -> Table:
     accepted = sum(annotation.accepted for annotation in annotations)
     if accepted:
         table.add_row("accepted", f"{accepted} in bulk: the machine's, not among the labels")
-    if empty := _empty(project, annotations):
-        table.add_row("empty", empty)
+    for name, words in _concerns(project, annotations):
+        table.add_row(name, words)
     latest = services.store.latest_round(project.id)
     if latest is not None:
         table.add_row("accuracy", _accuracy(latest))
@@ -83,18 +83,21 @@ def _labels(project: Project, annotations: Sequence[Annotation]) -> str:
     return f"{len(labels)} ({by_class})"
 
 
-def _empty(project: Project, annotations: Sequence[Annotation]) -> str | None:
-    """Say which crops were submitted without a class; None where none was."""
+def _concerns(project: Project, annotations: Sequence[Annotation]) -> Iterator[tuple[str, str]]:
+    """Name crops that were submitted without a class, and classes that have one label or none."""
     try:
         control = label_config.parse(project.label_config)
     except LabelConfigError:
-        return None
+        return
     labels = labels_by_task(annotations, control.classes)
-    found = empty_annotations.empty_annotations(annotations, labels, control.classes)
-    if not found:
-        return None
-    words = f"{empty_annotations.counted_in_words(found)}: {empty_annotations.named(found)}"
-    return f"[red]{escape(words)}[/]"
+    if found := empty_annotations.empty_annotations(annotations, labels, control.classes):
+        words = f"{empty_annotations.counted_in_words(found)}: {empty_annotations.named(found)}"
+        yield "empty", f"[red]{escape(words)}[/]"
+    rare = rare_classes.rare_classes(labels, control.classes, control.names, project.check_tasks)
+    if rare.single:
+        yield "one label", escape(rare_classes.single_in_words(rare))
+    if rare.missing and labels:
+        yield "no label", escape(rare_classes.missing_in_words(rare))
 
 
 def _accuracy(record: RoundRecord) -> str:

@@ -14,6 +14,7 @@ from backend.disputes import counted_annotations
 from backend.empty_annotations import EmptyAnnotation, empty_annotations
 from backend.label_config import ImageChoices, LabelConfigError
 from backend.publish import version_name
+from backend.rare_classes import RareClasses, rare_classes
 from backend.rounds import closed_tasks, labels_by_task
 from backend.store import Annotation, Project, ProjectState, RoundRecord
 from model import label_set
@@ -67,10 +68,8 @@ class Figures:
     """Tasks nobody is asked for again: skipped, accepted in bulk, or annotated without a class."""
     empty: tuple[EmptyAnnotation, ...]
     """Annotations without a class, those first that had one before."""
-    unlabelled_classes: tuple[str, ...]
-    """Classes of the labeling config that have no label yet."""
-    single_label_classes: tuple[str, ...]
-    """Classes with one label: nothing of their kind is left to check it against."""
+    rare: RareClasses
+    """Classes with one label or none, and what was done to find more."""
     accuracy: Accuracy | None
     history: tuple[Accuracy, ...]
     """For the chart, oldest first."""
@@ -81,11 +80,22 @@ class Figures:
     log: tuple[RoundRecord, ...]
     """Newest first."""
 
+    @property
+    def unlabelled_classes(self) -> tuple[str, ...]:
+        """Classes of the labeling config that have no label yet."""
+        return self.rare.missing
+
+    @property
+    def single_label_classes(self) -> tuple[str, ...]:
+        """Classes with one label: nothing of their kind is left to check it against."""
+        return self.rare.single
+
 
 def read_figures(services: Services, rounds: RoundLog, project_id: int, state: ProjectState) -> Figures:
     """The figures of a project as the store has them now."""
     store = services.store
-    control = read_control(store.project(project_id))
+    project = store.project(project_id)
+    control = read_control(project)
     annotations = store.annotations(project_id)
     if control is not None and 0 < state.events <= WAITING_SHOWN:
         # A person sees their label counted at once, however busy the trainer is.
@@ -106,12 +116,16 @@ def read_figures(services: Services, rounds: RoundLog, project_id: int, state: P
         classes=classes,
         labels=labels,
         by_class=_counts(by_class, classes),
-        unlabelled_classes=tuple(name for name in classes if not by_class[name]),
-        single_label_classes=tuple(name for name in classes if by_class[name] == 1),
         by_annotator=_by_annotator(annotations, classes),
         skipped=len({a.task_id for a in annotations if a.cancelled} - set(labels)),
         closed=closed_tasks(annotations, labels),
         empty=tuple(empty_annotations(annotations, labels, classes)),
+        rare=rare_classes(
+            labels,
+            classes,
+            (lambda label: (label,)) if control is None else control.names,
+            project.check_tasks if project else (),
+        ),
         accuracy=accuracy_of(records[-1]) if records else None,
         history=tuple(_thinned(_curve(history), CHART_POINTS)),
         forecasts=tuple(found for found in forecasts if found is not None),

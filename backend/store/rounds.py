@@ -41,6 +41,8 @@ class RoundRecord:
     """Labels people have reviewed since they were flagged, by task."""
     emptied: tuple[int, ...] = ()
     """Tasks whose label became empty by an update; they stand among the suspected ones, with the label they had."""
+    single_classes: tuple[str, ...] = ()
+    """Classes with one label: no label error can be found there, and nothing is pre-filled with them."""
     published_at: float | None = None
 
     @property
@@ -129,14 +131,17 @@ _RECORD_FIELDS = (
     "flagged_updates",
     "confirmed",
     "emptied",
+    "single_classes",
 )
 
 
 def _round(row: RoundRow) -> RoundRecord:
-    fields = json.loads(row.record)
+    # A later version's rounds may hold more: two versions of the backend share a store while one is replaced.
+    fields = {name: value for name, value in json.loads(row.record).items() if name in _RECORD_FIELDS}
     for name in ("classes", "check", "batch", "pre_annotated", "flagged"):
         fields[name] = tuple(fields[name])
-    fields["emptied"] = tuple(fields.get("emptied", ()))  # rounds of earlier versions have none
+    for name in ("emptied", "single_classes"):
+        fields[name] = tuple(fields.get(name, ()))  # rounds of earlier versions have none
     for name in ("flagged_updates", "confirmed"):
         fields[name] = {
             int(id_): value for id_, value in fields.get(name, {}).items()

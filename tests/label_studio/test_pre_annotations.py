@@ -93,7 +93,9 @@ def test_a_version_nobody_can_have_open_any_more_is_cleaned_out(label_studio, ev
     latest = everylabel_backend.round(project.id)
     services = everylabel_backend.services
     now = services.clock
-    services.clock = lambda: now() + 3600
+    services.clock = lambda: (
+        now() + 90_000
+    )  # a day: Label Studio keeps a crop that long for whoever opened it
     try:
         services.trainer.tend()
     finally:
@@ -136,3 +138,26 @@ def test_wrong_labels_are_flagged_for_review(label_studio, everylabel_backend, d
     assert not {kept, corrected} & set(latest.flagged)
     shown = label_studio.api("GET", "/api/tasks", params={"view": tab, "page_size": 200})["tasks"]
     assert not {kept, corrected} & {task["id"] for task in shown}
+
+
+def test_of_the_crops_label_studio_serves_every_tenth_comes_pre_filled_and_a_check_crop_never(
+    label_studio, everylabel_backend, connected
+):
+    """The stream begins anew with every label, and the promised crops come all the same."""
+    project = connected(110, "promised pre-filled", labels=60)
+    turns = 0
+    latest = everylabel_backend.round(project.id)
+    for _ in range(14):
+        assert latest.pre_annotated, "there are crops to be sure of"
+        task = label_studio.next_task(project.id)
+        assert task == latest.queue[0], "what is served is the newest round's first crop"
+        result = label_studio.predictions(project.id, latest.model_version)[task]["result"]
+        blind = {*everylabel_backend.services.store.project(project.id).check_tasks}
+        before = len(everylabel_backend.labels(project.id).keys() - blind)
+        assert not (result and task in blind)
+        if (before + 1) % 10 == 0 and task not in blind:
+            assert result, f"the {before + 1}th crop comes pre-filled"
+            turns += 1
+        label_studio.annotate(task, project.labels[task])
+        latest = everylabel_backend.wait_for_round(project.id, after=latest.number)
+    assert turns
