@@ -18,7 +18,7 @@ OPEN_SECONDS = 86_400.0
 """How long a form may stay open: Label Studio keeps a crop for whoever it was served to that long."""
 BEFORE_SECONDS, AFTER_SECONDS = 5.0, 30.0
 """How far from a submit the next crop may have been loaded: clocks differ a little, and people reload."""
-KEPT_SECONDS = 60.0
+KEPT_SECONDS = 120.0
 """How long a superseded round stays in any case: somebody may have opened a crop from a tab, and others go on."""
 KEPT_FOR_OTHERS_SECONDS = 900.0
 """The same where a user has not submitted for a day: nothing tells when they opened a crop."""

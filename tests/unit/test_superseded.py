@@ -29,7 +29,7 @@ def numbers(needed):
 def test_of_one_annotators_rounds_those_since_the_last_submit_are_needed():
     every_five_seconds = rounds(*(NOW - 600 + 5 * i for i in range(120)))
     needed = numbers(needed_versions(every_five_seconds, {1: NOW - 5}, [1], NOW))
-    assert needed == {*range(109, 121)}, "a minute's"
+    assert needed == {*range(97, 121)}, "two minutes'"
 
 
 def test_a_crop_left_open_over_a_long_break_keeps_its_round():
@@ -86,8 +86,8 @@ def most_on_a_task(stand_in):
 
 def test_while_somebody_labels_no_crop_gathers_more_than_a_few_rounds(stand_in, clocked):
     clocked(40, seconds=20.0)
-    assert most_on_a_task(stand_in) <= 8, (
-        "four of the last minute, and three that wait to be deleted together"
+    assert most_on_a_task(stand_in) <= 11, (
+        "seven of the last two minutes, and three that wait to be deleted together"
     )
     clocked.now[0] += 120
     clocked.trainer.tend()
@@ -101,7 +101,7 @@ def test_an_annotated_crop_is_freed_of_rounds_that_are_kept_for_others(stand_in,
     stand_in.predictions.append({"task": 1, "model_version": "a detector", "score": 1, "result": []})
     clocked(30, seconds=20.0)
     labelled = [id_ for id_, task in stand_in.tasks.items() if task["annotations"]]
-    clocked.now[0] += 61
+    clocked.now[0] += 121
     clocked.trainer.tend()
     latest = clocked.services.store.latest_round(1)
     shown = {*latest.flagged, *latest.emptied}
