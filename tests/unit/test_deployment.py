@@ -1,9 +1,8 @@
-"""What of the deployment can be tried without a Docker engine.
+"""What of the deployment can be tried without an engine; `tests/containers` builds and runs it.
 
-Tried here: the compose file is read by Docker Compose itself and by rule, the Dockerfile by hadolint, and its
-steps that install everylabel are run outside a container, from exactly the files it copies. *Not* tried: building
-the image, pulling Label Studio's, starting the containers, and the NVIDIA device reservation. They need an engine
-and a GPU.
+The compose file is read by Docker Compose itself and by rule, the Dockerfile by hadolint, and its steps that install
+everylabel are run outside a container, from exactly the files it copies. *Not* tried anywhere: pulling the real
+images, and the NVIDIA device reservation.
 """
 
 import ipaddress
@@ -13,7 +12,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -64,6 +65,10 @@ LABEL_STUDIO_BLOCKS = [
 ]
 
 
+#: The image's environment has no pip of its own; the base's installs into it.
+PIP = "pip --python /opt/dependencies/bin/python"
+
+
 def tool(name: str) -> str:
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
@@ -99,10 +104,10 @@ def instructions() -> list[tuple[str, str]]:
     return [(word.upper(), " ".join(rest.split())) for word, rest in parts]
 
 
-def run_pip(arguments: str, directory: Path) -> None:
+def run_pip(arguments: Sequence[str], directory: Path) -> None:
     # The environment itself is left alone: a full install is only resolved, its own files go elsewhere.
     done = subprocess.run(
-        [sys.executable, "-m", "pip", *arguments.split()[1:], "--quiet"],
+        [sys.executable, "-m", "pip", *arguments, "--quiet"],
         cwd=directory, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
@@ -135,6 +140,14 @@ def test_the_backend_keeps_its_state_on_a_volume_and_speaks_to_this_label_studio
         assert "everylabel:/data" in services[name]["volumes"]
         assert environment["MODEL_DIR"] == "/data"
         assert environment["LABEL_STUDIO_URL"] == "http://label-studio:8080"
+
+
+def test_label_studio_knows_the_backend_by_a_name_that_a_webhook_may_have(services):
+    """Label Studio's validator wants a dot in it (tests/containers has seen it refuse one without)."""
+    for name in ("everylabel", "everylabel-gpu"):
+        host = urlsplit(services[name]["environment"]["EVERYLABEL_PUBLIC_URL"]).hostname
+        assert host in services[name]["networks"]["everylabel"]["aliases"]
+        assert "." in host
 
 
 @pytest.mark.parametrize(
@@ -176,6 +189,51 @@ def test_only_the_gpu_variant_asks_for_a_gpu(services):
     assert "deploy" not in services["everylabel"]
 
 
+def test_every_service_is_bounded_and_has_no_privilege(services):
+    for name, service in services.items():
+        assert re.fullmatch(r"\$\{[A-Z_]+_MEMORY:-\d+g\}", service["mem_limit"]), name
+        assert 256 <= service["pids_limit"] <= 4096, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+    assert services["everylabel"]["read_only"] is services["everylabel-gpu"]["read_only"] is True
+
+
+DIGEST = f"sha256:{'0123456789abcdef' * 4}"
+
+
+def test_images_can_be_pinned_by_digest_and_are_pinned_by_version(tmp_path):
+    given = {
+        "PYTHON_IMAGE": f"python:3.11-slim@{DIGEST}",
+        "LABEL_STUDIO_IMAGE": f"heartexlabs/label-studio:1.23.2@{DIGEST}",
+    }
+    for pins in ({}, given):
+        done = compose(
+            *("--profile", "gpu", "config", "--format", "json"),
+            environment=REQUIRED | pins,
+            directory=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)["services"]
+        label_studio = pins.get("LABEL_STUDIO_IMAGE", "heartexlabs/label-studio:1.23.2")
+        assert found["label-studio"]["image"] == label_studio
+        for name in ("everylabel", "everylabel-gpu"):
+            wanted = pins.get("PYTHON_IMAGE", "python:3.11-slim")
+            assert found[name]["build"]["args"]["PYTHON_IMAGE"] == wanted
+    bases = [rest.split()[0] for word, rest in instructions() if word == "FROM"]
+    assert set(bases) == {"${PYTHON_IMAGE}", "dependencies"}
+
+
+def test_a_cpu_and_a_gpu_get_images_of_their_own(tmp_path):
+    """Built under one name, the one for a CPU would be found for the GPU, and torch would see no card."""
+    done = compose(
+        *("--profile", "gpu", "config", "--format", "json"), environment=REQUIRED, directory=tmp_path
+    )
+    found = json.loads(done.stdout)["services"]
+    assert found["everylabel"]["image"] != found["everylabel-gpu"]["image"]
+    assert found["everylabel"]["build"]["args"]["TORCH_INDEX_URL"].endswith("/cpu")
+    assert found["everylabel-gpu"]["build"]["args"]["TORCH_INDEX_URL"] == ""
+
+
 def test_nothing_is_published_beyond_this_machine(services):
     assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service["ports"])
 
@@ -209,20 +267,21 @@ def test_hadolint_finds_nothing_in_the_dockerfile():
 
 
 def test_the_image_runs_the_server_as_nobody_in_particular_and_is_watched():
-    steps = instructions()
-    words = dict(steps)  # of a word that comes twice the last one, which is the one in force
+    words = dict(instructions())  # of a word that comes twice the last one, which is the one in force
     assert words["USER"] not in {"root", "0"}
     assert words["CMD"] == '["everylabel", "serve", "--host", "0.0.0.0", "--port", "9090"]'
     assert "http://127.0.0.1:9090/health" in words["HEALTHCHECK"]
-    assert ("ENV", "MODEL_DIR=/data") in steps
+    assert "trainer" in words["HEALTHCHECK"]
+    assert "MODEL_DIR=/data" in words["ENV"].split()
 
 
 def test_the_image_s_install_steps_work_on_the_files_it_copies(tmp_path):
     app, site = tmp_path / "app", tmp_path / "site"
     app.mkdir()
+    (app / "README.md").touch()  # as the image's first step does
     ran = []
     for word, rest in instructions():
-        if word == "COPY":
+        if word == "COPY" and not rest.startswith("--from"):
             *sources, target = rest.split()
             for source in sources:
                 original = REPOSITORY / source
@@ -231,13 +290,18 @@ def test_the_image_s_install_steps_work_on_the_files_it_copies(tmp_path):
                     shutil.copytree(original, place, ignore=shutil.ignore_patterns("__pycache__"))
                 else:
                     shutil.copy(original, place)
-        elif word == "RUN" and rest.startswith("pip install"):
-            ran.append(rest)
-            if "--no-deps" in rest:
-                run_pip(f"{rest} --target {site}", app)
+        elif word == "RUN" and rest.startswith(f"{PIP} install"):
+            arguments = rest.removeprefix(PIP).split()
+            ran.append(arguments)
+            if "--target" in arguments:
+                arguments = [str(site) if word == "/opt/everylabel" else word for word in arguments]
+                run_pip(arguments, app)
             else:
-                run_pip(f"{rest} --dry-run", app)
-    assert ran == ["pip install -c constraints.txt .", "pip install --no-deps --force-reinstall ."]
+                run_pip([*arguments, "--dry-run"], app)
+    assert ran == [
+        ["install", "--no-compile", "-c", "constraints.txt", "."],
+        ["install", "--compile", "--no-deps", "--target", "/opt/everylabel", "."],
+    ]
     for package in ("model", "backend", "scripts"):
         wanted = {path.relative_to(REPOSITORY) for path in (REPOSITORY / package).rglob("*.py")}
         missing = sorted(str(path) for path in wanted if not (site / path).exists())
