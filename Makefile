@@ -15,7 +15,7 @@ CHROMIUM_MISSING := Chromium is missing, the browser tests need it: sudo apt-get
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean chromium label-studio
+.PHONY: help demo test containers lint clean chromium label-studio
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +26,9 @@ demo: $(VENV)/.installed  ## Label Studio and everylabel on real crops, in your 
 test: lint label-studio chromium  ## Every check and every test, real Label Studio and real Chromium included
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+containers: $(VENV)/.installed-test  ## Build the image and run the compose file: a kill, a restart, no label lost (as root)
+	$(BIN)/python -m pytest tests/containers $(PYTEST_ARGS)
+
 lint: $(VENV)/.installed-test  ## Formatting, lint rules and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,7 +36,7 @@ lint: $(VENV)/.installed-test  ## Formatting, lint rules and types
 
 clean:  ## Remove the environments and caches; the demo's projects in .everylabel stay
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
-	rm -rf .everylabel/label-studio-*
+	rm -rf .everylabel/label-studio-* .everylabel/containers
 
 # Installed ahead of pytest, so that no test's time limit counts it. An existing one can be named instead.
 label-studio: $(VENV)/.installed-test
