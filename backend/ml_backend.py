@@ -25,7 +25,7 @@ from backend.learner import check_encoder
 from backend.listing import stored_task
 from backend.publish import version_name
 from backend.services import current_services
-from backend.store import LARGEST_ID, Task
+from backend.store import LARGEST_ID, StorageError, Task
 
 if TYPE_CHECKING:
     from backend.label_config import ImageChoices
@@ -37,6 +37,8 @@ UNTRAINED = "no model yet"
 POLL_SECONDS = 0.02
 CHANGED_AT_ONCE = 500
 """As many tasks as one request asks Label Studio about; what has changed of more is found with the next comparison."""
+MOST_UNVERIFIED = 500
+"""Projects kept that nobody has found in Label Studio yet: whoever may call can name any number."""
 NO_ID = -1
 PROJECT = re.compile(r"([0-9]{1,19})(\.[0-9]+)?")
 
@@ -92,9 +94,15 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
 
         Raises:
             LabelConfigError: nothing in it classifies an image.
+            StorageError: too many projects were named that nobody has found in Label Studio yet.
         """
         check_encoder(label_configs.parse(label_config), self._services.settings.encoder)
         project = self._services.store.project(self._project_id)
+        if project is None and self._services.store.count_unverified_projects() >= MOST_UNVERIFIED:
+            raise StorageError(
+                f"{MOST_UNVERIFIED} other projects wait to be found in Label Studio first. Is the trainer running, and "
+                "does Label Studio answer it? `everylabel doctor` tells."
+            )
         if project is None or not project.label_config:
             self._services.store.save_project(self._project_id, label_config=label_config)
         elif project.label_config != label_config:

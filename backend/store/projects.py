@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, false, func, select
 
 from backend.store.database import Database
 from backend.store.tables import AnnotationRow, DeletedRow, ProjectRow, RoundRow, TaskRow
@@ -66,6 +66,14 @@ class Projects(Database):
         """Every project known, by id."""
         with self._session() as session:
             return [_project(row) for row in session.scalars(select(ProjectRow).order_by(ProjectRow.id))]
+
+    def count_unverified_projects(self) -> int:
+        """Return how many projects were named to the backend and never found in Label Studio yet."""
+        query = select(func.count()).where(
+            ProjectRow.connected == false(), ProjectRow.reconciled_at.is_(None)
+        )
+        with self._session() as session:
+            return session.scalar(query) or 0
 
     def save_project(self, project_id: int, **changes: Any) -> None:
         """Create or change a project; names are those of `Project`."""

@@ -75,3 +75,21 @@ def test_a_project_that_is_being_worked_on_is_forgotten_later(client, services, 
     services.trainer.tend()
     wait(lambda: services.store.project(1000) is None)
     wait(lambda: folders(services) == set())
+
+
+def test_only_so_many_projects_that_nobody_has_found_are_kept(
+    client, services, stand_in, project, monkeypatch
+):
+    monkeypatch.setattr("backend.ml_backend.MOST_UNVERIFIED", 3)
+    stand_in.down = True
+
+    def setup(number):
+        return client.post("/setup", json={"project": f"{number}.1", "schema": label_config()})
+
+    assert [setup(number).status_code for number in (1000, 1001, 1002, 1003, 1000, 1)] == [
+        *(200, 200, 200),
+        503,
+        *(200, 200),
+    ]
+    assert "everylabel doctor" in setup(1003).status
+    assert len(services.store.projects()) == 4
