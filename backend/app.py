@@ -14,12 +14,13 @@ from werkzeug.exceptions import HTTPException
 
 from backend import ml_backend
 from backend.auth import DELIVERY_ROUTES, Access, access
-from backend.browser_guard import is_foreign, is_known_host, unknown_host
+from backend.browser_guard import READING, is_foreign, is_known_host, unknown_host
 from backend.label_config import LabelConfigError
 from backend.mirror import EventError
 from backend.ml_backend import ActiveLearningBackend
 from backend.openapi import DESCRIPTION
 from backend.page.routes import Page
+from backend.page_token import HEADER, PageToken
 from backend.services import Services
 from backend.store import StorageError
 
@@ -38,32 +39,7 @@ def create_app(services: Services) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = int(services.settings.max_request_megabytes * 1024 * 1024)
     app.json.sort_keys = False  # type: ignore[attr-defined]
 
-    @app.before_request
-    def authenticate() -> Response | None:
-        settings = services.settings
-        if is_foreign(settings, request):
-            # A browser keeps the login and sends it along, whichever page asks.
-            return _refusal(403, "A page of another site sent this. Open this backend's own page instead.")
-        if request.path in OPEN_ROUTES:
-            return None
-        reach = access(settings, _login())
-        delivers = request.path in DELIVERY_ROUTES and reach >= Access.DELIVERY
-        # A rebound page has no key: a browser keeps those by name. So Label Studio may use a name we do not know.
-        if not is_known_host(settings, request.host) and not (delivers and settings.has_auth):
-            return _refusal(421, unknown_host(request.host))
-        if delivers or reach is Access.EVERYTHING:
-            return None
-        if reach is Access.DELIVERY:
-            return _refusal(
-                403, "This key is Label Studio's, to deliver with. Sign in with the one for people."
-            )
-        answer = _refusal(
-            401,
-            "This backend asks for a user name and password, or a secret. Run `everylabel connect` again.",
-        )
-        answer.headers["WWW-Authenticate"] = 'Basic realm="everylabel"'
-        return answer
-
+    _let_in(app, services)
     app.register_blueprint(Page(services).blueprint)
 
     @app.get("/health")
@@ -134,6 +110,43 @@ def create_app(services: Services) -> Flask:
     return app
 
 
+def _let_in(app: Flask, services: Services) -> None:
+    """Refuse every request that may not be what it seems, before a route sees it."""
+    settings = services.settings
+    token = PageToken(settings.model_dir)
+    app.add_template_global(lambda: token.value, "page_token")
+
+    @app.before_request
+    def authenticate() -> Response | None:
+        if is_foreign(settings, request):
+            # A browser keeps the login and sends it along, whichever page asks.
+            return _refusal(403, "A page of another site sent this. Open this backend's own page instead.")
+        if request.path in OPEN_ROUTES:
+            return None
+        reach = access(settings, _login())
+        delivers = request.path in DELIVERY_ROUTES and reach >= Access.DELIVERY
+        # A rebound page has no key: a browser keeps those by name. So Label Studio may use a name we do not know.
+        if not is_known_host(settings, request.host) and not (delivers and settings.has_auth):
+            return _refusal(421, unknown_host(request.host))
+        return None if delivers else _refuse_person(reach, token)
+
+
+def _refuse_person(reach: Access, token: PageToken) -> Response | None:
+    """The answer to somebody who may not have what is for people; None where they may."""
+    if reach is Access.NONE:
+        answer = _refusal(
+            401,
+            "This backend asks for a user name and password, or a secret. Run `everylabel connect` again.",
+        )
+        answer.headers["WWW-Authenticate"] = 'Basic realm="everylabel"'
+        return answer
+    if reach is Access.DELIVERY:
+        return _refusal(403, "This key is Label Studio's, to deliver with. Sign in with the one for people.")
+    if _writes_for_a_person() and not token.is_shown(request.headers.get(HEADER)):
+        return _refusal(403, "The page that sent this has no token, or an old one. Load it again.")
+    return None
+
+
 def _answer_errors(app: Flask) -> None:
     """Every failure as JSON with its reason; Label Studio shows the status line."""
 
@@ -161,6 +174,13 @@ def _answer_errors(app: Flask) -> None:
     def failure(error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.path, exc_info=error)
         return _refusal(500, "Something failed that should not have; the backend's log says what.")
+
+
+def _writes_for_a_person() -> bool:
+    """Whether a browser may have been made to send this, and it changes something."""
+    login = _login()
+    by_hand = login is not None and login.type == "bearer"  # no browser sends that by itself
+    return request.url_rule is not None and request.method not in READING and not by_hand
 
 
 def _login() -> Authorization | None:

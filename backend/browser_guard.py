@@ -7,8 +7,9 @@ A browser sends its login, and reaches addresses that nobody else does, whicheve
 - A page whose name is pointed at this machine after it was loaded (DNS rebinding) is of our origin, for the browser.
   It gives itself away by the name it calls us by (`Host`). An address in digits cannot be rebound.
 
-A route by which the page itself writes needs nothing more, as long as it takes no GET: with `fetch`, whose mode is
-`cors`, `Origin` is sent as it is, while a form of a page with `Referrer-Policy: no-referrer` sends `null`.
+A route by which the page itself writes asks for a token besides (`backend.page_token`), without a word of its own: all do
+that take anything but GET and that Label Studio does not call. Let it be called with `fetch`: a form of a page with
+`Referrer-Policy: no-referrer`, as ours, sends `Origin: null`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,54 @@
+"""The token a page must show to write: only who can read our page has it."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from backend.partial_file import partial
+
+HEADER = "X-Everylabel-Token"
+"""Where a script of the page sends it; it finds it in `<meta name="page-token">`."""
+
+
+class PageToken:
+    """A secret in a file, the same for every process and every machine that shares the folder.
+
+    Args:
+        folder: `MODEL_DIR`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "page.token"
+        self._value = ""
+
+    @property
+    def value(self) -> str:
+        """The token, made at first use."""
+        if not self._value:
+            self._value = self._read() or self._make()
+        return self._value
+
+    def is_shown(self, given: str | None) -> bool:
+        """Return whether a request shows the token."""
+        return hmac.compare_digest((given or "").encode("utf-8", "surrogateescape"), self.value.encode())
+
+    def _read(self) -> str:
+        try:
+            return self._path.read_text(encoding="ascii")
+        except FileNotFoundError:
+            return ""
+
+    def _make(self) -> str:
+        unfinished = partial(self._path)
+        unfinished.write_text(secrets.token_hex(32), encoding="ascii")
+        unfinished.chmod(0o600)
+        try:
+            os.link(unfinished, self._path)  # unless another process was faster
+        except FileExistsError:
+            pass
+        finally:
+            unfinished.unlink()
+        return self._read()
