@@ -17,6 +17,7 @@ from model.pool import Rows, spread
 from model.projection import (
     SAMPLE,
     Twins,
+    align,
     find_twins,
     flat_layout,
     lay_out,
@@ -132,6 +133,8 @@ def _draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None
         twins = find_twins(components, rows)
     sample = spread(len(rows), SAMPLE)
     laid_out = lay_out(components[sample], None if before is None else before[sample])
+    if before is not None:
+        laid_out = align(laid_out, before[sample])
     placed = place(components[sample], laid_out, components)
     placed[sample] = laid_out
     keep(len(rows), placed, twins)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import orthogonal_procrustes
 
 from model.neighbours import unit_rows
 from model.pool import Rows, chunks, each_chunk, gather, spread
@@ -94,6 +95,27 @@ def lay_out(
         n_iter=500 if before is None else 250,
     )
     return np.asarray(tsne.fit(components), dtype=np.float32)
+
+
+def align(positions: NDArray[Any], before: NDArray[Any]) -> NDArray[Any]:
+    """Turn, mirror and move a layout so that the crops people know lie where they lay.
+
+    Neither t-SNE nor the principal components care which way is up. The orthogonal Procrustes problem (Schönemann
+    1966) has the answer; distances stay as they are.
+
+    Args:
+        positions: (n, 2) the new layout.
+        before: (n, 2) the former one, NaN where a crop is new.
+
+    Returns:
+        (n, 2) float32; as it was, where fewer than three crops are known.
+    """
+    known = ~np.isnan(before).any(axis=1)
+    if known.sum() < 3:
+        return positions
+    there, here = before[known].astype(np.float64), positions[known].astype(np.float64)
+    rotation, _ = orthogonal_procrustes(here - here.mean(axis=0), there - there.mean(axis=0))
+    return np.asarray((positions - here.mean(axis=0)) @ rotation + there.mean(axis=0), dtype=np.float32)
 
 
 def flat_layout(components: NDArray[Any]) -> NDArray[Any]:

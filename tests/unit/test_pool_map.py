@@ -14,7 +14,7 @@ from filelock import FileLock
 from backend import pool_map, pool_view
 from backend.map_drawing import MapDrawer
 from model import projection
-from model.projection import find_twins, lay_out, place, principal_components
+from model.projection import align, find_twins, lay_out, place, principal_components
 
 
 @pytest.fixture
@@ -85,15 +85,49 @@ def test_new_crops_are_placed_and_nothing_else_moves(tmp_path, pool):
         assert away[heap == row % 3].min() < away[heap != row % 3].min()
 
 
-def test_a_pool_that_has_doubled_is_laid_out_anew_from_the_map_people_know(tmp_path, pool):
-    pool_map.draw(tmp_path, "rows", pool, np.arange(50))
-    before = pool_map.load(tmp_path)
-    pool_map.draw(tmp_path, "rows", pool, np.arange(120))
+@pytest.fixture
+def heaps():
+    """Six heaps of 40 crops each, in random order, and which heap each crop belongs to."""
+    rng = np.random.default_rng(3)
+    heap = rng.permutation(240) % 6
+    centres = rng.normal(size=(6, 40)) * 3
+    return (centres[heap] + rng.normal(size=(240, 40))).astype(np.float16), heap
+
+
+def middles(positions, heap):
+    return np.array([positions[heap == number].mean(axis=0) for number in range(6)])
+
+
+def test_a_pool_that_has_doubled_is_laid_out_anew_from_the_map_people_know(tmp_path, heaps):
+    pool, heap = heaps
+    pool_map.draw(tmp_path, "rows", pool, np.arange(110))
+    before = pool_map.load(tmp_path).positions[:110]
+    pool_map.draw(tmp_path, "rows", pool, np.arange(240))
     after = pool_map.load(tmp_path)
-    assert after.laid_out == 120
-    turned = np.corrcoef(np.linalg.norm(np.diff(before.positions[:50], axis=0), axis=1),
-                         np.linalg.norm(np.diff(after.positions[:50], axis=0), axis=1))[0, 1]  # fmt: skip
-    assert turned > 0.5, "what was far apart still is"
+    assert after.laid_out == 240
+    # A layout may spread out as it grows: what people know is where the heaps lie around the middle.
+    former, now = middles(before, heap[:110]), middles(after.positions[:110], heap[:110])
+    former, now = former - former.mean(axis=0), now - now.mean(axis=0)
+    cosine = (former * now).sum(axis=1) / (np.linalg.norm(former, axis=1) * np.linalg.norm(now, axis=1))
+    assert (cosine > 0.5).all(), "every heap lies in the direction it lay in"
+    distance = np.linalg.norm(after.positions[:, None] - middles(after.positions, heap), axis=2)
+    assert (distance.argmin(axis=1) == heap).mean() > 0.95, "the new crops lie with the heap they belong to"
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_layout_is_turned_and_mirrored_back_to_the_map_people_know(mirrored):
+    rng = np.random.default_rng(0)
+    before = rng.normal(size=(40, 2)).astype(np.float32)
+    angle = 2.0
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if mirrored:
+        turn = turn * [1, -1]
+    laid_out = (before @ turn + [5, -7]).astype(np.float32)
+    known = before.copy()
+    known[30:] = np.nan  # ten crops are new
+    assert align(laid_out, known) == pytest.approx(before, abs=1e-4)
+    known[2:] = np.nan
+    assert align(laid_out, known) is laid_out, "two crops say nothing of which way is up"
 
 
 def test_another_encoder_means_another_map(drawn):
