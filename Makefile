@@ -15,7 +15,7 @@ CHROMIUM_MISSING := Chromium is missing, the browser tests need it: sudo apt-get
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test containers lint clean chromium label-studio
+.PHONY: help demo test test-arithmetic install-test containers lint clean chromium label-studio
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,7 +24,15 @@ demo: $(VENV)/.installed  ## Label Studio and everylabel on real crops, in your 
 	@$(BIN)/everylabel demo $(ARGS)
 
 test: lint label-studio chromium  ## Every check and every test, real Label Studio and real Chromium included
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --random-order $(PYTEST_ARGS)
+
+# Another processor rounds differently. These kernels run on any of its kind, and hardly anywhere by themselves.
+test-arithmetic: $(VENV)/.installed-test  ## The tests of numbers once more, as another processor would round
+	ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=$(if $(filter x86_64,$(shell uname -m)),Prescott,ARMV8) \
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 \
+	$(BIN)/python -m pytest --random-order -m "numbers and not services" tests/unit $(PYTEST_ARGS)
+
+install-test: $(VENV)/.installed-test label-studio  ## Install all that the tests need, and run none
 
 containers: $(VENV)/.installed-test  ## Build the image and run the compose file: a kill, a restart, no label lost (as root)
 	$(BIN)/python -m pytest tests/containers $(PYTEST_ARGS)

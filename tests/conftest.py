@@ -41,6 +41,26 @@ CHOICES_CONFIG = """
 """
 
 
+SERVICES = {"postgres", "redis_server", "s3_server", "cluster", "on_ray"}
+"""Fixtures that start a server or a cluster."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what rests on arithmetic, what starts servers, and what keeps its order within a module."""
+    tests = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(tests).parts[0]
+        if folder in ("unit", "contract"):
+            if hasattr(getattr(item, "module", None), "np"):
+                item.add_marker(pytest.mark.numbers)
+            if SERVICES & set(getattr(item, "fixturenames", ())):
+                item.add_marker(pytest.mark.services)
+        else:
+            # The tests of such a module share one project of a real Label Studio; modules come in any order.
+            item.add_marker(pytest.mark.random_order(disabled=True))
+
+
 def choices_config(classes: Sequence[str]) -> str:
     """Return a labeling config with one single choice among ``classes``."""
     return CHOICES_CONFIG.format(choices="\n    ".join(f'<Choice value="{name}"/>' for name in classes))
