@@ -105,9 +105,9 @@ class LabelStudio:
         """Label Studio's own version, such as `1.23.2`."""
         return str(self._json("GET", "/api/version").get("release", "unknown"))
 
-    def users(self) -> list[int]:
-        """Everybody who may sign in, by id."""
-        return [int(user["id"]) for user in self._list("GET", "/api/users/")]
+    def users(self) -> list[dict[str, Any]]:
+        """Return the users of the token owner's organization, those who were removed among them."""
+        return self._list("GET", "/api/users/")
 
     def project(self, project_id: int) -> dict[str, Any]:
         """A project as Label Studio describes it.

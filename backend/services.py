@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from backend import label_config
+from backend.annotators import AnnotatorNames
 from backend.engine import Engine, LocalEngine
 from backend.heartbeat import Heartbeat
 from backend.image_file import ImageLimits
@@ -106,6 +107,11 @@ class Services:
     def loop(self) -> LiveLoop:
         """What keeps projects up to date and runs their rounds."""
         return LiveLoop(self)
+
+    @cached_property
+    def annotator_names(self) -> AnnotatorNames:
+        """What keeps the names of annotators up to date."""
+        return AnnotatorNames(self.store, self.label_studio, self.clock)
 
     @cached_property
     def trainer(self) -> Trainer:

@@ -85,6 +85,7 @@ class Trainer:
             return False
         if not self._store.events(project_id):
             self._clean_up_many(project_id)
+        self._services.annotator_names.refresh()
         return True
 
     def wake(self) -> None:
@@ -136,7 +137,7 @@ class Trainer:
         # Asking who may sign in costs a call: only where that can decide it.
         if len(superseded(())) < at_least:
             return
-        old = superseded(label_studio.users())
+        old = superseded([int(user["id"]) for user in label_studio.users()])
         if len(old) < at_least:
             return
         gone = {version_name(number) for number in old}

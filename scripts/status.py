@@ -13,6 +13,8 @@ from rich.table import Table
 
 from backend import empty_annotations, label_config, rare_classes
 from backend.accuracy import accuracy_of
+from backend.annotators import annotator_name, names_by_id
+from backend.disputes import counted_annotations
 from backend.label_config import LabelConfigError
 from backend.rounds import labels_by_task
 from backend.services import Services
@@ -54,6 +56,8 @@ def _table(services: Services, project: Project) -> Table:
     table.add_row("crops", crops + (f", [red]{unread} cannot be read[/]" if unread else ""))
     annotations = services.store.annotations(project.id)
     table.add_row("labels", _labels(project, annotations))
+    if by := _annotators(services, project, annotations):
+        table.add_row("given by", by)
     accepted = sum(annotation.accepted for annotation in annotations)
     if accepted:
         table.add_row("accepted", f"{accepted} in bulk: the machine's, not among the labels")
@@ -98,6 +102,17 @@ def _concerns(project: Project, annotations: Sequence[Annotation]) -> Iterator[t
         yield "one label", escape(rare_classes.single_in_words(rare))
     if rare.missing and labels:
         yield "no label", escape(rare_classes.missing_in_words(rare))
+
+
+def _annotators(services: Services, project: Project, annotations: Sequence[Annotation]) -> str:
+    """Return who has given how many labels, the busiest first; empty where nobody has."""
+    try:
+        classes = label_config.parse(project.label_config).classes
+    except LabelConfigError:
+        return ""
+    names = names_by_id(services.store)
+    given = Counter(annotation.annotator for annotation in counted_annotations(annotations, classes))
+    return ", ".join(f"{escape(annotator_name(who, names))} {count}" for who, count in given.most_common())
 
 
 def _accuracy(record: RoundRecord) -> str:

@@ -55,7 +55,7 @@ class StandIn:
         self.projects: dict[int, dict[str, Any]] = {}
         self.tasks: dict[int, dict[str, Any]] = {}
         self.predictions: list[dict[str, Any]] = []
-        self.users = [1]
+        self.users: list[dict[str, Any]] = [{"id": 1}]
         self.tabs: dict[int, dict[str, Any]] = {}
         self.webhooks: dict[int, dict[str, Any]] = {}
         self.backends: dict[int, dict[str, Any]] = {}
@@ -187,8 +187,8 @@ class StandIn:
 
     def _routes(self) -> list[tuple[str, Callable[..., tuple[int, Any]]]]:
         return [
+            (r"/api/users/", lambda *_: (200, self.users)),
             (r"/api/projects/", lambda *_: (200, {"results": list(self.projects.values())})),
-            (r"/api/users/", lambda *_: (200, [{"id": id_} for id_ in self.users])),
             (r"/api/projects/(\d+)/", self._project),
             (r"/api/tasks", self._tasks),
             (r"/api/projects/(\d+)/import/predictions", self._import_predictions),

@@ -8,6 +8,7 @@ it or nothing.
 from __future__ import annotations
 
 from backend.store.annotations import Annotation, Annotations
+from backend.store.annotators import Annotator, Annotators
 from backend.store.database import LARGEST_ID, StorageError
 from backend.store.embeddings import Embeddings
 from backend.store.events import Event, Events
@@ -19,6 +20,7 @@ from backend.store.tasks import Task
 __all__ = [
     "LARGEST_ID",
     "Annotation",
+    "Annotator",
     "Event",
     "Project",
     "ProjectState",
@@ -29,7 +31,7 @@ __all__ = [
 ]
 
 
-class Store(Projects, Embeddings, Annotations, RoundRecords, ProjectStates, Events):
+class Store(Projects, Embeddings, Annotations, Annotators, RoundRecords, ProjectStates, Events):
     """The backend's memory in one SQL database.
 
     Safe to share between threads; several processes may open the same database.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 
 from backend.store.events import Events
-from backend.store.tables import AnnotationRow, ProjectRow, RoundRow, TaskRow
+from backend.store.tables import AnnotationRow, AnnotatorRow, ProjectRow, RoundRow, TaskRow
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class ProjectState:
     unreadable: int
     annotations: int
     annotated_at: str | None
+    annotators: int
+    """Whose names are known, in any project."""
     newest_round: int | None
     finished_at: float | None
     published_at: float | None
@@ -36,7 +38,7 @@ class ProjectStates(Events):
     """The part of the store that says where projects stand."""
 
     def state(self, project_id: int) -> ProjectState | None:
-        """Where a project stands, or None where it is unknown: five small queries, no row read whole."""
+        """Where a project stands, or None where it is unknown: six small queries, no row read whole."""
         tasks = select(func.count(), func.count(TaskRow.embedding_row), func.count(TaskRow.problem))
         annotations = select(func.count(), func.max(AnnotationRow.updated_at))
         newest = select(RoundRow.number, RoundRow.finished_at, RoundRow.published_at)
@@ -54,6 +56,7 @@ class ProjectStates(Events):
                 newest.where(RoundRow.project_id == project_id).order_by(RoundRow.number.desc()).limit(1)
             ).first()
             number, finished_at, published_at = latest or (None, None, None)
+            annotators = session.execute(select(func.count()).select_from(AnnotatorRow)).scalar_one()
             return ProjectState(
                 events=self.events_waiting(project_id)[0],
                 tasks=n_tasks,
@@ -61,6 +64,7 @@ class ProjectStates(Events):
                 unreadable=unreadable,
                 annotations=n_annotations,
                 annotated_at=annotated_at,
+                annotators=annotators,
                 newest_round=number,
                 finished_at=finished_at,
                 published_at=published_at,

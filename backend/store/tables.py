@@ -98,6 +98,15 @@ class AnnotationRow(Base):
     former: Mapped[str | None] = mapped_column(Words, default=None)
 
 
+class AnnotatorRow(Base):
+    """A Label Studio user, by the name people know."""
+
+    __tablename__ = "annotators"
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(Words, default="")
+    email: Mapped[str] = mapped_column(Words, default="")
+
+
 class DeletedRow(Base):
     """A task or an annotation that was deleted: a webhook of its making may still come."""
 

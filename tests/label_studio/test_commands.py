@@ -67,6 +67,16 @@ def test_sync_finds_what_no_webhook_has_told(label_studio, everylabel_backend, p
     assert label_studio.next_task(project.id) == everylabel_backend.round(project.id).queue[0]
 
 
+def test_status_calls_annotators_by_the_name_they_gave_themselves(label_studio, everylabel_backend, project):
+    me = label_studio.api("GET", "/api/current-user/whoami")
+    label_studio.api("PATCH", f"/api/users/{me['id']}/", json={"first_name": "Ada", "last_name": "Lovelace"})
+    everylabel_backend.services.annotator_names.refresh()
+    said = everylabel_backend.command("status", "--project", str(project.id))
+    assert said.returncode == 0, said.stderr
+    assert "Ada Lovelace 2" in said.stdout
+    label_studio.api("PATCH", f"/api/users/{me['id']}/", json={"first_name": "", "last_name": ""})
+
+
 def test_doctor_finds_a_connected_project_well(everylabel_backend, project):
     said = everylabel_backend.command("doctor", "--project", str(project.id))
     assert said.returncode == 0, said.stdout

@@ -97,7 +97,10 @@ def test_while_somebody_labels_no_crop_gathers_more_than_a_few_rounds(stand_in, 
 
 
 def test_an_annotated_crop_is_freed_of_rounds_that_are_kept_for_others(stand_in, clocked):
-    stand_in.users = [1, 2]  # the other one may have opened anything, a quarter of an hour ago
+    stand_in.users = [
+        {"id": 1},
+        {"id": 2},
+    ]  # the other one may have opened anything, a quarter of an hour ago
     stand_in.predictions.append({"task": 1, "model_version": "a detector", "score": 1, "result": []})
     clocked(30, seconds=20.0)
     labelled = [id_ for id_, task in stand_in.tasks.items() if task["annotations"]]
@@ -116,7 +119,7 @@ def test_an_annotated_crop_is_freed_of_rounds_that_are_kept_for_others(stand_in,
 def test_a_round_that_is_needed_no_more_goes_though_later_ones_went_before_it(stand_in, clocked):
     clocked(2, seconds=20.0, annotator=2)  # leaves, with a crop open
     left_open = clocked.services.store.latest_round(1).model_version
-    stand_in.users = [1, 2]
+    stand_in.users = [{"id": 1}, {"id": 2}]
     clocked(30, seconds=20.0)
     held = {prediction["model_version"] for prediction in stand_in.predictions}
     assert left_open in held, "their form would be refused"
