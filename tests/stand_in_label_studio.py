@@ -244,7 +244,10 @@ class StandIn:
             "is_labeled": len(task["annotations"]) > skips,
             "total_annotations": len(task["annotations"]) - skips,
             "cancelled_annotations": skips,
-            "predictions": [p for p in self.predictions if p["task"] == task["id"]],
+            "predictions": [
+                *task.get("predictions", ()),
+                *(p for p in self.predictions if p["task"] == task["id"]),
+            ],
         }
 
     def changed_at(self, task: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from backend import label_config, mirror
 from backend.accuracy import Accuracy, accuracy_of
+from backend.annotators import annotator_name, names_by_id
 from backend.disputes import counted_annotations
 from backend.empty_annotations import EmptyAnnotation, empty_annotations
 from backend.label_config import ImageChoices, LabelConfigError
@@ -116,7 +117,7 @@ def read_figures(services: Services, rounds: RoundLog, project_id: int, state: P
         classes=classes,
         labels=labels,
         by_class=_counts(by_class, classes),
-        by_annotator=_by_annotator(annotations, classes),
+        by_annotator=_by_annotator(annotations, classes, names_by_id(store)),
         skipped=len({a.task_id for a in annotations if a.cancelled} - set(labels)),
         closed=closed_tasks(annotations, labels),
         empty=tuple(empty_annotations(annotations, labels, classes)),
@@ -191,12 +192,11 @@ class RoundLog:
             return kept
 
 
-def _by_annotator(annotations: Sequence[Annotation], classes: Sequence[str]) -> tuple[Count, ...]:
-    given = Counter(a.annotator for a in counted_annotations(annotations, classes))
-    names = Counter(
-        {("not known" if who is None else f"annotator {who}"): count for who, count in given.items()}
-    )
-    return _counts(names, [name for name, _ in names.most_common()])
+def _by_annotator(
+    annotations: Sequence[Annotation], classes: Sequence[str], names: Mapping[int, str]
+) -> tuple[Count, ...]:
+    given = Counter(annotator_name(a.annotator, names) for a in counted_annotations(annotations, classes))
+    return _counts(given, [name for name, _ in given.most_common()])
 
 
 def _names(labels: Iterable[str], classes: Sequence[str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from backend.page.galleries import SHOWN, galleries
 from backend.page.points import labelled_in, points
 from backend.pool_map import PoolMap
 from backend.pool_view import NO_CLASS, PoolView, SuspectedLabel
-from backend.store import Annotation, RoundRecord
+from backend.store import Annotation, Annotator, RoundRecord
 from tests.stand_in_label_studio import label_config
 
 
@@ -107,6 +107,21 @@ def test_labels_are_counted_by_class_and_by_annotator(known):
         "not known": 1,
     }
     assert (len(found.labels), found.skipped) == (4, 1)
+
+
+def test_annotators_are_shown_by_name(known):
+    known.store.save_annotators(
+        [Annotator(7, "Ann Labels", "ann@example.com"), Annotator(8, "", "ben@example.com")]
+    )
+    known.store.save_annotations(
+        1,
+        [Annotation(n, n, who, "0", False, f"2026-01-0{n}") for n, who in enumerate((7, 7, 8, 9), start=1)],
+    )
+    assert {count.name: count.count for count in figures(known).by_annotator} == {
+        "Ann Labels": 2,
+        "ben@example.com": 1,
+        "annotator 9": 1,
+    }
 
 
 def test_classes_with_one_label_or_none_are_named(known):
