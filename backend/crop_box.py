@@ -54,6 +54,8 @@ class Box:
         Args:
             size: the picture's width and height in pixels, without which nobody knows where a turned box ends.
         """
+        if not all(map(math.isfinite, (self.x, self.y, self.width, self.height, self.rotation))):
+            return "a number of it is too large to be one"
         if not self.width > 0 or not self.height > 0:
             return f"its width and height are {self.width:g} and {self.height:g}"
         if self.rotation:

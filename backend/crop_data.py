@@ -112,11 +112,11 @@ def _pixels(sizes: Sequence[float]) -> tuple[int, int] | None:
 
 def _pairs(value: object, key: str) -> list[tuple[float, float]]:
     if not isinstance(value, list) or not is_outline(value):
-        raise ValueError(f"{key!r} must be a list of points [x, y], not {str(value)[:40]!r}")
-    pairs = [(float(x), float(y)) for x, y in value]
-    if not all(abs(number) < LARGEST for pair in pairs for number in pair):
+        raise ValueError(f"{key!r} must be a list of points [x, y], not {_shown(value)}")
+    # Compared before they become floats: a whole number of 400 digits is none.
+    if not all(abs(number) < LARGEST for pair in value for number in pair):
         raise ValueError(f"{key!r} must be a list of points [x, y] in numbers")
-    return pairs
+    return [(float(x), float(y)) for x, y in value]
 
 
 def _number(data: Mapping[str, Any], key: str) -> float:
@@ -126,6 +126,17 @@ def _number(data: Mapping[str, Any], key: str) -> float:
             number = float(value)
             if abs(number) < LARGEST:
                 return number
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
-    raise ValueError(f"{key!r} must be a number, not {str(value)[:40]!r}")
+    raise ValueError(f"{key!r} must be a number, not {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """What a task's data holds, for a message; what may be huge or deeply nested is named by its kind."""
+    if isinstance(value, str):
+        return repr(value[:40])
+    if value is None or isinstance(value, (bool, float)):
+        return repr(value)
+    if isinstance(value, int):
+        return repr(value) if abs(value) < LARGEST else "a number of that size"
+    return "a list" if isinstance(value, list) else "an object"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend import crop_box
-from backend.image_file import ImageError
+from backend.image_file import ImageError, one_crop_only
 from backend.images import ImageReader
 from backend.label_config import text_of
 from backend.recent import Recent
@@ -97,6 +97,13 @@ class CropReader:
         return found
 
     def _read(self, task: Task) -> Prepared | ImageError:
+        try:
+            with one_crop_only("The crop"):
+                return self._prepared(task)
+        except ImageError as error:
+            return error
+
+    def _prepared(self, task: Task) -> Prepared | ImageError:
         address = task.image_url or ""
         if self._encoder.reads == "text":
             return _with_digest(self._encoder.prepare_text(text_of(address) or ""))

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from backend.ahead import Ahead
 from backend.crop_reader import CropReader, Prepared, ReadCrop
+from backend.encoding import Batch, Encoding
 from backend.image_file import ImageError
 from backend.images import ImageReader
 from backend.known_rows import KnownRows
@@ -51,20 +51,6 @@ class Embedded:
     unreadable: int
     failure: ImageError | None = None
     """Why crops were left for another pass: a host of theirs, Label Studio or the network is away."""
-
-
-@dataclass
-class _Batch:
-    """Crops to encode, and what is to be written of these and of those that need no encoding."""
-
-    crops: list[NDArray[Any]] = field(default_factory=list)
-    places: dict[bytes, int] = field(default_factory=dict)
-    """Where in `crops` the pixels of a digest are."""
-    tasks: list[tuple[Task, bytes]] = field(default_factory=list)
-    problems: dict[int, ImageError] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.tasks) + len(self.problems)
 
 
 class CropEmbedder:
@@ -103,7 +89,7 @@ class CropEmbedder:
         at_a_time = self._encoder.batches_at_a_time
         read = crops.read(tasks, min((at_a_time + 1) * size + LOOK_UP, total))
         batches = Ahead(_batches(read, rows, self._batch_size), BATCHES_AHEAD, "batches")
-        encoded = Ahead(_encoded(batches, self._encoder), BATCHES_AHEAD, "encoder")
+        encoded = Ahead(Encoding(batches, self._encoder), BATCHES_AHEAD, "encoder")
         writer = _Writer(self._store, project_id, file, rows)
         try:
             for batch, new_rows in encoded:
@@ -129,10 +115,10 @@ class CropEmbedder:
 
 def _batches(
     read: Generator[ReadCrop, None, None], rows: KnownRows, size: Callable[[], int]
-) -> Iterator[_Batch]:
+) -> Iterator[Batch]:
     """Put crops into batches of as many new ones as the encoder takes at a time."""
     with closing(read):
-        batch, begun = _Batch(), time.monotonic()
+        batch, begun = Batch(), time.monotonic()
         while some := list(islice(read, LOOK_UP)):
             prepared = [crop.prepared for crop in some]
             rows.look_up(one.digest for one in prepared if isinstance(one, Prepared))
@@ -147,32 +133,12 @@ def _batches(
                     batch.crops.append(crop.prepared.pixels)
                 if len(batch.crops) >= size() or len(batch) >= COMMIT_CROPS + size():
                     yield batch
-                    batch, begun = _Batch(), time.monotonic()
+                    batch, begun = Batch(), time.monotonic()
             if len(batch) and time.monotonic() - begun >= COMMIT_SECONDS:  # they come slowly
                 yield batch
-                batch, begun = _Batch(), time.monotonic()
+                batch, begun = Batch(), time.monotonic()
         if len(batch):
             yield batch
-
-
-def _encoded(batches: Iterable[_Batch], encoder: Encoder) -> Iterator[tuple[_Batch, NDArray[Any] | None]]:
-    """Encode batch after batch; one without new crops comes with no rows."""
-    waiting: deque[_Batch] = deque()
-
-    def crops() -> Iterator[NDArray[Any]]:
-        for batch in batches:
-            waiting.append(batch)
-            if batch.crops:
-                stacked = np.stack(batch.crops)
-                batch.crops.clear()
-                yield stacked
-
-    for rows in encoder.encode_all(crops()):
-        while not waiting[0].places:
-            yield waiting.popleft(), None
-        yield waiting.popleft(), rows
-    while waiting:
-        yield waiting.popleft(), None
 
 
 class _Writer:
@@ -183,9 +149,11 @@ class _Writer:
         self._project_id = project_id
         self._file = file
         self._rows = rows
-        self._waiting: list[tuple[_Batch, NDArray[Any] | None]] = []
+        self._waiting: list[tuple[Batch, NDArray[Any] | None]] = []
         self._written_at = time.monotonic()
         self.embedded = self.unreadable = 0
+        self._failed: dict[bytes, ImageError] = {}
+        """Pixels that the encoder fails on: a crop that has them may come in a later batch."""
         self._only_failures: ImageError | None = None
         self._another_try_helps = True
 
@@ -194,7 +162,7 @@ class _Writer:
         """Why nothing was embedded, where trying again may help."""
         return self._only_failures if self._another_try_helps and not self.embedded else None
 
-    def add(self, batch: _Batch, rows: NDArray[Any] | None) -> None:
+    def add(self, batch: Batch, rows: NDArray[Any] | None) -> None:
         self._waiting.append((batch, rows))
 
     def is_due(self, crops: int) -> bool:
@@ -204,8 +172,16 @@ class _Writer:
     def write(self) -> None:
         self._written_at = time.monotonic()
         waiting, self._waiting = self._waiting, []
-        self._write_rows(waiting)
+        for batch, _ in waiting:
+            self._failed |= batch.failed
         problems = {id_: why for batch, _ in waiting for id_, why in batch.problems.items()}
+        problems |= {
+            task.id: self._failed[digest]
+            for batch, _ in waiting
+            for task, digest in batch.tasks
+            if digest in self._failed
+        }
+        self._write_rows(waiting)
         self._store.save_problems(self._project_id, {id_: str(why) for id_, why in problems.items()})
         for id_, why in problems.items():
             self.unreadable += 1
@@ -213,9 +189,11 @@ class _Writer:
                 log.warning("project %s, task %s: %s", self._project_id, id_, why)
             self._only_failures = self._only_failures or why
             self._another_try_helps = self._another_try_helps and why.retry
+        for batch, _ in waiting:
+            self._rows.forget(batch.failed)
 
-    def _write_rows(self, waiting: list[tuple[_Batch, NDArray[Any] | None]]) -> None:
-        tasks = [found for batch, _ in waiting for found in batch.tasks]
+    def _write_rows(self, waiting: list[tuple[Batch, NDArray[Any] | None]]) -> None:
+        tasks = [found for batch, _ in waiting for found in batch.tasks if found[1] not in self._failed]
         if not tasks:
             return
         rows = np.empty((len(tasks), self._file.dim), dtype=self._file.dtype)
@@ -226,6 +204,8 @@ class _Writer:
             if new is not None:
                 here |= {digest: new[place] for digest, place in batch.places.items()}
             for _, digest in batch.tasks:
+                if digest in self._failed:
+                    continue
                 rows[done] = here[digest] if digest in here else stored[self._rows.row(digest)]
                 done += 1
         first = self._rows.append(rows, [digest for _, digest in tasks])

@@ -29,6 +29,7 @@ from backend.image_file import (
     ImageUnreachableError,
     NotAnImageError,
     decode,
+    one_crop_only,
 )
 from backend.label_studio_errors import LabelStudioError
 from backend.web_address import DeadlineError, GuardedTransport, ReservedAddressError
@@ -86,18 +87,30 @@ class ImageReader:
         Raises:
             ImageError: it cannot be had; the subclass says why.
         """
-        address, box = crop_box.split(url) if isinstance(url, str) else (url, None)
-        content = self.fetch(address, task_id)
-        picture = decode(content, self._limits, name=_shown(address), enough=enough if box is None else None)
-        return crop_box.cut(picture, box)
+        with one_crop_only("The crop"):
+            address, box = crop_box.split(url) if isinstance(url, str) else (url, None)
+            content = self.fetch(address, task_id)
+            picture = decode(
+                content, self._limits, name=_shown(address), enough=enough if box is None else None
+            )
+            return crop_box.cut(picture, box)
 
     def fetch(self, url: str, task_id: int) -> bytes:
         """Fetch the bytes of one image, at most `limits.max_bytes`; raises ImageError."""
+        with one_crop_only("The crop"):
+            return self._fetch(url, task_id)
+
+    def _fetch(self, url: str, task_id: int) -> bytes:
         if not isinstance(url, str) or not url.strip():
             raise ImageMissingError(
                 "The task holds no image address", "Give the image field of the task's data an address"
             )
         url = crop_box.split(url.strip())[0]
+        if not _can_be_sent(url):
+            raise AddressRefusedError(
+                "The address holds half a character, which is no text",
+                "Correct the task's data: something has cut a character in two",
+            )
         if url[:5].lower() == "data:":
             return self._data_uri(url)
         try:
@@ -141,7 +154,15 @@ class ImageReader:
             return self._on_label_studio(url)
         if lowered.startswith(("http://", "https://")):
             return _parsed(url)
-        scheme = urlsplit(url).scheme if ":" in url else ""
+        try:
+            scheme = urlsplit(url).scheme if ":" in url else ""
+        except ValueError as error:
+            raise AddressRefusedError(
+                "The image field of the task's data holds a damaged address, such as one with a single bracket "
+                "where its host stands",
+                "Correct the task's data; a file of your own computer has to be uploaded, or served by Label "
+                "Studio as a local file",
+            ) from error
         raise AddressRefusedError(
             f"{_shown(url)} has the scheme {scheme!r}, which is not fetched"
             if scheme
@@ -188,7 +209,7 @@ class ImageReader:
                         return self._body(response, name)
                     if trusted and "/user/login" in response.headers.get("location", ""):
                         raise self._refused(response, name)
-                    url = _parsed(str(response.url.join(response.headers.get("location", ""))))
+                    url = _redirected(response, name)
             except ReservedAddressError as error:
                 raise AddressRefusedError(
                     f"{name} leads to {error.host}, on a private or reserved network",
@@ -273,7 +294,7 @@ class ImageReader:
     def _body(self, response: httpx.Response, name: str) -> bytes:
         limit = self._limits.max_bytes
         length = response.headers.get("content-length", "")
-        if length.isdigit() and int(length) > limit:
+        if length.isascii() and length.isdigit() and int(length[:20]) > limit:
             raise self._too_many_bytes(name)
         parts: list[bytes] = []
         size = 0
@@ -325,12 +346,33 @@ class ImageReader:
         )
 
 
+def _redirected(response: httpx.Response, name: str) -> httpx.URL:
+    """Where a redirect leads."""
+    try:
+        target = str(response.url.join(response.headers.get("location", "")))
+    except (httpx.InvalidURL, ValueError) as error:
+        raise AddressRefusedError(
+            f"{name} is redirected to what is not an address", "Give the task the image's final address"
+        ) from error
+    return _parsed(target)
+
+
+def _can_be_sent(url: str) -> bool:
+    """Whether an address is text: JSON may hold half of a surrogate pair, which is none."""
+    try:
+        url.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _parsed(url: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
+        host = parsed.host  # an international name is decoded only now
     except (httpx.InvalidURL, ValueError) as error:
         raise AddressRefusedError(f"{_shown(url)} is not an address", "Correct the task's data") from error
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
+    if parsed.scheme not in {"http", "https"} or not host:
         raise AddressRefusedError(
             f"{_shown(url)} has the scheme {parsed.scheme!r}, which is not fetched", "Use http or https"
         )

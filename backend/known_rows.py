@@ -61,6 +61,13 @@ class KnownRows:
             raise KeyError("The row of these pixels is not written yet.")
         return row
 
+    def forget(self, digests: Iterable[bytes]) -> None:
+        """No longer expect the rows of these: they are not to be had."""
+        with self._lock:
+            for digest in digests:
+                if self._rows.get(digest, 0) is None:
+                    del self._rows[digest]
+
     def append(self, rows: NDArray[Any], digests: Sequence[bytes]) -> int:
         """Append rows, one a digest; returns the number of the first.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,6 +16,8 @@ from backend import crop_box
 from backend.crop_data import CropKeys, Drawing
 from model import label_set
 
+log = logging.getLogger(__name__)
+
 EXAMPLE = (
     '<View><Image name="image" value="$image"/>'
     '<Choices name="label" toName="image"><Choice value="a"/><Choice value="b"/></Choices></View>'
@@ -25,6 +29,8 @@ SUPPORTED = (
 TEXT = "data:text/plain;charset=utf-8,"
 MOST_CHARACTERS = 4000
 """How much of a text is kept: more than any sentence encoder reads."""
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+"""A null character, and halves of a surrogate pair: no database takes both."""
 RECTANGLES = ("rectangle", "rectanglelabels")
 """Controls that draw a box; their regions are of the same type."""
 POLYGONS = ("polygon", "polygonlabels")
@@ -106,6 +112,17 @@ class ImageChoices:
 
     def crop(self, data: object) -> Crop:
         """What a task's data shows: the address of its image, of a part of it, or of a text."""
+        try:
+            return self._crop(data)
+        except Exception as error:
+            # One task's data never stops the others.
+            log.exception("a task's data could not be read")
+            return Crop(
+                None,
+                f"The task's data could not be read: unexpected {type(error).__name__}. Correct or delete the task.",
+            )
+
+    def _crop(self, data: object) -> Crop:
         value = data.get(self.image_key) if isinstance(data, Mapping) else None
         if not isinstance(value, str) or not value.strip():
             return Crop(
@@ -114,7 +131,14 @@ class ImageChoices:
                 "config shows.",
             )
         if self.kind == "text":
-            return Crop(TEXT + quote(value.strip()[:MOST_CHARACTERS]))
+            # Half of a surrogate pair, which JSON may hold, is no text.
+            return Crop(TEXT + quote(value.strip()[:MOST_CHARACTERS], errors="replace"))
+        if (odd := _NOT_TEXT.search(value)) is not None:
+            return Crop(
+                None,
+                f"The address of the task's {self.kind} holds the character U+{ord(odd.group()):04X}, which no address "
+                f"has. Correct {self.image_key!r} in its data.",
+            )
         if self.part is None or not isinstance(data, Mapping):
             return Crop(value)
         try:

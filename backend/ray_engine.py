@@ -27,6 +27,7 @@ from pydantic import SecretStr
 
 from backend.crop_reader import CropReader, Prepared
 from backend.embedding import Embedded
+from backend.encoding import encode_each
 from backend.engine import EngineError
 from backend.image_file import ImageError
 from backend.row_copy import RowCopy, RowSlice, read_rows
@@ -260,7 +261,12 @@ class _Embedder:
                 readable.append((crop.task.id, crop.prepared.digest.hex()))
             else:
                 problems.append((crop.task.id, str(crop.prepared), crop.prepared.retry))
-        rows = self._encoder.encode(np.stack(crops)).tobytes() if crops else b""
+        rows = b""
+        if crops:
+            encoded, failed = encode_each(self._encoder, np.stack(crops))
+            rows = encoded[[i for i in range(len(crops)) if i not in failed]].tobytes()
+            problems += [(readable[i][0], str(why), why.retry) for i, why in failed.items()]
+            readable = [one for i, one in enumerate(readable) if i not in failed]
         return {"rows": rows, "about": json.dumps({"readable": readable, "problems": problems})}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from filelock import Timeout
@@ -13,6 +15,7 @@ from backend.label_config import LabelConfigError
 from backend.label_studio_errors import LabelStudioError, ProjectNotFoundError
 from backend.mirror import LOOK
 from backend.publish import version_name
+from backend.store import StorageError
 from backend.superseded import KEPT_SECONDS, left_behind, needed_versions
 from backend.unverified_projects import UnverifiedProjects
 
@@ -46,11 +49,16 @@ class Trainer:
         """The newest round of each project whose version is gone from Label Studio."""
         self._tasks_cleaned: dict[int, set[int]] = {}
         """Annotated tasks of each project that were freed of superseded rounds."""
+        self._failing: set[int] = set()
+        """Projects whose last job failed unexpectedly."""
 
     def embed(self, project_id: int, task_ids: Sequence[int]) -> None:
         """Embed these tasks' crops if they are not (a job): somebody waits for them in `/predict`."""
-        with logs.about(project=project_id):
-            failure = self._loop.embed_missing(project_id, task_ids).failure
+        with logs.about(project=project_id), self._told(project_id):
+            self._embed(project_id, task_ids)
+
+    def _embed(self, project_id: int, task_ids: Sequence[int]) -> None:
+        failure = self._loop.embed_missing(project_id, task_ids).failure
         if failure is not None:
             # Recorded, so that whoever waits learns the reason; the next reconcile tries them again.
             left = [task.id for task in self._store.tasks(project_id, task_ids) if task.embedding_row is None]
@@ -65,8 +73,13 @@ class Trainer:
 
         A failure is kept as the project's problem, to be shown by `everylabel doctor`.
         """
-        with logs.about(project=project_id):
-            return self._learn(project_id)
+        with logs.about(project=project_id), self._told(project_id):
+            learned = self._learn(project_id)
+            if learned and project_id in self._failing:
+                self._failing.discard(project_id)
+                self._store.save_project(project_id, problem=None)
+            return learned
+        return False
 
     def _learn(self, project_id: int) -> bool:
         try:
@@ -87,6 +100,23 @@ class Trainer:
             self._clean_up_many(project_id)
         self._services.annotator_names.refresh()
         return True
+
+    @contextmanager
+    def _told(self, project_id: int) -> Iterator[None]:
+        """Keep an error nobody has foreseen as the project's problem, until it has been caught up with.
+
+        The jobs of this project are tried again, less and less often, and those of the others go on.
+        """
+        try:
+            yield
+        except Exception as error:
+            self._failing.add(project_id)
+            log.exception("project %s: a job failed unexpectedly", project_id)
+            try:
+                if self._store.project(project_id) is not None:
+                    self._store.save_project(project_id, problem=_unexpected(error))
+            except Exception:
+                log.exception("project %s: its problem could not be kept either", project_id)
 
     def wake(self) -> None:
         """Have every connected project compared with Label Studio: of what happened meanwhile no webhook has told."""
@@ -111,6 +141,9 @@ class Trainer:
                 self._clean_tasks(project.id)
             except LabelStudioError as error:
                 log.warning("project %s: %s", project.id, error)
+            except Exception:
+                # One project's versions never keep the others from being looked after.
+                log.exception("project %s: old versions could not be cleaned up", project.id)
         return sorted(waiting)
 
     def _clean_up_many(self, project_id: int) -> None:
@@ -158,3 +191,16 @@ class Trainer:
         left = [id_ for id_ in left_behind(annotations, newest, before) if id_ not in done][-CLEAN_UP_TASKS:]
         if left and self._services.publisher.clean_tasks(project_id, left):
             done.update(left)
+
+
+def _unexpected(error: Exception) -> str:
+    """What a person is told of an error that nobody has foreseen; its own text may hold a secret."""
+    kind = type(error).__name__
+    if isinstance(error, (LabelStudioError, LabelConfigError, StorageError)):
+        return str(error)
+    if isinstance(error, OSError):
+        kind += f", {os.strerror(error.errno)}" if error.errno else ""
+    return (
+        f"The trainer failed unexpectedly ({kind}) and tries again, every half minute at last. Its log has the "
+        "traceback: look whether the disk is full or memory is short, and report the fault with it otherwise."
+    )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from backend.image_file import one_crop_only
 from backend.partial_file import partial
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Thumbnails:
         if not self._makers.acquire(blocking=False):
             raise BusyError
         try:
-            content = thumbnail(self._services.reader.read(task.image_url or "", task.id))
+            with one_crop_only("The crop"):
+                content = thumbnail(self._services.reader.read(task.image_url or "", task.id))
         finally:
             self._makers.release()
         self._keep(path, content)

@@ -36,8 +36,11 @@ class Words(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """A value as the database takes it."""
-        # PostgreSQL has no place for this one character, and nobody reads it.
-        return value.replace("\0", "\ufffd") if value and dialect.name == "postgresql" else value
+        if not value or (value.isascii() and "\0" not in value):
+            return value
+        # Halves of surrogate pairs, which JSON may hold, are no text; PostgreSQL has no place for the null character.
+        value = value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        return value.replace("\0", "\ufffd") if dialect.name == "postgresql" else value
 
 
 class Base(DeclarativeBase):
