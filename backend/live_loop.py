@@ -278,4 +278,6 @@ class LiveLoop:
     def reconcile_due(self, project_id: int, last: float) -> bool:
         """Whether it is time to compare a project with Label Studio again, `last` being when that was done."""
         pause = max(LEAST_PAUSE_SECONDS, PAUSE_FACTOR * self._look_took.get(project_id, 0.0))
-        return self._services.clock() - last >= min(pause, self._settings.reconcile_seconds)
+        since = self._services.clock() - last
+        # A clock that was set back makes `last` lie ahead: waiting for it to catch up could take days.
+        return since < 0 or since >= min(pause, self._settings.reconcile_seconds)

@@ -491,3 +491,9 @@ def test_a_sign_of_life_from_the_future_says_nothing(services):
         "model_class": "ActiveLearningBackend",
         "trainer": "not running",
     }
+
+
+def test_a_clock_that_was_set_back_does_not_stop_comparing(services):
+    now = services.clock()
+    assert not services.loop.reconcile_due(1, now)
+    assert services.loop.reconcile_due(1, now + 86_400), "a day ahead is no reason to wait a day"
