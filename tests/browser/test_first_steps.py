@@ -1,0 +1,114 @@
+"""What the tutorial tells an annotator to press, pressed key by key."""
+
+import pytest
+
+from backend.hotkeys import submit_with_enter
+from tests.browser.conftest import TASK_NUMBER
+
+CHOSEN = "name => document.querySelector(`.lsf-choices input[name='${name}']`)?.checked"
+WARNING = ".ant-modal-confirm"
+
+
+@pytest.fixture(scope="module")
+def project(demo_project):
+    return demo_project(150, "first steps", labels=40, wrong=3)
+
+
+@pytest.fixture
+def enter(everylabel_backend):
+    """Enter submits, as after `connect --hotkeys`; afterwards as before."""
+    label_studio = everylabel_backend.services.label_studio
+    before = label_studio.hotkeys()
+    assert submit_with_enter(label_studio)
+    yield
+    label_studio.save_hotkeys(before)
+
+
+def given(label_studio, task):
+    """The choices of every annotation of a task, an empty one's being []."""
+    annotations = label_studio.api("GET", f"/api/tasks/{task}")["annotations"]
+    return [a["result"][0]["value"]["choices"] if a["result"] else [] for a in annotations]
+
+
+def wait_for_next(form, task):
+    form.page.wait_for_function(
+        "([number, task]) => { const now = document.querySelector(number)?.firstChild.textContent;"
+        " return now && now !== task; }",
+        arg=[TASK_NUMBER, str(task)],
+    )
+    return form.wait_for_task()
+
+
+def choose(form, name):
+    """Press a class's key, unless the class is chosen already."""
+    if form.chosen() != [name]:
+        form.page.keyboard.press(name)
+    form.page.wait_for_function(CHOSEN, arg=name)
+
+
+@pytest.mark.usefixtures("enter")
+def test_two_keys_label_a_crop_and_a_second_enter_saves_nothing_empty(form, label_studio, project):
+    form.open_stream(project.id)
+    task = form.wait_for_task()
+    labelled = []
+    for number in range(10):
+        choose(form, project.labels[task])
+        form.page.keyboard.press("Enter")
+        if number % 3 == 0:
+            form.page.keyboard.press("Enter")
+        labelled.append(task)
+        task = wait_for_next(form, task)
+    assert len(set(labelled)) == 10
+    assert [given(label_studio, task) for task in labelled] == [[[project.labels[t]]] for t in labelled]
+
+
+@pytest.mark.usefixtures("enter")
+def test_a_choice_taken_back_is_refused_until_the_key_chooses_again(form, label_studio, project):
+    form.open_stream(project.id)
+    task = form.wait_for_task()
+    choose(form, project.labels[task])
+    form.page.keyboard.press(project.labels[task])
+    assert form.chosen() == []
+    form.page.keyboard.press("Enter")
+    form.page.locator(WARNING, has_text="Choose a class, or skip the crop.").wait_for()
+    assert given(label_studio, task) == []
+    form.page.keyboard.press("Escape")
+    form.page.locator(WARNING).wait_for(state="detached")
+    choose(form, project.labels[task])
+    form.page.keyboard.press("Enter")
+    wait_for_next(form, task)
+    assert given(label_studio, task) == [[project.labels[task]]]
+
+
+def test_a_right_label_is_confirmed_by_its_key_twice_and_update(
+    form, label_studio, everylabel_backend, project
+):
+    latest = everylabel_backend.round(project.id)
+    task = latest.flagged[0]
+    ((label,),) = given(label_studio, task)
+    form.page.goto(f"/projects/{project.id}/data?task={task}")
+    assert form.wait_for_task() == task
+    form.page.wait_for_function(CHOSEN, arg=label)
+    update = form.page.get_by_test_id("bottombar-update-button")
+    assert update.is_disabled(), "nothing has changed"
+    form.page.keyboard.press(label)
+    form.page.keyboard.press(label)
+    form.page.wait_for_function(CHOSEN, arg=label)
+    update.click()
+    form.page.get_by_text("Annotation updated successfully", exact=True).wait_for()
+    assert given(label_studio, task) == [[label]]
+    newer = everylabel_backend.wait_for_round(project.id, after=latest.number)
+    assert newer.confirmed[task] == label
+    assert task not in newer.flagged
+
+
+def test_label_tasks_as_displayed_serves_the_tab(form, label_studio, everylabel_backend, project):
+    tabs = label_studio.api("GET", "/api/dm/views/", params={"project": project.id})
+    (tab,) = [tab["id"] for tab in tabs if tab["data"]["title"] == "Pseudo-labels"]
+    shown = label_studio.api("GET", "/api/tasks", params={"view": tab, "page_size": 100})["tasks"]
+    form.page.goto(f"/projects/{project.id}/data?tab={tab}")
+    form.page.get_by_role("button", name="Label All Tasks").wait_for()
+    form.page.get_by_role("button", name="Toggle open").click()
+    form.page.get_by_text("Label Tasks As Displayed").click()
+    assert form.wait_for_task() == shown[0]["id"]
+    form.page.wait_for_function("() => document.querySelector('.lsf-choices input:checked')")
