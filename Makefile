@@ -15,10 +15,10 @@ CHROMIUM_MISSING := Chromium is missing, the browser tests need it: sudo apt-get
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arithmetic install-test containers lint clean chromium label-studio
+.PHONY: help demo test test-arithmetic test-label-studio install-test containers lint clean chromium label-studio
 
 help:  ## Say what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 demo: $(VENV)/.installed  ## Label Studio and everylabel on real crops, in your browser (ARGS="--help" lists the options)
 	@$(BIN)/everylabel demo $(ARGS)
@@ -36,6 +36,10 @@ install-test: $(VENV)/.installed-test label-studio  ## Install all that the test
 
 containers: $(VENV)/.installed-test  ## Build the image and run the compose file: a kill, a restart, no label lost (as root)
 	$(BIN)/python -m pytest tests/containers $(PYTEST_ARGS)
+
+# Those named in backend/label_studio_versions.py unless VERSIONS says otherwise.
+test-label-studio: $(VENV)/.installed-test  ## The tests that meet Label Studio, against VERSIONS="1.20.0 1.23.2" (DATABASES="sqlite postgresql")
+	@$(BIN)/python -m tests.version_matrix $(VERSIONS) --databases $(or $(DATABASES),sqlite) $(ARGS)
 
 lint: $(VENV)/.installed-test  ## Formatting, lint rules and types
 	$(BIN)/ruff check .

@@ -4,6 +4,11 @@ The test suite runs a short form (`tests/label_studio/test_chaos.py`). The long 
 annotators with twenty kills and two restarts, is a command:
 
     python -m tests.chaos --annotations 500 --kills 20 --restarts 2
+    python -m tests.chaos --database postgresql --seeds 3
+
+On PostgreSQL all annotators ask for their next task in the same instant. On SQLite one asks at a time: there Label
+Studio chooses and locks a task without a transaction (`conditional_atomic(predicate=db_is_not_sqlite)`), so two who ask
+in the same instant can get the same one, whoever made the queue.
 """
 
 import argparse
@@ -14,18 +19,24 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
 import httpx
 
 from scripts import datasets
+from scripts.datasets import Dataset
 from tests.conftest import CACHE, LabelStudio, Project, choice, own_label_studio
 from tests.everylabel_process import EveryLabel, descendants, wait_until
+from tests.label_studio_setups import DATABASES, postgresql_settings
+from tests.servers import Postgres
 
 REPAIRED_SECONDS = 120.0
+SPARE = 40
+"""Tasks that stay unlabelled, so that there is a next one to check."""
 
 
 @dataclass
@@ -39,6 +50,35 @@ class Chaos:
     """The task of every annotation that Label Studio has acknowledged."""
     refused: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    ran_dry: int = 0
+    """How often the label stream said that it had ended."""
+
+
+class Asking:
+    """How annotators ask for their next task: one at a time, or as many as are ready in the same instant."""
+
+    TOGETHER_SECONDS = 0.5
+
+    def __init__(self, annotators: int, *, together: bool) -> None:
+        self._one = None if together else threading.Lock()
+        self._all = threading.Barrier(annotators) if together else None
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Hold the block for as long as it takes to ask."""
+        if self._one is not None:
+            with self._one:
+                yield
+            return
+        if self._all is not None:
+            try:
+                self._all.wait(self.TOGETHER_SECONDS)
+            except (
+                threading.BrokenBarrierError
+            ):  # somebody still labels: whoever is here goes on without them
+                with suppress(threading.BrokenBarrierError):
+                    self._all.reset()
+        yield
 
 
 def sign_up(label_studio: LabelStudio, names: Sequence[str]) -> list[str]:
@@ -70,48 +110,70 @@ def run(
     kills: int,
     restarts: int,
     seed: int = 0,
+    together: bool = False,
+    addresses: Sequence[str] = (),
 ) -> Chaos:
-    """Label until `annotations` are in, with kills and restarts spread evenly over them."""
+    """Label until `annotations` are in, with kills and restarts spread evenly over them.
+
+    Args:
+        label_studio: the one that restarts.
+        backend: everylabel, killed again and again.
+        project: connected, with at least that many tasks.
+        tokens: one for each annotator.
+        annotations: how many are to be submitted.
+        kills: how often the backend is killed.
+        restarts: how often Label Studio is restarted.
+        seed: decides what happens when.
+        together: annotators ask in the same instant, which takes a database that locks rows.
+        addresses: of the web processes that annotators are spread over; `label_studio`'s own if empty.
+    """
     chaos, stopping, lock = Chaos(), threading.Event(), threading.Lock()
-    # One asks at a time: on SQLite, Label Studio 1.23.2 chooses and locks a task without a transaction
-    # (`conditional_atomic(predicate=db_is_not_sqlite)`), so two who ask in the same instant can get the same
-    # one, whoever made the queue. What is tested here is what everylabel puts into it.
-    asking = threading.Lock()
+    asking = Asking(len(tokens), together=together)
+    # On a busy machine a fault takes so long that they would label all: some are left for what comes after.
+    most = len(project.task_ids) - SPARE
+    assert annotations <= most, f"{annotations} annotations need {annotations + SPARE} tasks"
     chance = random.Random(seed)
     started = time.monotonic()
 
-    def label_one(client: httpx.Client) -> bool:
-        """Label what the label stream shows next; False when it has ended."""
+    def label_one(client: httpx.Client) -> None:
+        """Label what the label stream shows next."""
         try:
-            with asking:
+            with asking.turn():
                 answer = client.get(f"/api/projects/{project.id}/next")
             if answer.status_code == httpx.codes.NOT_FOUND:
-                return False
+                with lock:
+                    chaos.ran_dry += 1
+                stopping.wait(0.5)  # what is left is open at somebody else's: asked again, as a person would
+                return
             task = int(answer.raise_for_status().json()["id"])
             body = {"result": choice(project.labels[task]), "lead_time": 1.0}
             answer = client.post(f"/api/tasks/{task}/annotations", json=body)
         except httpx.HTTPError:
             stopping.wait(0.5)  # Label Studio restarts: the annotator reloads the page
-            return True
+            return
         with lock:
             if answer.is_success:
                 chaos.submitted.append(task)
             else:
                 chaos.refused.append(f"{answer.status_code} {answer.text[:200]}")
-        return True
 
-    def annotator(token: str) -> None:
+    def annotator(token: str, address: str) -> None:
         with httpx.Client(
-            base_url=label_studio.url,
+            base_url=address,
             headers={"Authorization": f"Token {token}"},
             timeout=60,
             trust_env=False,
         ) as client:
             while not stopping.is_set():
-                if not label_one(client):
-                    return
+                if len(chaos.submitted) < most:
+                    label_one(client)
+                else:
+                    stopping.wait(0.1)
 
-    threads = [threading.Thread(target=annotator, args=(token,), daemon=True) for token in tokens]
+    shared = cycle(addresses or [label_studio.url])
+    threads = [
+        threading.Thread(target=annotator, args=(token, next(shared)), daemon=True) for token in tokens
+    ]
     for thread in threads:
         thread.start()
     faults = ["kill"] * kills + ["restart"] * restarts
@@ -188,20 +250,13 @@ def check(label_studio: LabelStudio, backend: EveryLabel, project: Project, chao
     backend.wait_for_round(project.id, after=settled.number, labels=len(truth) + 1)
 
 
-def main() -> None:
-    """The long form, with a Label Studio of its own."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--annotations", type=int, default=500)
-    options.add_argument("--annotators", type=int, default=3)
-    options.add_argument("--kills", type=int, default=20)
-    options.add_argument("--restarts", type=int, default=2)
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--label-studio", type=Path, help="an installed label-studio executable")
-    given = options.parse_args()
-    digits = datasets.load("digits", CACHE / "data")
+def one_run(
+    given: argparse.Namespace, seed: int, digits: Dataset, settings: Mapping[str, str] | None
+) -> None:
+    """Run the long form once, with a Label Studio of its own, and say what happened."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        own_label_studio(Path(folder) / "label-studio", given.label_studio) as label_studio,
+        own_label_studio(Path(folder) / "label-studio", given.label_studio, settings) as label_studio,
     ):
         backend = EveryLabel(label_studio.url, label_studio.token, Path(folder))
         backend.start()
@@ -217,15 +272,47 @@ def main() -> None:
                 annotations=given.annotations,
                 kills=given.kills,
                 restarts=given.restarts,
-                seed=given.seed,
+                seed=seed,
+                together=settings is not None,
             )
             check(label_studio, backend, project, chaos)
         finally:
             backend.stop()
     print(  # noqa: T201
-        f"{chaos.annotations} annotations in {chaos.seconds:.0f} s, killed {dict(chaos.kills)}, Label Studio "
-        f"restarted {chaos.restarts} times: labels equal, none served twice, the loop goes on."
+        f"Seed {seed} on {given.database}: {chaos.annotations} annotations in {chaos.seconds:.0f} s, killed "
+        f"{dict(chaos.kills)}, Label Studio restarted {chaos.restarts} times, the label stream empty for somebody "
+        f"{chaos.ran_dry} times: labels equal, none served twice, the loop goes on.",
+        flush=True,
     )
+
+
+def main() -> None:
+    """The long form, once for each seed."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--annotations", type=int, default=500)
+    options.add_argument("--annotators", type=int, default=3)
+    options.add_argument("--kills", type=int, default=20)
+    options.add_argument("--restarts", type=int, default=2)
+    options.add_argument("--seed", type=int, default=0, help="the first seed")
+    options.add_argument("--seeds", type=int, default=1, help="how many seeds, one run each")
+    options.add_argument(
+        "--database",
+        choices=DATABASES,
+        default="sqlite",
+        help="Label Studio's: on postgresql annotators ask in the same instant, on sqlite one at a time",
+    )
+    options.add_argument("--label-studio", type=Path, help="an installed label-studio executable")
+    given = options.parse_args()
+    digits = datasets.load("digits", CACHE / "data")
+    with ExitStack() as held:
+        postgres = None
+        if given.database == "postgresql":
+            postgres = Postgres()
+            held.callback(postgres.close)
+        for seed in range(given.seed, given.seed + given.seeds):
+            one_run(given, seed, digits, None if postgres is None else postgresql_settings(postgres))
 
 
 if __name__ == "__main__":

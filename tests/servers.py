@@ -152,6 +152,10 @@ class Redis(_Server):
         self._client.Redis.from_url(url).flushall()
         return url
 
+    def length(self, name: str) -> int:
+        """How many items a list has."""
+        return int(self._client.Redis.from_url(f"unix://{self.folder / 'socket'}").llen(name))
+
 
 class S3(_Server):
     """An S3 on a port of this machine, empty but for one bucket.
