@@ -23,7 +23,7 @@ from backend.publish import SAMPLING, version_number
 from backend.required_class import requires_class
 from backend.rounds import labels_by_task
 from backend.services import Services
-from backend.store import StorageError
+from backend.store import LONG_WAIT_SECONDS, StorageError
 from scripts.connect import TITLE
 from scripts.console import console, load_settings
 
@@ -78,6 +78,7 @@ def examine(services: Services, project_id: int | None) -> Iterator[Finding]:
     if settings.redis_url.get_secret_value():
         yield _check("Queue", lambda: f"Redis answers, {services.jobs.waiting()} jobs wait")
     yield _check("Backend", lambda: _backend(services))
+    yield _check("Waiting", lambda: _waiting(services, project_id))
     if token.problem or project_id is None:
         return
     found = _check("Project", lambda: str(label_studio.project(project_id)["title"]))
@@ -134,6 +135,33 @@ def _backend(services: Services) -> str:
             f"The backend answers at {url}, but its trainer is not running. Start it with `everylabel serve`."
         )
     return f"answers at {url}, trainer alive"
+
+
+def _waiting(services: Services, project_id: int | None) -> str:
+    """Look for webhooks that nobody works in, and for what stops each project."""
+    store, stuck, total = services.store, [], 0
+    known = {project.id: project for project in store.projects()}
+    asked = sorted({*known, *store.projects_with_events()}) if project_id is None else [project_id]
+    for id_ in asked:
+        waiting, oldest = store.events_waiting(id_)
+        total += waiting
+        age = 0.0 if oldest is None else services.clock() - oldest
+        problem = known[id_].problem if id_ in known else None
+        if age >= LONG_WAIT_SECONDS:
+            why = problem or "the trainer's log says why"
+            stuck.append(
+                f"project {id_}: {counted(waiting, 'webhook')} not worked in, the oldest for {age / 60:.0f} min ({why})"
+            )
+        elif problem and project_id is None:  # of one that is named, the check of its rounds says it
+            stuck.append(f"project {id_}: {problem}")
+    if stuck:
+        raise CheckFailedError("; ".join(stuck))
+    return f"{counted(total, 'webhook')} to be worked in, none for long"
+
+
+def counted(n: int, what: str) -> str:
+    """Return a number with its noun: `1 webhook`, `2 webhooks`."""
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
 def _labeling_config(services: Services, project_id: int) -> str:

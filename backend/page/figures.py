@@ -158,6 +158,11 @@ def status(project_id: int, state: ProjectState, trainer_alive: bool) -> Status:
     lines = (
         (not trainer_alive, "trouble", "The trainer is not running: start everylabel serve."),
         (state.problem, "trouble", str(state.problem)),
+        (
+            state.waits_too_long,
+            "trouble",
+            f"Labels have waited for minutes to be learned from: run everylabel doctor --project {project_id}.",
+        ),
         (missing > 0, "busy", f"Embedding crops: {state.embedded:,} of {state.tasks:,}"),
         (state.events, "busy", "Learning from what was just labelled"),
         (

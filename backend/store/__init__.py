@@ -14,11 +14,12 @@ from backend.store.embeddings import Embeddings
 from backend.store.events import Event, Events
 from backend.store.projects import Project, Projects
 from backend.store.rounds import RoundRecord, RoundRecords
-from backend.store.state import ProjectState, ProjectStates
+from backend.store.state import LONG_WAIT_SECONDS, ProjectState, ProjectStates
 from backend.store.tasks import Task
 
 __all__ = [
     "LARGEST_ID",
+    "LONG_WAIT_SECONDS",
     "Annotation",
     "Annotator",
     "Event",

@@ -9,6 +9,9 @@ from sqlalchemy import func, select
 from backend.store.events import Events
 from backend.store.tables import AnnotationRow, AnnotatorRow, ProjectRow, RoundRow, TaskRow
 
+LONG_WAIT_SECONDS = 120.0
+"""From this age on a webhook waits too long: a round takes seconds, and a failure is tried again within half a minute."""
+
 
 @dataclass(frozen=True)
 class ProjectState:
@@ -16,6 +19,8 @@ class ProjectState:
 
     events: int
     """Webhooks that wait to be worked in."""
+    waits_too_long: bool
+    """Whether the oldest of them has waited for `LONG_WAIT_SECONDS`."""
     tasks: int
     embedded: int
     unreadable: int
@@ -57,8 +62,10 @@ class ProjectStates(Events):
             ).first()
             number, finished_at, published_at = latest or (None, None, None)
             annotators = session.execute(select(func.count()).select_from(AnnotatorRow)).scalar_one()
+            waiting, oldest = self.events_waiting(project_id)
             return ProjectState(
-                events=self.events_waiting(project_id)[0],
+                events=waiting,
+                waits_too_long=oldest is not None and self._clock() - oldest >= LONG_WAIT_SECONDS,
                 tasks=n_tasks,
                 embedded=embedded,
                 unreadable=unreadable,

@@ -291,3 +291,19 @@ def test_doctor_warns_where_label_studio_takes_a_submit_without_a_class(stand_in
     connect._offer_required_class(connected.label_studio, 1, True)
     assert warning() is None
     assert 'required="true"' in stand_in.projects[1]["label_config"]
+
+
+def test_webhooks_that_nobody_works_in_are_told_of_with_what_stops_the_project(connected, monkeypatch):
+    connected.store.add_event(1, "ANNOTATION_CREATED", {})
+    assert "Waiting" not in problems(connected), "a round takes a moment"
+    later = connected.clock() + 600
+    monkeypatch.setattr(connected, "clock", lambda: later)
+    connected.store.save_project(1, problem="the encoder cannot be loaded")
+    for asked in (1, None):
+        told = problems(connected, asked)["Waiting"]
+        assert re.search(r"project 1: 1 webhook .* for 10 min \(the encoder cannot be loaded\)", told)
+
+
+def test_without_a_project_named_every_projects_problem_is_told(connected):
+    connected.store.save_project(1, problem="the encoder cannot be loaded")
+    assert problems(connected, None)["Waiting"] == "project 1: the encoder cannot be loaded"

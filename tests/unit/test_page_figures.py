@@ -189,6 +189,16 @@ def test_a_trainer_that_is_gone_is_said_before_all_else(known, monkeypatch):
     assert "everylabel serve" in figures(known).status.text
 
 
+def test_labels_that_wait_for_minutes_are_said_to(known, monkeypatch):
+    known.store.save_round(1, record(1), [])
+    known.store.add_event(1, "ANNOTATION_CREATED", {})
+    later = known.clock() + 600
+    monkeypatch.setattr(known.store, "_clock", lambda: later)
+    found = figures(known).status
+    assert found.kind == "trouble"
+    assert "everylabel doctor --project 1" in found.text
+
+
 def test_a_label_that_waits_is_said_to_be_learned_from(known):
     known.store.save_round(1, record(1), [])
     known.store.add_event(1, "ANNOTATION_CREATED", {})
