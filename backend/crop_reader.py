@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -22,7 +22,9 @@ from backend.images import ImageReader
 from backend.label_config import text_of
 from backend.recent import Recent
 from backend.store import Task
-from model.encoders import Encoder
+
+if TYPE_CHECKING:
+    from model.encoders import Encoder
 
 GIVEN_UP_AFTER = 64
 """So many crops in a row that a host does not give out, and it is left alone for the rest of the pass."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backend.store import Annotation
 from model import label_set
-from model.classifier import Classifier, EmbeddingClassifier
-from model.consensus import find_consensus
-from model.pool import Rows
+
+if TYPE_CHECKING:
+    from model.classifier import Classifier
+    from model.pool import Rows
 
 
 def counted_annotations(annotations: Iterable[Annotation], classes: Sequence[str]) -> list[Annotation]:
@@ -46,6 +48,9 @@ def settle(
         pool: (n, d) embeddings.
         classifier: the project's; what it learns from the other labels is one more opinion.
     """
+    from model.classifier import EmbeddingClassifier  # noqa: PLC0415 - takes long to load
+    from model.consensus import find_consensus  # noqa: PLC0415 - takes long to load
+
     votes: dict[int, dict[str, str]] = {}
     for annotation in counted:
         if annotation.task_id in row_of:

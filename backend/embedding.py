@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,9 @@ from backend.images import ImageReader
 from backend.known_rows import KnownRows
 from backend.project_files import EmbeddingFile
 from backend.store import Store, Task
-from model.encoders import Encoder
+
+if TYPE_CHECKING:
+    from model.encoders import Encoder
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,6 @@ from threading import Lock
 
 from PIL import Image, UnidentifiedImageError
 
-from model.encoders.pixels import to_rgb
-
 log = logging.getLogger(__name__)
 
 Image.init()
@@ -149,6 +147,8 @@ def decode(
     """
     if not content:
         raise NotAnImageError(f"{name} is an empty file", "Upload the image again, or delete the task")
+    from model.encoders.pixels import to_rgb  # noqa: PLC0415 - takes long to load
+
     # Pillow's own limit (89 million pixels, a warning) must not undercut a larger one that was asked for.
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, limits.max_pixels)
     try:

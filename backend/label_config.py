@@ -10,8 +10,6 @@ from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
-from label_studio_sdk.label_interface import LabelInterface
-
 from backend import crop_box
 from backend.crop_data import CropKeys, Drawing
 from model import label_set
@@ -165,6 +163,8 @@ def parse(config: str) -> ImageChoices:
         raise LabelConfigError(
             f"The labeling config is empty. Under Settings, Labeling Interface, use e.g. {EXAMPLE}"
         )
+    from label_studio_sdk.label_interface import LabelInterface  # noqa: PLC0415 - takes long to load
+
     try:
         interface = LabelInterface(config)
         objects = {tag.name: tag for tag in interface.objects}

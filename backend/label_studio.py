@@ -14,11 +14,9 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from itertools import chain
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-from label_studio_sdk.core.api_error import ApiError
-from label_studio_sdk.tokens.client_ext import TokensClientExt
 
 from backend.label_studio_errors import (
     LabelStudioError,
@@ -28,6 +26,9 @@ from backend.label_studio_errors import (
     refused,
     unreachable,
 )
+
+if TYPE_CHECKING:
+    from label_studio_sdk.tokens.client_ext import TokensClientExt
 
 PAGE_SIZE = 500
 """Of 1,000 uploaded images a page, Label Studio 1.23.2 on SQLite fails (500, expression tree too large)."""
@@ -79,6 +80,9 @@ class LabelStudio:
                 "There is no token for Label Studio. Create a personal access token under Account & Settings and "
                 "set LABEL_STUDIO_API_KEY."
             )
+        from label_studio_sdk.core.api_error import ApiError  # noqa: PLC0415 - takes long to load
+        from label_studio_sdk.tokens.client_ext import TokensClientExt  # noqa: PLC0415 - takes long to load
+
         with self._lock:
             try:
                 if self._tokens is None:

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 from backend.label_config import LabelConfigError
 from model import encoders
-from model.classifier import EmbeddingClassifier
-from model.multi_label import MultiLabelClassifier
 
 if TYPE_CHECKING:
     from backend.label_config import ImageChoices
@@ -42,6 +40,9 @@ def make_classifier(control: ImageChoices, encoder: Encoder) -> Classifier:
     Raises:
         LabelConfigError: several classes a crop, and an encoder that is trained whole.
     """
+    from model.classifier import EmbeddingClassifier  # noqa: PLC0415 - takes long to load
+    from model.multi_label import MultiLabelClassifier  # noqa: PLC0415 - takes long to load
+
     classifier = encoder.make_classifier()
     if not control.multiple:
         return classifier

@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backend import label_config as label_configs
-from backend import mirror
+from backend import (
+    mirror,
+    preload,  # noqa: F401 - so that no request waits for an import
+)
 from backend.label_studio_errors import LabelStudioError
 from backend.learner import check_encoder
 from backend.listing import stored_task

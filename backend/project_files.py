@@ -13,14 +13,16 @@ import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backend.locks import Locks, file_lock
-from model.stopping import PoolPredictions
+
+if TYPE_CHECKING:
+    from model.stopping import PoolPredictions
 
 log = logging.getLogger(__name__)
 
@@ -178,6 +180,8 @@ class ProjectFiles:
 
     def predictions(self, encoder: str) -> list[PoolPredictions]:
         """What earlier models said of a sample of the pool, oldest first; nothing where the file is damaged."""
+        from model.stopping import PoolPredictions  # noqa: PLC0415 - takes long to load
+
         try:
             found = json.loads(self._predictions(encoder).read_text(encoding="utf-8"))
             return [PoolPredictions(n, tuple(rows), tuple(labels)) for n, rows, labels in found]

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from label_studio_sdk.label_interface import LabelInterface
-
 from backend import crop_box, required_class
 from backend.crop_box import Box, Polygon, Shape
 from backend.crop_data import is_outline
@@ -112,6 +110,8 @@ def parse(config: str) -> RegionChoices:
     Raises:
         LabelConfigError: there is none, or nothing draws rectangles or polygons; the message says what to change.
     """
+    from label_studio_sdk.label_interface import LabelInterface  # noqa: PLC0415 - takes long to load
+
     try:
         interface = LabelInterface(config)
         controls = list(interface.controls)

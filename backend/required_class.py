@@ -12,8 +12,6 @@ from html import unescape
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from label_studio_sdk.label_interface import LabelInterface
-
 from backend import label_config
 from backend.label_config import LabelConfigError
 
@@ -95,5 +93,7 @@ def _is_only_stricter(before: str, after: str) -> bool:
 
 
 def _controls(config: str) -> Iterator[tuple[Any, dict[str, str]]]:
+    from label_studio_sdk.label_interface import LabelInterface  # noqa: PLC0415 - takes long to load
+
     for control in LabelInterface(config).controls:
         yield control, {key.lower(): value for key, value in control.attr.items()}

@@ -23,7 +23,6 @@ from backend.publish import Queue, QueuedCrop, version_name, version_number
 from backend.store import Annotation, Project, RoundRecord, Store
 from model.pre_annotated import mix_in
 from model.query import DEFAULT
-from model.session import ActiveLearningSession, Round
 
 if TYPE_CHECKING:
     from backend.engine import Scorer
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from backend.settings import Settings
     from model.classifier import Classifier
     from model.encoders import Encoder
+    from model.session import ActiveLearningSession, Round
 
 log = logging.getLogger(__name__)
 
@@ -239,6 +239,8 @@ class Rounds:
         seed: int,
         scorer: Scorer | None,
     ) -> ActiveLearningSession:
+        from model.session import ActiveLearningSession  # noqa: PLC0415 - takes long to load
+
         return ActiveLearningSession(
             pool,
             classifier=classifier,

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -30,8 +30,10 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.trainer import Trainer
 from model import encoders
-from model.classifier import Classifier
-from model.encoders import Encoder
+
+if TYPE_CHECKING:
+    from model.classifier import Classifier
+    from model.encoders import Encoder
 
 EMBEDDING_WAITS = 3
 

@@ -15,13 +15,11 @@ import typer
 
 from backend.image_file import ImageError
 from model import encoders, query
-from scripts import measure_performance
 from scripts.console import console, fail, progress
 from scripts.datasets import DatasetError
 from scripts.generated_text import insert
 from scripts.learning_curves import BASELINE, Interval, Summary, interval, summarise
 from scripts.learning_plot import PlotError, plot, require_matplotlib
-from scripts.peers import PEERS, PeerStrategy
 from scripts.replay import PEER_PREFIX, Audit, Curve, Task, run
 from scripts.simulate import DEFAULT_CACHE, Pool, as_json, points, prepare, table, tasks
 
@@ -120,6 +118,8 @@ def benchmark(
     if learning == (pool or embed):
         fail("Say what to measure: everylabel benchmark --learning, or --pool or --embed or both")
     if pool or embed:
+        from scripts import measure_performance  # noqa: PLC0415 - takes long to load
+
         embedding = measure_performance.Embedding(encoder, device, images, crops, pixels)
         try:
             measure_performance.run(
@@ -156,6 +156,8 @@ def paired(curves: Sequence[Curve], data: str, one: str, other: str) -> Interval
 
 
 def _strategies(only: str, peers: bool) -> list[str]:
+    from scripts.peers import PEERS, PeerStrategy  # noqa: PLC0415 - takes long to load
+
     if only:
         others = [name.strip() for name in only.split(",")]
     else:

@@ -6,11 +6,14 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.encoders import Encoder
 from scripts.labelled_data import LabelledCrops
+
+if TYPE_CHECKING:
+    from model.encoders import Encoder
 
 CHUNK = 128
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from scripts.replay import Curve
 
@@ -115,6 +114,8 @@ def interval(values: NDArray[Any]) -> Interval:
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(mean, math.nan, math.nan)
+    from scipy.stats import t as student  # noqa: PLC0415 - takes long to load
+
     half = float(student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
     return Interval(mean, mean - half, mean + half)
 

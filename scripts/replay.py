@@ -8,19 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from model import encoders, query
-from model.classifier import Classifier
 from model.pre_annotated import mix_in
-from model.query import QueryStrategy
-from model.session import ActiveLearningSession, Round
-from model.threads import single_threaded
+
+if TYPE_CHECKING:
+    from model.classifier import Classifier
+    from model.query import QueryStrategy
+    from model.session import ActiveLearningSession, Round
 
 PEER_PREFIX = "skactiveml:"
 
@@ -86,6 +85,9 @@ def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classif
 
     With `label_noise` that share of answers is wrong; accuracy is still counted on what is true.
     """
+    from model.session import ActiveLearningSession  # noqa: PLC0415 - takes long to load
+    from model.threads import single_threaded  # noqa: PLC0415 - takes long to load
+
     everything = np.asarray(task.labels)
     held_out = hold_out(everything, task.hold_out, task.seed)
     truth, pool, test = everything[~held_out], rows[~held_out], rows[held_out]
@@ -201,6 +203,8 @@ def balanced_accuracy(truth: NDArray[Any], guesses: NDArray[Any]) -> float:
 
 
 def _run_one(task: Task) -> Curve:
+    import torch  # noqa: PLC0415 - takes long to load
+
     torch.set_num_threads(1)
     pool = np.load(task.embeddings, mmap_mode="r", allow_pickle=False)
     return replay(task, pool[list(task.rows)], _maker(task.encoder))
@@ -226,6 +230,8 @@ def _held_out_accuracy(session: ActiveLearningSession, truth: NDArray[Any], rows
 
 
 def _audit(session: ActiveLearningSession, truth: NDArray[Any], answers: NDArray[Any]) -> Audit:
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - takes long to load
+
     labeled = np.fromiter(session.labels, dtype=np.intp)
     flipped = truth[labeled] != answers[labeled]
     found = session.audit()

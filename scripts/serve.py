@@ -20,10 +20,8 @@ from typing import IO, Annotated
 import typer
 
 from backend import logs
-from backend.map_drawing import MapDrawer
 from backend.private_files import OTHERS, keep_private
 from backend.services import Services
-from model.threads import limit_threads
 from scripts.console import console, fail, load_settings
 
 log = logging.getLogger("everylabel.serve")
@@ -86,6 +84,10 @@ def _counted_together(folder: Path) -> dict[str, str]:
 
 def trainer() -> None:
     """Embed crops and run rounds until stopped; `serve` starts this."""
+    from backend import preload  # noqa: F401, PLC0415 - the trainer is what learns
+    from backend.map_drawing import MapDrawer  # noqa: PLC0415 - takes long to load
+    from model.threads import limit_threads  # noqa: PLC0415 - takes long to load
+
     settings = load_settings()
     logs.configure(settings)
     cores = _leave_a_core_free()

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from sklearn.metrics import balanced_accuracy_score
 
 from backend import label_config
 from backend.auth import webhook_headers
@@ -143,6 +142,8 @@ def _true_accuracy(services: Services, project_id: int, truth: Mapping[int, str]
         timeout=100,
     ).raise_for_status()
     predicted = [_choice(one["result"]) for one in answer.json()["results"]]
+    from sklearn.metrics import balanced_accuracy_score  # noqa: PLC0415 - takes long to load
+
     return float(balanced_accuracy_score([truth[id_] for id_ in open_ids], predicted))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from model.encoders.base import Encoder
+if TYPE_CHECKING:
+    from model.encoders.base import Encoder
 
 __all__ = ["DEFAULT", "DEFAULT_TEXT", "HUGGING_FACE_PREFIX", "Encoder", "create", "names", "reads"]
 
@@ -21,6 +22,13 @@ _REGISTRY = {
 }
 # Those that read texts.
 _TEXT_REGISTRY = {DEFAULT_TEXT: ("model.encoders.text", "MiniLMEncoder")}
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Encoder`, and torch with it, where it is asked for."""
+    if name == "Encoder":
+        return import_module("model.encoders.base").Encoder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def reads(name: str) -> Literal["image", "text"]:

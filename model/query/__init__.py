@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from model.query.auto import AutoQueryStrategy
-from model.query.badge import BadgeQueryStrategy
-from model.query.base import Query, QueryStrategy
-from model.query.dropquery import DropQueryQueryStrategy
-from model.query.hybrid import HybridQueryStrategy
-from model.query.k_centre import KCentreQueryStrategy
-from model.query.margin import MarginQueryStrategy
-from model.query.max_herding import MaxHerdingQueryStrategy
-from model.query.probcover import ProbCoverQueryStrategy
-from model.query.random import RandomQueryStrategy
-from model.query.typiclust import TypiClustQueryStrategy
-from model.query.uherding import UHerdingQueryStrategy
+if TYPE_CHECKING:
+    from model.query.auto import AutoQueryStrategy
+    from model.query.badge import BadgeQueryStrategy
+    from model.query.base import Query, QueryStrategy
+    from model.query.dropquery import DropQueryQueryStrategy
+    from model.query.hybrid import HybridQueryStrategy
+    from model.query.k_centre import KCentreQueryStrategy
+    from model.query.margin import MarginQueryStrategy
+    from model.query.max_herding import MaxHerdingQueryStrategy
+    from model.query.probcover import ProbCoverQueryStrategy
+    from model.query.random import RandomQueryStrategy
+    from model.query.typiclust import TypiClustQueryStrategy
+    from model.query.uherding import UHerdingQueryStrategy
 
 __all__ = [
     "DEFAULT",
@@ -36,32 +38,44 @@ __all__ = [
     "names",
 ]
 
-_STRATEGIES: dict[str, type[QueryStrategy]] = {
-    strategy.name: strategy
-    for strategy in (
-        AutoQueryStrategy,
-        BadgeQueryStrategy,
-        DropQueryQueryStrategy,
-        HybridQueryStrategy,
-        KCentreQueryStrategy,
-        MarginQueryStrategy,
-        MaxHerdingQueryStrategy,
-        ProbCoverQueryStrategy,
-        RandomQueryStrategy,
-        TypiClustQueryStrategy,
-        UHerdingQueryStrategy,
-    )
+# name -> module and class. Imported on demand: a command's --help should not wait for torch and scikit-learn.
+_REGISTRY = {
+    "auto": ("model.query.auto", "AutoQueryStrategy"),
+    "badge": ("model.query.badge", "BadgeQueryStrategy"),
+    "dropquery": ("model.query.dropquery", "DropQueryQueryStrategy"),
+    "hybrid": ("model.query.hybrid", "HybridQueryStrategy"),
+    "k-centre": ("model.query.k_centre", "KCentreQueryStrategy"),
+    "margin": ("model.query.margin", "MarginQueryStrategy"),
+    "max-herding": ("model.query.max_herding", "MaxHerdingQueryStrategy"),
+    "probcover": ("model.query.probcover", "ProbCoverQueryStrategy"),
+    "random": ("model.query.random", "RandomQueryStrategy"),
+    "typiclust": ("model.query.typiclust", "TypiClustQueryStrategy"),
+    "uherding": ("model.query.uherding", "UHerdingQueryStrategy"),
 }
-DEFAULT = AutoQueryStrategy.name
+_CLASSES = {
+    "Query": "model.query.base",
+    "QueryStrategy": "model.query.base",
+    **{class_name: module for module, class_name in _REGISTRY.values()},
+}
+DEFAULT = "auto"
+
+
+def __getattr__(name: str) -> Any:
+    """Import a class of this package where it is asked for."""
+    if name in _CLASSES:
+        return getattr(import_module(_CLASSES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def names() -> tuple[str, ...]:
     """The names `create` knows, sorted."""
-    return tuple(sorted(_STRATEGIES))
+    return tuple(sorted(_REGISTRY))
 
 
 def create(name: str, **options: Any) -> QueryStrategy:
     """Make a query strategy by name; raises ValueError for a name that is not in `names()`."""
-    if name not in _STRATEGIES:
+    if name not in _REGISTRY:
         raise ValueError(f"unknown query strategy {name!r}: choose one of {', '.join(names())}")
-    return _STRATEGIES[name](**options)
+    module, class_name = _REGISTRY[name]
+    strategy: QueryStrategy = getattr(import_module(module), class_name)(**options)
+    return strategy

@@ -1,0 +1,20 @@
+"""Import what takes seconds to load: processes that answer requests or train import this module at their start.
+
+Commands do not, and so start at once. Whatever a function of this package imports inside because it takes long to
+load belongs here too: no annotator's click waits for an import.
+"""
+
+# ruff: noqa: F401 - to import is all it does
+from __future__ import annotations
+
+import label_studio_sdk.core.api_error
+import label_studio_sdk.label_interface
+import label_studio_sdk.tokens.client_ext
+
+import model.classifier
+import model.consensus
+import model.encoders.pixels
+import model.multi_label
+import model.query.auto
+import model.session
+import model.stopping
