@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from PIL import Image
 
 from backend.image_file import ImageError, one_crop_only
 from backend.store import Task
-from model.encoders import Encoder
+
+if TYPE_CHECKING:
+    from model.encoders import Encoder
 
 log = logging.getLogger(__name__)
 
