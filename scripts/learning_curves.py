@@ -72,6 +72,8 @@ class Summary:
             "gain_low": _number(self.gain.low),
             "gain_high": _number(self.gain.high),
             "labels_saved": round(self.labels_saved, 1),
+            "audit_auroc": _number(self.audit_auroc),
+            "audit_precision": _number(self.audit_precision),
         }
 
     def details(self) -> dict[str, Any]:
@@ -83,8 +85,6 @@ class Summary:
                 str(n): [_number(v) for v in (g.mean, g.low, g.high)] for n, g in self.gain_at.items()
             },
             "rare_at_25": round(self.rare_at_25, 2),
-            "audit_auroc": _number(self.audit_auroc),
-            "audit_precision": _number(self.audit_precision),
             "slowest_selection_seconds": round(self.select_seconds, 4),
             "curve": {
                 str(int(n)): [_number(v) for v in (point.mean, point.low, point.high)]

@@ -130,7 +130,9 @@ def simulate(
     except (DatasetError, PlotError, ValueError) as error:
         fail(error)
     summaries = summarise(curves, encoder)
-    console.print(table(summaries, noisy=label_noise > 0))
+    console.print(table(summaries))
+    if label_noise > 0:
+        console.print(audit_table(summaries))
     if json_file is not None:
         write_json(summaries, json_file, sys.argv[1:])
     if plot_file is not None:
@@ -194,7 +196,7 @@ def run_all(wanted: Sequence[Task], jobs: int, report: Progress) -> list[Curve]:
     return sorted(found, key=lambda curve: position[curve.data, curve.strategy, curve.seed])
 
 
-def table(summaries: Sequence[Summary], *, noisy: bool = False) -> Table:
+def table(summaries: Sequence[Summary]) -> Table:
     """Results as a person reads them: percent, and points gained over random."""
     shown = Table(
         title="Balanced accuracy in %, and points gained over random",
@@ -202,8 +204,7 @@ def table(summaries: Sequence[Summary], *, noisy: bool = False) -> Table:
         "Saved: labels random needs more of for the same accuracy.",
     )
     marks = list(dict.fromkeys(n for summary in summaries for n in summary.accuracy))
-    audit = ("audit AUROC", "precision") if noisy else ()
-    for column in ("data", "strategy", *(str(n) for n in sorted(marks)), "AULC", "gain", "saved", *audit):
+    for column in ("data", "strategy", *(str(n) for n in sorted(marks)), "AULC", "gain", "saved"):
         is_name = column in ("data", "strategy")
         shown.add_column(
             column,
@@ -218,7 +219,6 @@ def table(summaries: Sequence[Summary], *, noisy: bool = False) -> Table:
             shown.add_section()
         gain = "" if summary.strategy == BASELINE else points(summary)
         saved = "" if summary.strategy == BASELINE else f"{summary.labels_saved:.0f}"
-        found = (summary.audit_auroc, summary.audit_precision) if noisy else ()
         shown.add_row(
             escape(summary.data) if summary.data != before else "",
             summary.strategy.removeprefix(PEER_PREFIX),
@@ -226,9 +226,29 @@ def table(summaries: Sequence[Summary], *, noisy: bool = False) -> Table:
             f"{summary.aulc * 100:.1f}",
             gain,
             saved,
-            *("" if math.isnan(value) else f"{value:.2f}" for value in found),
         )
         before = summary.data
+    return shown
+
+
+def audit_table(summaries: Sequence[Summary]) -> Table:
+    """How well the label audit found the wrong answers: a table of its own, for both hold at 80 columns."""
+    shown = Table(
+        title="Label audit",
+        caption="AUROC: how well it ranks wrong answers before right ones. Precision: the share of wrong answers "
+        "among those it lists.",
+    )
+    for column in ("data", "strategy"):
+        shown.add_column(column, overflow="fold", min_width=9)
+    for column in ("AUROC", "precision"):
+        shown.add_column(column, justify="right", no_wrap=True)
+    for summary in summaries:
+        found = (summary.audit_auroc, summary.audit_precision)
+        shown.add_row(
+            escape(summary.data),
+            summary.strategy.removeprefix(PEER_PREFIX),
+            *("" if math.isnan(value) else f"{value:.2f}" for value in found),
+        )
     return shown
 
 

@@ -1,11 +1,13 @@
 """`everylabel simulate` on real crops: what it measures, writes and says when it cannot."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
@@ -16,8 +18,9 @@ from scripts.cli import app
 from scripts.datasets import DatasetError
 from scripts.embedding_cache import embed
 from scripts.labelled_data import load, split_sources, thin
-from scripts.learning_curves import interval, labels_needed, labels_saved
+from scripts.learning_curves import BASELINE, Interval, Summary, interval, labels_needed, labels_saved
 from scripts.replay import Task, balanced_accuracy, flip, hold_out, replay
+from scripts.simulate import audit_table, table
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,7 @@ class TestResults:
             assert set(entry) == {
                 "data", "strategy", "encoder", "seeds", "accuracy", "aulc",
                 "gain", "gain_low", "gain_high", "labels_saved",
+                "audit_auroc", "audit_precision",
             }  # fmt: skip
             assert entry["data"] == "pair"
             assert entry["seeds"] == 2
@@ -83,7 +87,7 @@ class TestResults:
 
     def test_wrong_answers_bring_the_audit_into_the_report(self, crops, cache, tmp_path):
         noisy = run(crops, cache, tmp_path / "out.json", "--label-noise", 0.2, "--budget", 60)
-        auto = noisy["details"][0]
+        auto = noisy["results"][0]
         assert auto["audit_auroc"] > 0.6
         assert 0 < auto["audit_precision"] <= 1
 
@@ -91,6 +95,26 @@ class TestResults:
         off = run(crops, cache, tmp_path / "off.json", "--budget", 40)
         on = run(crops, cache, tmp_path / "on.json", "--budget", 40, "--pseudo-labels", "on")
         assert off["results"][0]["accuracy"] != on["results"][0]["accuracy"]
+
+
+class TestTables:
+    def test_names_and_the_gain_hold_at_80_columns(self):
+        gain = Interval(0.041, 0.032, 0.05)
+        summaries = [
+            Summary(
+                *("solar-cells", strategy, "efficientnet-lite0", 10, np.array([10, 25, 50, 100])),
+                *((Interval(0.8, 0.7, 0.9),) * 4, 0.9, gain, {}, 3.0, 1.0, 0.91, 0.82, 0.1),
+            )
+            for strategy in ("margin", BASELINE)
+        ]
+        console = Console(width=80, record=True, file=io.StringIO())
+        console.print(table(summaries))
+        results = console.export_text()
+        assert any(line.endswith("saved ┃") for line in results.splitlines())
+        console.print(audit_table(summaries))
+        audit = console.export_text()
+        assert all(text in results for text in ("margin", "random", "+4.1", "(+3.2", "+5.0)", "80.0", "90.0"))
+        assert all(text in audit for text in ("solar-cells", "margin", "AUROC", "0.91", "precision", "0.82"))
 
 
 class TestReplay:
