@@ -104,7 +104,9 @@ def _detail(response: httpx.Response) -> str:
     try:
         body = response.json()
     except ValueError:
-        return response.text[:200].strip() or response.reason_phrase
+        text = response.text.strip()
+        # A proxy's page says in HTML what its status says in two words.
+        return response.reason_phrase if text.startswith("<") else text[:200] or response.reason_phrase
     if isinstance(body, dict):
         parts = [str(body["detail"])] if body.get("detail") else []
         errors = body.get("validation_errors")

@@ -58,7 +58,8 @@ def accept(
         console.print(f"Dry run: nothing was written.{more}")
         return
     console.print(
-        f"Accepted {len(crops)} crops as [bold]{version}[/]; see the tab [bold]{acceptance.ACCEPTED}[/]. They count as "
+        f"Accepted {len(crops)} {'crop' if len(crops) == 1 else 'crops'} with the model of "
+        f"[bold]{version.removeprefix('accepted, ')}[/]; see the tab [bold]{acceptance.ACCEPTED}[/]. They count as "
         f"the machine's labels: not for training, accuracy or the audit. Take them back with: everylabel undo "
         f"--project {project}.{more}"
     )

@@ -65,5 +65,10 @@ def load_settings(**changes: object) -> Settings:
         fail(f"A setting has a value it cannot have. {wrong}")
 
 
+def searched(settings: Settings) -> str:
+    """Name the folder in which a command has looked for projects: another one is the usual reason to find none."""
+    return f"Searched: MODEL_DIR={settings.model_dir.absolute()}."
+
+
 def _plain(text: str) -> str:
     return text.replace("[", r"\[")

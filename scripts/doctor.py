@@ -16,6 +16,7 @@ from backend.auth import basic_login, holds_key_for_people, webhook_headers
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_stream import not_served
+from backend.label_studio import LabelStudio
 from backend.label_studio_errors import LabelStudioError
 from backend.label_studio_versions import tested_versions, warning_about
 from backend.learner import check_encoder
@@ -73,7 +74,7 @@ def examine(services: Services, project_id: int | None) -> Iterator[Finding]:
     yield server
     if server.problem:
         return
-    token = _check("Token", lambda: f"accepted; it sees {len(label_studio.projects())} projects")
+    token = _check("Token", lambda: _token(label_studio))
     yield token
     if settings.redis_url.get_secret_value():
         yield _check("Queue", lambda: f"Redis answers, {services.jobs.waiting()} jobs wait")
@@ -94,6 +95,11 @@ def examine(services: Services, project_id: int | None) -> Iterator[Finding]:
     yield _check("Rounds", lambda: _rounds(services, project_id))
     yield _check("Label stream", lambda: _label_stream(services, project_id))
     yield _check("Annotations", lambda: _annotations(services, project_id))
+
+
+def _token(label_studio: LabelStudio) -> str:
+    projects = len(label_studio.projects())
+    return f"accepted; it sees {projects} {'project' if projects == 1 else 'projects'}"
 
 
 def _check(name: str, look: Callable[[], str]) -> Finding:

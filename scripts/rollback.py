@@ -8,7 +8,7 @@ import typer
 
 from backend.publish import version_name
 from backend.services import Services
-from scripts.console import ProjectNumber, console, fail, load_settings
+from scripts.console import ProjectNumber, console, fail, load_settings, searched
 
 
 def rollback(
@@ -25,7 +25,10 @@ def rollback(
     with services.files(project).lock():
         latest = services.store.latest_round(project)
         if latest is None:
-            fail(f"Project {project} has no rounds. Run: everylabel connect --project {project}")
+            fail(
+                f"Project {project} has no rounds. {searched(services.settings)} "
+                f"Run: everylabel connect --project {project}"
+            )
         kept = services.files(project).models()
         if newest:
             services.store.save_project(project, model_pinned=False, model_round=kept[-1] if kept else None)
@@ -33,7 +36,9 @@ def rollback(
             services.store.save_project(project, model_pinned=True, model_round=to)
         else:
             known = ", ".join(map(str, kept)) or "none"
-            fail(f"The model of round {to} is not kept any more. These are: {known}.")
+            if services.store.round(project, to or 0) is None:
+                fail(f"Project {project} has had no round {to}. Models are kept of: {known}.")
+            fail(f"The model of round {to} is not kept any more. Models are kept of: {known}.")
         # The queue in Label Studio still carries what the other model has pre-filled.
         services.store.add_event(project, "START_TRAINING", {})
     if newest:

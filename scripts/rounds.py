@@ -10,7 +10,7 @@ from rich.table import Table
 
 from backend.accuracy import accuracy_of
 from backend.services import Services
-from scripts.console import ProjectNumber, console, fail, load_settings
+from scripts.console import ProjectNumber, console, fail, load_settings, searched
 
 
 def rounds(
@@ -22,7 +22,10 @@ def rounds(
     known = services.store.project(project)
     records = services.store.rounds(project)[-last:]
     if known is None or not records:
-        fail(f"Project {project} has no rounds. Run: everylabel connect --project {project}")
+        fail(
+            f"Project {project} has no rounds. {searched(services.settings)} "
+            f"Run: everylabel connect --project {project}"
+        )
     table = Table(title=f"Rounds of project {project}")
     for column in ("round", "finished", "labels", "accuracy (95 %)", "threshold", "seconds", "model"):
         table.add_column(column, justify="left" if column in ("round", "finished", "model") else "right")

@@ -19,7 +19,7 @@ from backend.label_config import LabelConfigError
 from backend.rounds import labels_by_task
 from backend.services import Services
 from backend.store import Annotation, Project, RoundRecord
-from scripts.console import console, fail, load_settings
+from scripts.console import console, fail, load_settings, searched
 
 
 def status(
@@ -33,7 +33,8 @@ def status(
     if not projects:
         known = ", ".join(str(p.id) for p in services.store.projects()) or "none"
         fail(
-            f"No such project is connected (known: {known}). Run: everylabel connect --project {project or 'N'}"
+            f"No such project is connected (known: {known}). {searched(services.settings)} "
+            f"Run: everylabel connect --project {project or 'N'}"
         )
     alive = services.trainer_alive()
     console.print(

@@ -92,6 +92,15 @@ def test_each_failure_has_its_own_message(answer, kind, told):
     assert TOKEN not in repr(caught.getrepr(style="short"))
 
 
+@pytest.mark.parametrize("status", [400, 502])
+def test_a_page_of_a_proxy_is_told_in_words_and_not_in_html(status):
+    page = "<!DOCTYPE html>\n<html><head><title>nginx</title></head><body>Sorry</body></html>"
+    with pytest.raises(LabelStudioError) as caught:
+        client(httpx.Response(status, text=page)).project(7)
+    assert "<" not in str(caught.value)
+    assert str(caught.value).endswith(httpx.codes(status).name.replace("_", " ").title())
+
+
 def test_json_of_another_service_is_told_apart_everywhere():
     for call in ("projects", "version"):
         with pytest.raises(LabelStudioError, match="not Label Studio's JSON"):

@@ -55,10 +55,27 @@ def test_rolling_back_brings_the_earlier_model_and_keeps_it(
     assert services.store.project(1).model_round == services.store.latest_round(1).number
 
 
-def test_a_round_whose_model_is_gone_cannot_be_returned_to(run, two_rounds):
+def test_a_round_whose_model_is_gone_cannot_be_returned_to(run, services, two_rounds):
+    first, second = two_rounds
+    services.files(1).keep_models(1)
+    answer = run("rollback", "--to", str(first))
+    assert answer.exit_code == 1
+    assert f"round {first} is not kept any more. Models are kept of: {second}." in answer.output
+
+
+def test_a_round_that_never_was_is_not_said_to_be_gone(run, two_rounds):
     answer = run("rollback", "--to", "999")
     assert answer.exit_code == 1
-    assert "not kept" in answer.output
+    assert "has had no round 999" in answer.output
+    assert "any more" not in answer.output
+
+
+@pytest.mark.parametrize("command", [["rounds"], ["status"], ["rollback", "--newest"]])
+def test_a_command_that_finds_no_project_names_the_folder_it_has_searched(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "elsewhere"))
+    answer = runner.invoke(cli.app, [*command, "--project", "1"])
+    assert answer.exit_code == 1
+    assert f"MODEL_DIR={tmp_path / 'elsewhere'}" in "".join(answer.output.splitlines())
 
 
 def test_a_model_clearly_worse_on_the_check_set_is_not_promoted(
