@@ -9,6 +9,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 # Label Studio's versions, each in an environment of its own here: their pins of Django and numpy must not meet ours.
 LABEL_STUDIO_ENVS := .everylabel
 CHROMIUM_MISSING := Chromium is missing, the browser tests need it: sudo apt-get install -y chromium
@@ -32,7 +33,13 @@ test-arithmetic: $(VENV)/.installed-test  ## The tests of numbers once more, as 
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 \
 	$(BIN)/python -m pytest --random-order -m "numbers and not services" tests/unit $(PYTEST_ARGS)
 
+# The ranges of pyproject.toml are true at their lower end too: what starts no server, and neither a browser nor Label Studio.
+test-lowest: $(LOWEST)/.installed  ## Unit and contract tests with the lowest versions that pyproject.toml allows
+	$(LOWEST)/bin/python -m pytest --random-order -m "not services" tests/unit tests/contract $(PYTEST_ARGS)
+
 install-test: $(VENV)/.installed-test label-studio  ## Install all that the tests need, and run none
+
+install-lowest: $(LOWEST)/.installed  ## Install what `make test-lowest` needs
 
 containers: $(VENV)/.installed-test  ## Build the image and run the compose file: a kill, a restart, no label lost (as root)
 	$(BIN)/python -m pytest tests/containers $(PYTEST_ARGS)
@@ -47,7 +54,7 @@ lint: $(VENV)/.installed-test  ## Formatting, lint rules and types
 	$(BIN)/mypy
 
 clean:  ## Remove the environments and caches; the demo's projects in .everylabel stay
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	rm -rf .everylabel/label-studio-* .everylabel/containers
 
 # Installed ahead of pytest, so that no test's time limit counts it. An existing one can be named instead.
@@ -80,3 +87,11 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/.created
 	@echo "Installing everylabel and its test tools into $(VENV) (a few minutes the first time)"
 	$(PIP_INSTALL) -e '.[test]'
 	@touch $@ $(VENV)/.installed
+
+# An environment of its own, made anew whenever a range changes: pip would leave an older version where it is.
+$(LOWEST)/.installed: pyproject.toml constraints.txt tests/lowest_versions.py | $(VENV)/.installed-test
+	@echo "Installing everylabel at its lowest versions into $(LOWEST) (a few minutes)"
+	$(BIN)/python -m venv --clear $(LOWEST)
+	$(BIN)/python -m tests.lowest_versions $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --disable-pip-version-check -c $(LOWEST)/constraints.txt -r $(LOWEST)/requirements.txt
+	@touch $@
