@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -127,6 +128,8 @@ def _run(
         "MODEL_DIR": str(settings.model_dir),
         "EVERYLABEL_PUBLIC_URL": settings.public_url,
     }
+    environment_file = home.absolute() / "environment"
+    write_environment(environment, environment_file)
     client = LabelStudio(server.url, server.credentials.token)
     if not (home / "projects.json").exists():  # later the demo's user may have chosen another key
         submit_with_enter(client)
@@ -148,6 +151,11 @@ def _run(
             console.print_json(text)
             return
         console.print(_welcome(server, settings.public_url, project_id, dataset))
+        console.print(
+            f"For other commands, in another terminal: . {shlex.quote(str(environment_file))}",
+            markup=False,
+            soft_wrap=True,
+        )
         signal.pause()
 
 
@@ -212,6 +220,16 @@ def _upload(client: LabelStudio, project_id: int, dataset: Dataset, bars: Progre
 def _numbers(client: LabelStudio, project_id: int) -> dict[int, int]:
     found = ((int(t["id"]), NUMBER.search(str(t["data"].get("image", "")))) for t in client.tasks(project_id))
     return {task_id: int(match.group(1)) for task_id, match in found if match}
+
+
+def write_environment(environment: Mapping[str, str], path: Path) -> None:
+    """Write settings for a shell to read, such that only their owner can: a token is among them."""
+    lines = (f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+    with os.fdopen(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+    ) as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.writelines(lines)
 
 
 @contextmanager
