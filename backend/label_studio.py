@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from itertools import chain
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 
@@ -242,10 +243,22 @@ class LabelStudio:
                     f"Label Studio gave tasks up to {last} when asked for those after {before}. Is it 1.23.2 or later?"
                 )
 
-    def import_files(self, project_id: int, files: Sequence[tuple[str, bytes]]) -> int:
-        """Upload images as tasks, each `(name, bytes)`; returns how many tasks were made."""
+    def upload_files(self, project_id: int, files: Sequence[tuple[str, bytes]]) -> list[str]:
+        """Upload files and make no tasks of them.
+
+        Args:
+            project_id: the project.
+            files: `(name, bytes)` of each, at most 100.
+
+        Returns:
+            The address of each file, in the same order: what a task's data may name.
+        """
         parts = [(f"file-{i}", (name, data)) for i, (name, data) in enumerate(files)]
-        return int(self._json("POST", f"/api/projects/{project_id}/import", files=parts)["task_count"])
+        path = f"/api/projects/{project_id}"
+        ids = self._json("POST", f"{path}/import?commit_to_project=false", files=parts)["file_upload_ids"]
+        uploads = self._list("GET", f"{path}/file-uploads", params={"ids": json.dumps(ids)})
+        stored = {upload["id"]: str(upload["file"]) for upload in uploads}
+        return [f"/data/{quote(stored[id_])}" for id_ in ids]
 
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> None:
         """Make tasks, each with `data` and perhaps `annotations`, in bulk."""

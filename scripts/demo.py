@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -41,6 +41,9 @@ from scripts.simulated_annotator import AnnotatorError, annotate
 UPLOAD_FILES = 100
 START_SECONDS = 60.0
 NUMBER = re.compile(r"(?:^|[-/])crop-(\d{6})[-.]")
+"""How a crop was named in projects that an earlier demo made."""
+FILE_NAME = "file_name"
+"""Where a task's data holds the name of a person's own file."""
 
 
 class Annotator(str, Enum):
@@ -201,25 +204,45 @@ def _project(client: LabelStudio, dataset: Dataset, memory: Path) -> int:
 
 
 def _upload(client: LabelStudio, project_id: int, dataset: Dataset, bars: Progress) -> dict[int, int]:
-    """Upload the crops that are not there yet; returns each task's place in the data set."""
-    numbers = _numbers(client, project_id)
+    """Upload the crops that are not there yet, under their own names; returns each task's place in the data set."""
+    names = file_names(dataset)
+    numbers = _numbers(client, project_id, names)
     missing = sorted(set(range(len(dataset))) - set(numbers.values()))
     for start in range(0, len(missing), UPLOAD_FILES):
         chunk = missing[start : start + UPLOAD_FILES]
-        client.import_files(
+        addresses = client.upload_files(
+            project_id, [(dataset.images[n].name, dataset.images[n].read_bytes()) for n in chunk]
+        )
+        client.import_tasks(
             project_id,
             [
-                (f"crop-{n:06d}{dataset.images[n].suffix.lower()}", dataset.images[n].read_bytes())
-                for n in chunk
+                {"data": {"image": address, FILE_NAME: names[n]}}
+                for n, address in zip(chunk, addresses, strict=True)
             ],
         )
         bars("Uploading crops", start + len(chunk), len(missing))
-    return _numbers(client, project_id) if missing else numbers
+    return _numbers(client, project_id, names) if missing else numbers
 
 
-def _numbers(client: LabelStudio, project_id: int) -> dict[int, int]:
-    found = ((int(t["id"]), NUMBER.search(str(t["data"].get("image", "")))) for t in client.tasks(project_id))
-    return {task_id: int(match.group(1)) for task_id, match in found if match}
+def file_names(dataset: Dataset) -> list[str]:
+    """Return what each crop's file is called, with its folder below the one they all share: `cats/1.jpg`."""
+    if not dataset.images:
+        return []
+    folder = os.path.commonpath([image.parent for image in dataset.images])
+    return [image.relative_to(folder).as_posix() for image in dataset.images]
+
+
+def _numbers(client: LabelStudio, project_id: int, names: Sequence[str]) -> dict[int, int]:
+    """Return the place in the data set of each task's crop, by its file's name."""
+    place = {name: number for number, name in enumerate(names)}
+    found: dict[int, int] = {}
+    for task in client.tasks(project_id):
+        data = task["data"]
+        if data.get(FILE_NAME) in place:
+            found[int(task["id"])] = place[data[FILE_NAME]]
+        elif match := NUMBER.search(str(data.get("image", ""))):
+            found[int(task["id"])] = int(match.group(1))
+    return found
 
 
 def write_environment(environment: Mapping[str, str], path: Path) -> None:
