@@ -264,7 +264,7 @@ def test_a_body_in_chunks_is_whole_for_the_application(serve, services):
 
 def test_a_client_that_waits_for_a_sign_to_go_on_gets_one(serve):
     body = json.dumps(WEBHOOK).encode()
-    head = f"POST /webhook HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /webhook HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
     with serve() as server, connect(server, head.encode()) as client:
         assert client.recv(100).startswith(b"HTTP/1.1 100 ")
         client.sendall(body)
