@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, sync_playwright
 
+from backend.hotkeys import submit_with_enter
 from scripts.demo import label_config
 
 if TYPE_CHECKING:
@@ -101,7 +102,27 @@ def demo_choice(label: str) -> list[dict[str, Any]]:
     return [{"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": [label]}}]
 
 
+def given(label_studio: "LabelStudio", task: int) -> list[list[str]]:
+    """Return the choices of every annotation of a task, an empty one's being []."""
+    annotations = label_studio.api("GET", f"/api/tasks/{task}")["annotations"]
+    return [a["result"][0]["value"]["choices"] if a["result"] else [] for a in annotations]
+
+
+@pytest.fixture
+def enter(everylabel_backend: "EveryLabel") -> Iterator[None]:
+    """Enter submits, as after `connect --hotkeys`; afterwards as before."""
+    label_studio = everylabel_backend.services.label_studio
+    before = label_studio.hotkeys()
+    assert submit_with_enter(label_studio)
+    yield
+    label_studio.save_hotkeys(before or {})
+
+
 TASK_NUMBER = ".lsf-current-task__task-id"
+CHOSEN = "name => document.querySelector(`.lsf-choices input[name='${name}']`)?.checked"
+"""Whether a class is selected, in the page's JavaScript."""
+WARNING = ".ant-modal-confirm"
+"""What Label Studio shows where it refuses a submit without a class."""
 
 
 class LabelForm:
@@ -139,6 +160,21 @@ class LabelForm:
                 ".lsf-choices input", "inputs => inputs.filter(i => i.checked).map(i => i.name)"
             )
         )
+
+    def wait_for_next(self, task: int) -> int:
+        """Wait until another crop than this one is on show, and return its number."""
+        self.page.wait_for_function(
+            "([number, task]) => { const now = document.querySelector(number)?.firstChild.textContent;"
+            " return now && now !== task; }",
+            arg=[TASK_NUMBER, str(task)],
+        )
+        return self.wait_for_task()
+
+    def choose(self, name: str) -> None:
+        """Press a class's key, unless the class is chosen already."""
+        if self.chosen() != [name]:
+            self.page.keyboard.press(name)
+        self.page.wait_for_function(CHOSEN, arg=name)
 
     def submit(self, task: int) -> None:
         """Press *Submit* and wait until the crop has made place for another."""

@@ -2,48 +2,12 @@
 
 import pytest
 
-from backend.hotkeys import submit_with_enter
-from tests.browser.conftest import TASK_NUMBER
-
-CHOSEN = "name => document.querySelector(`.lsf-choices input[name='${name}']`)?.checked"
-WARNING = ".ant-modal-confirm"
+from tests.browser.conftest import CHOSEN, WARNING, given
 
 
 @pytest.fixture(scope="module")
 def project(demo_project):
     return demo_project(150, "first steps", labels=40, wrong=3)
-
-
-@pytest.fixture
-def enter(everylabel_backend):
-    """Enter submits, as after `connect --hotkeys`; afterwards as before."""
-    label_studio = everylabel_backend.services.label_studio
-    before = label_studio.hotkeys()
-    assert submit_with_enter(label_studio)
-    yield
-    label_studio.save_hotkeys(before)
-
-
-def given(label_studio, task):
-    """The choices of every annotation of a task, an empty one's being []."""
-    annotations = label_studio.api("GET", f"/api/tasks/{task}")["annotations"]
-    return [a["result"][0]["value"]["choices"] if a["result"] else [] for a in annotations]
-
-
-def wait_for_next(form, task):
-    form.page.wait_for_function(
-        "([number, task]) => { const now = document.querySelector(number)?.firstChild.textContent;"
-        " return now && now !== task; }",
-        arg=[TASK_NUMBER, str(task)],
-    )
-    return form.wait_for_task()
-
-
-def choose(form, name):
-    """Press a class's key, unless the class is chosen already."""
-    if form.chosen() != [name]:
-        form.page.keyboard.press(name)
-    form.page.wait_for_function(CHOSEN, arg=name)
 
 
 @pytest.mark.usefixtures("enter")
@@ -52,12 +16,12 @@ def test_two_keys_label_a_crop_and_a_second_enter_saves_nothing_empty(form, labe
     task = form.wait_for_task()
     labelled = []
     for number in range(10):
-        choose(form, project.labels[task])
+        form.choose(project.labels[task])
         form.page.keyboard.press("Enter")
         if number % 3 == 0:
             form.page.keyboard.press("Enter")
         labelled.append(task)
-        task = wait_for_next(form, task)
+        task = form.wait_for_next(task)
     assert len(set(labelled)) == 10
     assert [given(label_studio, task) for task in labelled] == [[[project.labels[t]]] for t in labelled]
 
@@ -66,7 +30,7 @@ def test_two_keys_label_a_crop_and_a_second_enter_saves_nothing_empty(form, labe
 def test_a_choice_taken_back_is_refused_until_the_key_chooses_again(form, label_studio, project):
     form.open_stream(project.id)
     task = form.wait_for_task()
-    choose(form, project.labels[task])
+    form.choose(project.labels[task])
     form.page.keyboard.press(project.labels[task])
     assert form.chosen() == []
     form.page.keyboard.press("Enter")
@@ -74,9 +38,9 @@ def test_a_choice_taken_back_is_refused_until_the_key_chooses_again(form, label_
     assert given(label_studio, task) == []
     form.page.keyboard.press("Escape")
     form.page.locator(WARNING).wait_for(state="detached")
-    choose(form, project.labels[task])
+    form.choose(project.labels[task])
     form.page.keyboard.press("Enter")
-    wait_for_next(form, task)
+    form.wait_for_next(task)
     assert given(label_studio, task) == [[project.labels[task]]]
 
 
