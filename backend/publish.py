@@ -49,7 +49,7 @@ _SHOWN = {
     PRE_ANNOTATED: ("id", "predictions_score", "predictions_results"),
     FLAGGED: ("id", "annotators", "annotations_results", "predictions_results", "predictions_score"),
 }
-"""What a tab shows beside the crop once it is switched from pictures to a list."""
+"""What a tab shows beside the crop in a list; Label Studio's grid shows the score alone, and no class."""
 PILE = 8
 """So many versions of rounds in Label Studio are a pile, which annotated crops are freed of."""
 STEP = 1e-6
@@ -236,7 +236,7 @@ def _prediction(queue: Queue, control: ImageChoices, crop: QueuedCrop, score: fl
 def _tab(title: str, task_ids: Sequence[int], ordering: str) -> dict[str, Any]:
     return {
         "title": title,
-        "type": "grid",
+        "type": "list" if title == PRE_ANNOTATED else "grid",
         "gridWidth": 5,
         "ordering": [ordering],
         "hiddenColumns": {

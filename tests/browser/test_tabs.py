@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 OURS = ("Next batch", "Pseudo-labels", "Suspect labels")
 GRID = ".lsf-grid-view__cell"
+ROW = ".lsf-table__row-wrapper"
 
 
 def open_tab(page, title):
@@ -37,7 +38,7 @@ def expected(label_studio, project, title):
     return [(task["id"], task["data"]["image"]) for task in tasks]
 
 
-@pytest.mark.parametrize("title", OURS)
+@pytest.mark.parametrize("title", ["Next batch", "Suspect labels"])
 def test_the_tab_is_a_grid_of_its_crops(page, label_studio, reviewed_project, title):
     tasks = expected(label_studio, reviewed_project, title)
     assert tasks, f"nothing to see in {title!r}"
@@ -56,6 +57,24 @@ def test_the_tab_is_a_grid_of_its_crops(page, label_studio, reviewed_project, ti
         ".map(cell => Number(cell.innerText.trim().split('\\n')[0]))"
     )
     assert drawn == [task for task, _ in tasks][: len(drawn)]
+    page.get_by_text(f"Tasks: {len(tasks)} / 150").wait_for()
+    assert is_whole(page), "the title of the open tab is cut off"
+
+
+def test_the_pseudo_labels_are_a_list_of_crops_with_the_class_of_each(
+    page, label_studio, everylabel_backend, reviewed_project
+):
+    tasks = expected(label_studio, reviewed_project, "Pseudo-labels")
+    latest = everylabel_backend.round(reviewed_project.id)
+    suggested = label_studio.predictions(reviewed_project.id, latest.model_version)
+    page.goto(f"/projects/{reviewed_project.id}/data")
+    open_tab(page, "Pseudo-labels")
+    for task, picture in tasks[:5]:
+        row = page.locator(ROW, has=page.locator(f"img[src='{picture}']"))
+        (label,) = suggested[task]["result"][0]["value"]["choices"]
+        expect(row).to_contain_text(f"choices: [{label}]")
+        expect(row).to_contain_text(str(task))
+    assert page.locator(GRID).count() == 0
     page.get_by_text(f"Tasks: {len(tasks)} / 150").wait_for()
     assert is_whole(page), "the title of the open tab is cut off"
 
