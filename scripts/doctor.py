@@ -90,10 +90,12 @@ def examine(services: Services, project_id: int | None) -> Iterator[Finding]:
     yield config if config.problem else replace(config, warning=_required_class(services, project_id))
     yield _check("ML backend", lambda: _ml_backend(services, project_id))
     yield _check("Webhook", lambda: _webhook(services, project_id))
-    yield _check("Sampling", lambda: _sampling(services, project_id))
+    sampling = _check("Sampling", lambda: _sampling(services, project_id))
+    yield sampling
     yield _check("Media", lambda: _media(services, project_id))
     yield _check("Rounds", lambda: _rounds(services, project_id))
-    yield _check("Label stream", lambda: _label_stream(services, project_id))
+    if not sampling.problem:  # else no round is followed, which has been said
+        yield _check("Label stream", lambda: _label_stream(services, project_id))
     yield _check("Annotations", lambda: _annotations(services, project_id))
 
 
