@@ -8,6 +8,9 @@ import pytest
 from scripts.doctor import examine
 from tests.browser.conftest import CHOSEN, WARNING, demo_choice
 
+# Twenty-four crops by real key presses: three minutes where two cores are busy.
+pytestmark = pytest.mark.timeout(600)
+
 CROPS = 24
 LABELS = 40
 LATE = 2.0
