@@ -16,7 +16,7 @@ CHROMIUM_MISSING := Chromium is missing, the browser tests need it: sudo apt-get
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arithmetic test-label-studio install-test containers lint clean chromium label-studio
+.PHONY: help demo test test-arithmetic test-lowest test-label-studio install-test install-lowest containers lint clean chromium label-studio
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +11,8 @@ from urllib.parse import quote, unquote
 
 from backend import crop_box
 from backend.crop_data import CropKeys, Drawing
+from backend.image_file import ImageError, one_crop_only
 from model import label_set
-
-log = logging.getLogger(__name__)
 
 EXAMPLE = (
     '<View><Image name="image" value="$image"/>'
@@ -111,14 +109,10 @@ class ImageChoices:
     def crop(self, data: object) -> Crop:
         """What a task's data shows: the address of its image, of a part of it, or of a text."""
         try:
-            return self._crop(data)
-        except Exception as error:
-            # One task's data never stops the others.
-            log.exception("a task's data could not be read")
-            return Crop(
-                None,
-                f"The task's data could not be read: unexpected {type(error).__name__}. Correct or delete the task.",
-            )
+            with one_crop_only("The task's data"):
+                return self._crop(data)
+        except ImageError as error:
+            return Crop(None, str(error))
 
     def _crop(self, data: object) -> Crop:
         value = data.get(self.image_key) if isinstance(data, Mapping) else None

@@ -164,7 +164,7 @@ def _waiting(services: Services, project_id: int | None) -> str:
             stuck.append(f"project {id_}: {problem}")
     if stuck:
         raise CheckFailedError("; ".join(stuck))
-    return f"{counted(total, 'webhook')} to be worked in, none for long"
+    return f"{counted(total, 'webhook')} to be worked in, none for long" if total else "no webhook waits"
 
 
 def counted(n: int, what: str) -> str:

@@ -81,16 +81,6 @@ class Figures:
     log: tuple[RoundRecord, ...]
     """Newest first."""
 
-    @property
-    def unlabelled_classes(self) -> tuple[str, ...]:
-        """Classes of the labeling config that have no label yet."""
-        return self.rare.missing
-
-    @property
-    def single_label_classes(self) -> tuple[str, ...]:
-        """Classes with one label: nothing of their kind is left to check it against."""
-        return self.rare.single
-
 
 def read_figures(services: Services, rounds: RoundLog, project_id: int, state: ProjectState) -> Figures:
     """The figures of a project as the store has them now."""

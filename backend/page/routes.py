@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,14 @@ from werkzeug.exceptions import HTTPException, NotFound
 
 from backend import label_config
 from backend.accuracy import accuracy_of
+from backend.empty_annotations import counted_in_words, named
 from backend.image_file import ImageError
 from backend.page import points
 from backend.page.figures import RoundLog, read_control, read_figures, shown_classes, status
 from backend.page.galleries import galleries
 from backend.page.pool_files import PoolFiles
 from backend.page.thumbnails import BusyError, Thumbnails
+from backend.rare_classes import missing_in_words, single_in_words
 from backend.rounds import labels_by_task
 from backend.store import LARGEST_ID
 
@@ -35,7 +37,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 TEXT_SHOWN = 220
-NAMES_SHOWN = 8
 
 
 def wants_html() -> bool:
@@ -74,7 +75,8 @@ class Page:
         self.blueprint.add_app_template_global(self.task_address, "task_address")
         self.blueprint.add_app_template_filter(_percent, "percent")
         self.blueprint.add_app_template_filter(accuracy_of, "accuracy")
-        self.blueprint.add_app_template_filter(_in_a_row, "in_a_row")
+        for words in (single_in_words, missing_in_words, counted_in_words, named):
+            self.blueprint.add_app_template_filter(words)
         self.blueprint.add_app_template_filter(_points, "points")
         self.blueprint.add_app_template_filter(_iso, "iso")
         self.blueprint.add_app_template_filter(_sentence, "sentence")
@@ -281,14 +283,6 @@ def _edition() -> str:
 def _percent(share: float) -> str:
     """0.874 as `87`; never 100 where something is wrong."""
     return f"{min(99.0, share * 100) if share < 1 else 100:.0f}"
-
-
-def _in_a_row(names: Sequence[str]) -> str:
-    """Return names as a person lists them, the last of many counted: `a, b and 3 more`."""
-    shown = list(names[:NAMES_SHOWN])
-    if len(names) > NAMES_SHOWN:
-        shown.append(f"{len(names) - NAMES_SHOWN} more")
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def _points(share: float) -> str:

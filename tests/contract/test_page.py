@@ -94,6 +94,19 @@ def test_labels_of_one_class_show_no_accuracy(client, services, taught):
     assert "There is no model to measure yet." in page
 
 
+def test_an_annotation_without_a_class_is_shown_with_the_label_it_had(
+    client, services, stand_in, taught, send
+):
+    first = stand_in.tasks[1]["annotations"][0]["id"]
+    assert "without a class" not in client.get("/projects/1", headers=BROWSER).text
+    send(stand_in.update(first, None))
+    services.loop.catch_up(1)
+    page = client.get("/projects/1", headers=BROWSER).text
+    assert (
+        f"1 without a class, 1 of which had a label, which counts as a skip: task 1 (was {taught[1]})" in page
+    )
+
+
 def test_nobody_sees_anything_without_the_password(make_services, taught):
     guarded = create_app(make_services(basic_auth_user="ann", basic_auth_pass="s3cret")).test_client()
     for path in [*ROUTES, "/projects/99", "/projects/1/crops/99", "/static/page/none"]:

@@ -134,8 +134,8 @@ def test_classes_with_one_label_or_none_are_named(known):
         ],
     )
     found = figures(known)
-    assert found.single_label_classes == ("1",)
-    assert found.unlabelled_classes == found.classes[2:]
+    assert found.rare.single == ("1",)
+    assert found.rare.missing == found.classes[2:]
 
 
 def test_one_class_alone_has_no_model_and_no_accuracy(known):
