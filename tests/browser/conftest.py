@@ -35,12 +35,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def browser(chromium: Path) -> Iterator[Browser]:
-    """One headless Chromium for the session, with a new empty profile."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(chromium), headless=True, args=list(FLAGS))
-        yield browser
-        browser.close()
+def launch(chromium: Path) -> Iterator[Callable[..., Browser]]:
+    """Start a headless Chromium with a new empty profile, and further flags: all are closed in the end."""
+    with sync_playwright() as playwright:  # one for the session: it refuses a second beside it
+        started = []
+
+        def make(*flags: str) -> Browser:
+            started.append(
+                playwright.chromium.launch(
+                    executable_path=str(chromium), headless=True, args=[*FLAGS, *flags]
+                )
+            )
+            return started[-1]
+
+        yield make
+        for browser in started:
+            browser.close()
+
+
+@pytest.fixture(scope="session")
+def browser(launch: Callable[..., Browser]) -> Browser:
+    """One Chromium for the session."""
+    return launch()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from playwright.sync_api import sync_playwright
 from werkzeug.serving import make_server
 
 from backend.app import create_app
@@ -16,7 +15,6 @@ from tests.backend_fixtures import (  # noqa: F401
     services,
     stand_in,
 )
-from tests.browser.conftest import FLAGS
 
 FORM = b"""<!doctype html><form method="post" enctype="text/plain" action="ACTION">
 <input name='{"action": "START_TRAINING", "project": {"id": 1}, "x": "' value='"}'></form>"""
@@ -63,16 +61,10 @@ def foreign():
     server.shutdown()
 
 
-@pytest.fixture
-def named(chromium):
+@pytest.fixture(scope="module")
+def named(launch):
     """A Chromium for which names outside lead to this machine: plain http, and no loopback to its eyes."""
-    rules = "--host-resolver-rules=MAP *.example 127.0.0.1"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(chromium), headless=True, args=[*FLAGS, rules]
-        )
-        yield browser
-        browser.close()
+    return launch("--host-resolver-rules=MAP *.example 127.0.0.1")
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "backend.example"])
