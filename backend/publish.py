@@ -166,18 +166,24 @@ class Publisher:
                 merged = data if known is None else {**known["data"], **own}
                 self._label_studio.save_tab(None if known is None else int(known["id"]), project_id, merged)
 
-    def clean_up(self, project_id: int, keep: Sequence[str], at_most: int = 2, *, after: int = 0) -> int:
+    def clean_up(
+        self, project_id: int, keep: Sequence[str], at_most: int = 2, *, after: int = 0, up_to: int
+    ) -> int:
         """Delete the predictions of our oldest versions that are not kept; return how many versions went.
+
+        Label Studio 1.23.2 serves crops in no order at all once the version it serves is deleted, and a round may be
+        published while this runs. So nothing newer than what `keep` was chosen from is ever deleted.
 
         Args:
             project_id: the project.
             keep: versions that stay.
             at_most: how many go.
             after: rounds up to this number stay too.
+            up_to: the newest round known when `keep` was chosen; later ones stay.
         """
         versions = self._label_studio.model_versions(project_id)
         ours = sorted((number, name) for name in versions if (number := version_number(name)) is not None)
-        old = [name for number, name in ours if number > after and name not in keep][:at_most]
+        old = [name for number, name in ours if after < number <= up_to and name not in keep][:at_most]
         for name in old:
             self._label_studio.delete_predictions(project_id, name)
         return len(old)

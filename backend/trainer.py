@@ -177,7 +177,10 @@ class Trainer:
         keep = [version_name(record.number) for record in rounds if version_name(record.number) not in gone]
         new = sum(record.finished_at >= clock() - CLEAN_UP_SECONDS for record in rounds)
         at_most = CLEAN_UP_VERSIONS + 2 * new
-        if self._services.publisher.clean_up(project_id, keep, at_most, after=after) < at_most:
+        cleaned = self._services.publisher.clean_up(
+            project_id, keep, at_most, after=after, up_to=rounds[-1].number
+        )
+        if cleaned < at_most:
             self._cleaned_to[project_id] = max(old)
 
     def _clean_tasks(self, project_id: int) -> None:

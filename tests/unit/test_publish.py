@@ -154,6 +154,15 @@ def test_old_versions_are_cleaned_up_a_few_at_a_time_and_only_ours(stand_in, pub
     for number in range(1, 6):
         publisher.publish(1, queue(number, batch=[crop(number, 0.5)]), CONTROL)
     stand_in.predictions.append({"task": 6, "model_version": "their own model", "score": 1, "result": []})
-    assert publisher.clean_up(1, ["round 5"], at_most=2) == 2
+    assert publisher.clean_up(1, ["round 5"], at_most=2, up_to=5) == 2
     left = {p["model_version"] for p in stand_in.predictions}
     assert left == {"round 3", "round 4", "round 5", "their own model"}
+
+
+def test_a_round_published_while_versions_are_cleaned_up_stays(stand_in, publisher):
+    for number in (1, 2):
+        publisher.publish(1, queue(number, batch=[crop(number, 0.5)]), CONTROL)
+    publisher.publish(1, queue(3, batch=[crop(3, 0.5)]), CONTROL)  # after it was decided what to keep
+    assert publisher.clean_up(1, ["round 2"], at_most=9, up_to=2) == 1
+    assert {p["model_version"] for p in stand_in.predictions} == {"round 2", "round 3"}
+    assert stand_in.projects[1]["model_version"] == "round 3"
