@@ -11,7 +11,7 @@ from backend.store import Annotation
 from model import label_set
 
 if TYPE_CHECKING:
-    from model.classifier import Classifier
+    from model.classifiers.base import Classifier
     from model.pool import Rows
 
 
@@ -48,8 +48,8 @@ def settle(
         pool: (n, d) embeddings.
         classifier: the project's; what it learns from the other labels is one more opinion.
     """
-    from model.classifier import EmbeddingClassifier  # noqa: PLC0415 - takes long to load
-    from model.consensus import find_consensus  # noqa: PLC0415 - takes long to load
+    from model.classifiers.embedding import EmbeddingClassifier  # noqa: PLC0415 - takes long to load
+    from model.label_quality.consensus import find_consensus  # noqa: PLC0415 - takes long to load
 
     votes: dict[int, dict[str, str]] = {}
     for annotation in counted:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from backend.project_files import EmbeddingFile
     from backend.services import Services
     from backend.store import Task
-    from model.classifier import Classifier
+    from model.classifiers.base import Classifier
     from model.pool import Rows
 
 Scorer = Callable[["Classifier", "Rows"], "NDArray[Any]"]

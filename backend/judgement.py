@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from backend.label_config import ImageChoices
     from backend.services import Services
-    from model.classifier import Classifier
+    from model.classifiers.base import Classifier
 
 ROWS = 1 << 16
 """Crops whose probabilities of every class are in memory at once; a whole number of the classifier's own chunks."""

@@ -9,7 +9,7 @@ from model import encoders
 
 if TYPE_CHECKING:
     from backend.label_config import ImageChoices
-    from model.classifier import Classifier
+    from model.classifiers.base import Classifier
     from model.encoders import Encoder
 
 
@@ -40,8 +40,8 @@ def make_classifier(control: ImageChoices, encoder: Encoder) -> Classifier:
     Raises:
         LabelConfigError: several classes a crop, and an encoder that is trained whole.
     """
-    from model.classifier import EmbeddingClassifier  # noqa: PLC0415 - takes long to load
-    from model.multi_label import MultiLabelClassifier  # noqa: PLC0415 - takes long to load
+    from model.classifiers.embedding import EmbeddingClassifier  # noqa: PLC0415 - takes long to load
+    from model.classifiers.multi_label import MultiLabelClassifier  # noqa: PLC0415 - takes long to load
 
     classifier = encoder.make_classifier()
     if not control.multiple:

@@ -14,7 +14,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from model.pool import Rows, spread
-from model.projection import (
+from model.visualization.projection import (
     SAMPLE,
     Twins,
     align,

@@ -11,10 +11,10 @@ import label_studio_sdk.core.api_error
 import label_studio_sdk.label_interface
 import label_studio_sdk.tokens.client_ext
 
-import model.classifier
-import model.consensus
+import model.classifiers.embedding
+import model.classifiers.multi_label
 import model.encoders.pixels
-import model.multi_label
+import model.evaluation.stopping
+import model.label_quality.consensus
 import model.query.auto
 import model.session
-import model.stopping

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from backend.locks import Locks, file_lock
 
 if TYPE_CHECKING:
-    from model.stopping import PoolPredictions
+    from model.evaluation.stopping import PoolPredictions
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ class ProjectFiles:
 
     def predictions(self, encoder: str) -> list[PoolPredictions]:
         """What earlier models said of a sample of the pool, oldest first; nothing where the file is damaged."""
-        from model.stopping import PoolPredictions  # noqa: PLC0415 - takes long to load
+        from model.evaluation.stopping import PoolPredictions  # noqa: PLC0415 - takes long to load
 
         try:
             found = json.loads(self._predictions(encoder).read_text(encoding="utf-8"))

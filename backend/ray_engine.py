@@ -33,7 +33,7 @@ from backend.image_file import ImageError
 from backend.row_copy import RowCopy, RowSlice, read_rows
 from backend.store import Task
 from model import encoders
-from model.classifier import EmbeddingClassifier
+from model.classifiers.embedding import EmbeddingClassifier
 from model.pool import MOST_CHUNK_ROWS
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from backend.project_files import EmbeddingFile
     from backend.services import Services
     from backend.settings import Settings
-    from model.classifier import Classifier
+    from model.classifiers.base import Classifier
     from model.pool import Rows
 
 CHUNK = 64

@@ -21,14 +21,14 @@ from backend.label_config import ImageChoices, LabelConfigError
 from backend.learner import check_encoder, make_classifier
 from backend.publish import Queue, QueuedCrop, version_name, version_number
 from backend.store import Annotation, Project, RoundRecord, Store
-from model.pre_annotated import mix_in
+from model.pseudo_labels.pre_annotated import mix_in
 from model.query import DEFAULT
 
 if TYPE_CHECKING:
     from backend.engine import Scorer
     from backend.project_files import EmbeddingFile, ProjectFiles
     from backend.settings import Settings
-    from model.classifier import Classifier
+    from model.classifiers.base import Classifier
     from model.encoders import Encoder
     from model.session import ActiveLearningSession, Round
 

@@ -32,7 +32,7 @@ from backend.trainer import Trainer
 from model import encoders
 
 if TYPE_CHECKING:
-    from model.classifier import Classifier
+    from model.classifiers.base import Classifier
     from model.encoders import Encoder
 
 EMBEDDING_WAITS = 3

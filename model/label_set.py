@@ -1,7 +1,7 @@
 """Several classes on one crop, written as one label: `crack + dirt`.
 
 To everything that looks at labels, a set of classes is a label like any other; only the classifier
-(`model/multi_label.py`) and Label Studio's two ends (what a person ticked, what is pre-filled) take it apart.
+(`model/classifiers/multi_label.py`) and Label Studio's two ends (what a person ticked, what is pre-filled) take it apart.
 """
 
 from __future__ import annotations

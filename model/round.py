@@ -8,10 +8,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from model.evaluation import CheckSetEstimate
-from model.label_errors import LabelIssue
-from model.pseudo_labels import PseudoLabel
-from model.stopping import PoolPredictions, StoppingAdvice
+from model.evaluation.check_set import CheckSetEstimate
+from model.evaluation.stopping import PoolPredictions, StoppingAdvice
+from model.label_quality.label_errors import LabelIssue
+from model.pseudo_labels.threshold import PseudoLabel
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,24 @@ import torch
 from numpy.typing import NDArray
 
 from model import label_set
-from model.agreement import agreed_labels
-from model.classifier import Classifier, EmbeddingClassifier
-from model.evaluation import CheckSetEstimate, check_crops_wanted, estimate_accuracy
-from model.label_errors import LabelAudit, LabelIssue, audit_labels
-from model.multi_label import MultiLabelClassifier
-from model.neighbours import PoolGraph
+from model.classifiers.base import Classifier
+from model.classifiers.embedding import EmbeddingClassifier
+from model.classifiers.multi_label import MultiLabelClassifier
+from model.classifiers.torch_classifier import TorchClassifier
+from model.evaluation.check_set import CheckSetEstimate, check_crops_wanted, estimate_accuracy
+from model.evaluation.stopping import PoolPredictions, StoppingAdvice, stop_set, stopping_advice
+from model.label_quality.label_errors import LabelAudit, LabelIssue, audit_labels
 from model.pool import MappedRows, Rows, draw, gather, let_go
-from model.pseudo_labels import NONE_CONFIDENT, ConfidentCrops, PseudoLabeler, expand_with_pseudo_labels
+from model.pseudo_labels.agreement import agreed_labels
+from model.pseudo_labels.pool_graph import PoolGraph
+from model.pseudo_labels.threshold import (
+    NONE_CONFIDENT,
+    ConfidentCrops,
+    PseudoLabeler,
+    expand_with_pseudo_labels,
+)
 from model.query import DEFAULT, Query, QueryStrategy, create
 from model.round import Round, TrainingData
-from model.stopping import PoolPredictions, StoppingAdvice, stop_set, stopping_advice
-from model.torch_classifier import TorchClassifier
 
 __all__ = ["ActiveLearningSession", "Round", "TrainingData"]
 

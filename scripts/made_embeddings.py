@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from backend.services import Progress
 from model import encoders
-from model.classifier import EmbeddingClassifier
+from model.classifiers.embedding import EmbeddingClassifier
 
 CLASSES: Final = 10
 LABELS: Final = 100

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from backend.services import Progress
-from model.classifier import EmbeddingClassifier
+from model.classifiers.embedding import EmbeddingClassifier
 from model.query import Query, create
 from scripts.machine import Watch
 from scripts.made_embeddings import LABELS, Embeddings, Shape, make_embeddings

@@ -22,11 +22,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from model import encoders
-from model.classifier import Classifier
-from model.folds import stratified_folds
-from model.label_errors import audit_labels
-from model.neighbours import PoolGraph
+from model.classifiers.base import Classifier
+from model.label_quality.folds import stratified_folds
+from model.label_quality.label_errors import audit_labels
 from model.pool import MappedRows
+from model.pseudo_labels.pool_graph import PoolGraph
 from model.session import ActiveLearningSession
 from model.threads import single_threaded
 from scripts.console import console, progress

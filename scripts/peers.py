@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.classifier import EmbeddingClassifier
+from model.classifiers.embedding import EmbeddingClassifier
 from model.query import Query, QueryStrategy
 from model.query.base import count
 

@@ -17,7 +17,7 @@ from label_studio_ml.response import ModelResponse
 
 from backend.image_file import ImageLimits, decode
 from model import encoders
-from model.classifier import Classifier
+from model.classifiers.base import Classifier
 from model.encoders import Encoder
 
 CLASSES: Final = ("cat", "dog")

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import encoders, query
-from model.pre_annotated import mix_in
+from model.pseudo_labels.pre_annotated import mix_in
 
 if TYPE_CHECKING:
-    from model.classifier import Classifier
+    from model.classifiers.base import Classifier
     from model.query import QueryStrategy
     from model.session import ActiveLearningSession, Round
 

@@ -19,7 +19,7 @@ from backend.rare_classes import RareClasses, rare_classes
 from backend.rounds import closed_tasks, labels_by_task
 from backend.store import Annotation, Project, ProjectState, RoundRecord
 from model import label_set
-from model.forecast import CurvePoint, Forecast, forecast_gain
+from model.evaluation.forecast import CurvePoint, Forecast, forecast_gain
 
 if TYPE_CHECKING:
     from backend.services import Services

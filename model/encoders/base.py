@@ -14,7 +14,7 @@ from PIL import Image
 from model.encoders.pixels import letterbox, to_rgb
 
 if TYPE_CHECKING:
-    from model.classifier import Classifier
+    from model.classifiers.base import Classifier
 ENOUGH = 2
 """A picture of so many times the crop's size loses nothing that an encoder would see."""
 

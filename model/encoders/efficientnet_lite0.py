@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from model.classifier import Classifier, EmbeddingClassifier
+from model.classifiers.base import Classifier
+from model.classifiers.embedding import EmbeddingClassifier
 from model.encoders.base import Encoder, choose_device
 from model.encoders.cuda import BatchedNetwork, place
 from model.encoders.in_order import in_order

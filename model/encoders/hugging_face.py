@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.classifier import Classifier, EmbeddingClassifier
+from model.classifiers.base import Classifier
+from model.classifiers.embedding import EmbeddingClassifier
 from model.encoders.base import Encoder, choose_device
 from model.encoders.cuda import BatchedNetwork, place
 

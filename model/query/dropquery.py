@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
-from model.logistic import fit_softmax
+from model.classifiers.logistic import fit_softmax
 from model.query.base import Query, QueryStrategy, count
 from model.query.kernel import draw_candidates, read_features
 from model.query.max_herding import MaxHerdingQueryStrategy

@@ -9,8 +9,8 @@ from sklearn.cluster import KMeans
 
 from model.query.base import Query, QueryStrategy, count, most_uncertain
 from model.query.max_herding import MaxHerdingQueryStrategy
+from model.query.uncertainty import margin_uncertainty
 from model.threads import single_threaded
-from model.uncertainty import margin_uncertainty
 
 
 class HybridQueryStrategy(QueryStrategy):

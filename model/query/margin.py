@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from model.query.base import Query, QueryStrategy, count, most_uncertain
 from model.query.max_herding import MaxHerdingQueryStrategy
-from model.uncertainty import margin_uncertainty
+from model.query.uncertainty import margin_uncertainty
 
 
 class MarginQueryStrategy(QueryStrategy):

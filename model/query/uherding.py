@@ -17,8 +17,8 @@ from model.query.kernel import (
     squared_distances,
 )
 from model.query.max_herding import MaxHerdingQueryStrategy
+from model.query.uncertainty import margin_uncertainty
 from model.threads import single_threaded
-from model.uncertainty import margin_uncertainty
 
 
 class UHerdingQueryStrategy(QueryStrategy):

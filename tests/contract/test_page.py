@@ -16,7 +16,7 @@ from backend.app import create_app
 from backend.page.pool_files import PoolFiles
 from backend.page.routes import HEADERS
 from backend.store import Annotation
-from model.evaluation import accuracy_interval
+from model.evaluation.check_set import accuracy_interval
 from tests.stand_in_label_studio import label_config
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}

@@ -3,7 +3,7 @@
 import pytest
 
 from backend.accuracy import Accuracy
-from model.evaluation import accuracy_interval
+from model.evaluation.check_set import accuracy_interval
 
 
 def measured(correct, n):

@@ -6,7 +6,7 @@ import numpy as np
 
 from backend.disputes import counted_annotations, settle
 from backend.store import Annotation
-from model.classifier import EmbeddingClassifier
+from model.classifiers.embedding import EmbeddingClassifier
 
 CAREFUL, SECOND, CARELESS = 1, 2, 3
 

@@ -15,7 +15,7 @@ from backend.acceptance import acceptable
 from backend.app import create_app
 from backend.region_tasks import parse
 from backend.store import Task
-from model.projection import TWINS, find_twins
+from model.visualization.projection import TWINS, find_twins
 from scripts import cli
 from tests.large_stand_in import REGIONS
 from tests.memory_held import share_held
@@ -161,7 +161,7 @@ def test_thousands_of_crops_that_are_all_alike_are_not_held_as_pairs():
 
 
 PROJECTS = """
-from model.projection import principal_components
+from model.visualization.projection import principal_components
 
 def work(rows):
     principal_components(rows, np.arange(len(rows)))

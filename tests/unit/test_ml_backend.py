@@ -11,7 +11,7 @@ import pytest
 
 from backend.label_config import LabelConfigError
 from backend.ml_backend import UNTRAINED, ActiveLearningBackend, project_number
-from model.classifier import EmbeddingClassifier
+from model.classifiers.embedding import EmbeddingClassifier
 from model.encoders import Encoder
 from tests.stand_in_label_studio import CLASSES, label_config
 

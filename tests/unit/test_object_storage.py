@@ -17,7 +17,7 @@ from backend import ray_engine
 from backend.engine import EngineError
 from backend.project_files import EmbeddingFile
 from backend.row_copy import RowCopy, read_rows
-from model.classifier import EmbeddingClassifier
+from model.classifiers.embedding import EmbeddingClassifier
 from model.pool import chunk_rows
 from scripts import cli
 from tests.everylabel_process import REPOSITORY, wait_until

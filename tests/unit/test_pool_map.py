@@ -13,8 +13,8 @@ from filelock import FileLock
 
 from backend import pool_map, pool_view
 from backend.map_drawing import MapDrawer
-from model import projection
-from model.projection import align, find_twins, lay_out, place, principal_components
+from model.visualization import projection
+from model.visualization.projection import align, find_twins, lay_out, place, principal_components
 
 
 @pytest.fixture

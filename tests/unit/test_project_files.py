@@ -11,7 +11,7 @@ from filelock import Timeout
 
 from backend.partial_file import partial
 from backend.project_files import EmbeddingFile, ProjectFiles
-from model.stopping import PoolPredictions
+from model.evaluation.stopping import PoolPredictions
 
 STATE = {"coef": np.arange(6.0).reshape(2, 3), "classes": np.array(["a", "b"])}
 

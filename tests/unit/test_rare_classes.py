@@ -10,8 +10,8 @@ from backend import mirror
 from backend.acceptance import acceptable
 from backend.page.figures import RoundLog, read_figures
 from backend.rare_classes import missing_in_words, rare_classes, single_in_words
-from model.multi_label import MultiLabelClassifier
-from model.pseudo_labels import PseudoLabeler
+from model.classifiers.multi_label import MultiLabelClassifier
+from model.pseudo_labels.threshold import PseudoLabeler
 from model.session import ActiveLearningSession
 from scripts.cli import app
 

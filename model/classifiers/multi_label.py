@@ -1,0 +1,168 @@
+"""Several classes on one crop: one linear head a class, on the same embeddings.
+
+A label is a set of classes, written `crack + dirt` (`model/label_set.py`). What the rest of the core sees are
+sets: the heads say how probable each class is, and a set's probability is the product over the classes, shared
+out among the sets at hand (binary relevance; Read et al. 2011, "Classifier chains", is its better-known kin).
+Sets at hand are those people gave, and those the heads see on a sample of the pool: an unseen one can be found.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import label_set
+from model.classifiers.calibration import averaged_softmax, posterior_scales
+from model.classifiers.embedding import TUNING_ROWS, EmbeddingClassifier, choose_penalty
+from model.classifiers.ridge import fit_ridge
+from model.pool import Rows, chunks, gather, spread
+from model.threads import single_threaded
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+SAMPLE = 500
+"""Pool rows that are asked which sets there are besides those people gave."""
+MOST_UNSEEN = 64
+
+
+class MultiLabelClassifier:
+    """One ridge head a class on centred, length-1 embeddings, calibrated as `EmbeddingClassifier` is.
+
+    `classes_` are label sets, and probabilities are of whole sets: a crop's confidence is that of everything
+    said about it. A class that every labelled crop has, or none, stays at the share it was seen at. `space`, an
+    unfitted head of the encoder, says how embeddings are compared.
+    """
+
+    folds = 5
+
+    def __init__(self, *, space: EmbeddingClassifier | None = None, seed: int = 0) -> None:
+        self.seed = seed
+        self.classes_: tuple[str, ...] = ()
+        self.names_: tuple[str, ...] = ()
+        """The single classes of the last fit, sorted; the columns of `marginals`."""
+        self._space = EmbeddingClassifier(seed=seed) if space is None else space
+        self._sample: NDArray[Any] | None = None
+        self._weights: NDArray[Any] = np.zeros((0, 0, 2), dtype=np.float32)
+        self._bias: NDArray[Any] = np.zeros((0, 2), dtype=np.float32)
+        self._scales: NDArray[Any] = np.ones((0, 3), dtype=np.float32)
+
+    def adapt(self, pool: Rows) -> Self:
+        """Take the pool's centre, and a sample of it to look for sets in."""
+        self._space.adapt(pool)
+        if len(pool):
+            self._sample = np.asarray(gather(pool, spread(len(pool), SAMPLE)))
+        return self
+
+    def fit(self, x: Rows, labels: Sequence[str], sample_weight: NDArray[Any] | None = None) -> Self:
+        """Fit on (n, d) embeddings and n label sets.
+
+        Raises ValueError on no rows, and on rows and labels of different length.
+        """
+        if len(labels) == 0 or len(x) != len(labels):
+            raise ValueError(
+                f"fit needs one label a row and at least one: got {len(x)} rows, {len(labels)} labels"
+            )
+        self._space.fit(x, ["any"] * len(labels))  # the centre, where there was no pool to take it from
+        rows = self._space.features(x)
+        sets = [label_set.split(label) for label in labels]
+        self.names_ = tuple(sorted({name for names in sets for name in names}))
+        held = np.asarray([[name in names for name in self.names_] for names in sets])
+        weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+        with single_threaded():
+            heads = [self._fit_head(rows, held[:, column], weight) for column in range(len(self.names_))]
+        self._weights, self._bias, self._scales = (
+            np.stack([head[part] for head in heads]).astype(np.float32) for part in range(3)
+        )
+        seen = {label_set.join(names) for names in sets}
+        unseen = self._unseen(seen) if len(seen) > 1 else set()
+        self.classes_ = tuple(sorted(seen | unseen))
+        return self
+
+    def marginals(self, x: Rows) -> NDArray[Any]:
+        """(n, len(names_)) float32: how probable each class is by itself."""
+        # All heads at once: the pool is read one time, however many classes there are.
+        scores = self._space.scores(x, np.hstack(list(self._weights)), self._bias.reshape(-1))
+        found = np.empty((len(x), len(self.names_)), dtype=np.float32)
+        for column in range(len(self.names_)):
+            two = scores[:, 2 * column : 2 * column + 2]
+            found[:, column] = averaged_softmax(two, self._scales[column])[:, 1]
+        return found
+
+    def predict_proba(self, x: Rows) -> NDArray[Any]:
+        """(n, k) float32 probabilities of the sets in `classes_`; every row sums to 1."""
+        if not self.classes_:
+            raise RuntimeError("this classifier has not been fitted: call fit, or load_state, first")
+        marginals = self.marginals(x)
+        held = np.asarray(
+            [[name in label_set.split(label) for name in self.names_] for label in self.classes_]
+        )
+        probabilities = np.empty((len(x), len(self.classes_)), dtype=np.float32)
+        for part in chunks(len(x)):
+            chance = np.clip(marginals[part].astype(np.float64), 1e-6, 1 - 1e-6)
+            log_p = np.log(chance) @ held.T + np.log1p(-chance) @ ~held.T
+            p = np.exp(log_p - log_p.max(axis=1, keepdims=True))
+            probabilities[part] = p / p.sum(axis=1, keepdims=True)
+        return probabilities
+
+    def features(self, x: Rows) -> NDArray[Any]:
+        """(n, d) float32 embeddings, centred and of length 1."""
+        return self._space.features(x)
+
+    def fresh(self) -> MultiLabelClassifier:
+        """An unfitted copy that keeps the centre and the sample."""
+        copy = MultiLabelClassifier(seed=self.seed)
+        copy._space = self._space.fresh()
+        copy._sample = self._sample
+        return copy
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Arrays `classes`, `names`, `centre`, `column_scale`, `weights`, `bias`, `scales`."""
+        return {
+            "classes": np.asarray(self.classes_, dtype=str),
+            "names": np.asarray(self.names_, dtype=str),
+            **{name: self._space.state()[name] for name in ("centre", "column_scale")},
+            "weights": self._weights,
+            "bias": self._bias,
+            "scales": self._scales,
+        }
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> Self:
+        """Predict as the classifier did whose state this is."""
+        self.classes_ = tuple(str(label) for label in state["classes"])
+        self.names_ = tuple(str(name) for name in state["names"])
+        nothing = {"weights": np.zeros((1, 1)), "bias": np.zeros(1)}
+        space = {name: state[name] for name in ("centre", "column_scale") if name in state}
+        self._space.load_state({"classes": np.asarray(["any"]), **space, **nothing})
+        self._weights, self._bias, self._scales = state["weights"], state["bias"], state["scales"]
+        return self
+
+    def _fit_head(
+        self, rows: NDArray[Any], held: NDArray[Any], weight: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        codes = held.astype(np.intp)
+        if held.all() or not held.any():
+            share = (weight[held].sum() + 1) / (weight.sum() + 2)
+            return np.zeros((rows.shape[1], 2)), np.log([1 - share, share]), np.ones(3)
+        known = np.flatnonzero(weight >= weight.max() * (1 - 1e-9))
+        if len(known) > TUNING_ROWS or len(np.unique(codes[known])) < 2:
+            known = np.sort(np.random.default_rng(self.seed).permutation(len(codes))[:TUNING_ROWS])
+        penalty, loo = choose_penalty(rows[known], codes[known], 2, None)
+        scales = posterior_scales(loo, codes[known], 2)
+        # Not balanced: a class's share is what its probability is read from, and errors of many heads add up.
+        weights, bias = fit_ridge(rows, codes, 2, weight=weight, penalty=penalty)
+        return weights, bias, scales
+
+    def _unseen(self, seen: set[str]) -> set[str]:
+        """Sets the heads see on the sample and nobody has given, the most frequent ones."""
+        if self._sample is None:
+            return set()
+        likely = self.marginals(self._sample) > 0.5
+        found = Counter(
+            label_set.join(np.asarray(self.names_)[row].tolist()) for row in likely[likely.any(axis=1)]
+        )
+        return {label for label, _ in found.most_common(MOST_UNSEEN + len(seen)) if label not in seen}

@@ -1,0 +1,1 @@
+"""How far labels can be trusted: suspected label issues, and the consensus of several annotators."""

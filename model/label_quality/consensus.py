@@ -1,0 +1,134 @@
+"""Several annotators on one crop: what the label is, and whose labels to trust."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from cleanlab.multiannotator import get_label_quality_multiannotator
+from numpy.typing import NDArray
+
+from model.classifiers.base import Classifier
+from model.label_quality.label_errors import judge_labels
+from model.pool import Rows
+
+
+@dataclass(frozen=True)
+class CropConsensus:
+    """The label of one crop and how probable it is that it is right."""
+
+    index: int
+    label: str
+    quality: float
+    n_annotators: int
+
+
+@dataclass(frozen=True)
+class AnnotatorQuality:
+    """How good one annotator's labels are, and how often they were the consensus."""
+
+    name: str
+    quality: float
+    agreement: float
+    """Share of labels, on crops that others labelled too, that are the consensus; NaN for one always alone."""
+    n_labels: int
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """The crops somebody labelled, by ascending index, and the annotators, least trusted first."""
+
+    crops: tuple[CropConsensus, ...]
+    annotators: tuple[AnnotatorQuality, ...]
+
+
+def find_consensus(
+    votes: Sequence[Sequence[str | None]],
+    annotators: Sequence[str],
+    x: Rows,
+    *,
+    classifier: Classifier | None = None,
+    smoothed: NDArray[Any] | None = None,
+    seed: int = 0,
+) -> Consensus:
+    """Weigh annotators and a model that has not seen the crop by how reliable each is (CROWDLAB, 2210.06812).
+
+    `votes`: one row an annotator, one column a crop of `x`, None where that annotator did not label it.
+    `smoothed` as in `audit_labels`. Where all annotators of a crop agree their label stays. Crops that nobody
+    labelled are left out. With one class, or no crop that two annotators labelled, there is nothing to weigh:
+    labels stay and every quality is NaN. Raises ValueError when the shapes do not fit.
+    """
+    if len(votes) != len(annotators) or any(len(row) != len(x) for row in votes):
+        raise ValueError(
+            f"votes need a row for each of {len(annotators)} annotators and a column for each of {len(x)} "
+            f"crops: got {len(votes)} rows of {sorted({len(row) for row in votes})} columns"
+        )
+    labelled = [crop for crop in range(len(x)) if any(row[crop] is not None for row in votes)]
+    chosen = [[vote for row in votes if (vote := row[crop]) is not None] for crop in labelled]
+    majority = [_majority(given) for given in chosen]
+    classes = sorted({vote for given in chosen for vote in given})
+    active = [number for number, row in enumerate(votes) if any(vote is not None for vote in row)]
+    if len(classes) < 2 or max((len(given) for given in chosen), default=0) < 2:
+        crops = zip(labelled, majority, chosen, strict=True)
+        return Consensus(
+            tuple(CropConsensus(crop, label, float("nan"), len(given)) for crop, label, given in crops),
+            tuple(
+                AnnotatorQuality(
+                    annotators[row], float("nan"), float("nan"), sum(v is not None for v in votes[row])
+                )
+                for row in active
+            ),
+        )
+    column = {name: number for number, name in enumerate(classes)}
+    table = np.full((len(labelled), len(active)), np.nan)
+    for position, crop in enumerate(labelled):
+        for number, row in enumerate(active):
+            vote = votes[row][crop]
+            if vote is not None:
+                table[position, number] = column[vote]
+    rows = np.asarray(labelled, dtype=np.intp)
+    probabilities = judge_labels(
+        x[rows],
+        majority,
+        classes,
+        classifier=classifier,
+        smoothed=None if smoothed is None else smoothed[rows],
+        seed=seed,
+    )
+    found = get_label_quality_multiannotator(
+        table, probabilities.astype(np.float64), return_detailed_quality=False, verbose=False
+    )
+    by_crop, by_annotator = found["label_quality"], found["annotator_stats"].sort_index()
+    # cleanlab may overrule annotators who all agree; a person's undisputed word stands.
+    agreed = [len(set(given)) == 1 for given in chosen]
+    best = by_crop["consensus_label"].to_numpy()
+    labels = [
+        label if same else classes[int(code)]
+        for label, same, code in zip(majority, agreed, best, strict=True)
+    ]
+    quality = by_crop["consensus_quality_score"].to_numpy()
+    people = [
+        AnnotatorQuality(
+            annotators[row],
+            float(by_annotator.loc[number, "annotator_quality"]),
+            float(by_annotator.loc[number, "agreement_with_consensus"]),
+            int(by_annotator.loc[number, "num_examples_labeled"]),
+        )
+        for number, row in enumerate(active)
+    ]
+    return Consensus(
+        tuple(
+            CropConsensus(crop, label, float(score), len(given))
+            for crop, label, score, given in zip(labelled, labels, quality, chosen, strict=True)
+        ),
+        tuple(sorted(people, key=lambda person: person.quality)),
+    )
+
+
+def _majority(given: Sequence[str]) -> str:
+    """The label given most often; of equals the first by name, whoever came first."""
+    counts = Counter(given)
+    return min(counts, key=lambda name: (-counts[name], name))

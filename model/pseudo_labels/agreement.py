@@ -1,0 +1,139 @@
+"""Pseudo-labels by agreement: a linear head and the pool's neighbour graph say the same of a crop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.classifiers.calibration import SCALES, can_be_judged
+from model.classifiers.embedding import balanced, choose_penalty
+from model.classifiers.logistic import log_loss
+from model.classifiers.ridge import fit_ridge
+from model.label_quality.folds import stratified_folds
+from model.pseudo_labels.pool_graph import PoolGraph, project
+from model.threads import single_threaded
+
+CHECK_FOLDS = 5
+# Enough to compare two heads out of fold; the head itself is trained on all dimensions.
+CHECK_DIM = 256
+MOST = 800
+# All pseudo-labels together weigh this many times what the labels weigh.
+TOTAL_WEIGHT = 2.0
+
+
+@dataclass(frozen=True)
+class AgreedLabels:
+    """Crops whose class two opinions agree on, and whether training on them is worth it."""
+
+    indices: NDArray[Any]
+    """(a,) pool indices; of a class that has many, a random sample."""
+    codes: NDArray[Any]
+    """(a,) columns of the classes they are taken for."""
+    weights: NDArray[Any]
+    """(a,) each class weighs the same; a label of a person weighs 1, and each of these less."""
+    accepted: bool
+    """Out-of-fold log loss on the labels of people does not rise when trained on such pseudo-labels."""
+    scores: NDArray[Any]
+    """(n, k) out-of-fold scores of the labels of people, when trained so: what calibration may believe."""
+
+
+def agreed_labels(
+    graph: PoolGraph,
+    labeled: NDArray[Any],
+    codes: NDArray[Any],
+    candidates: NDArray[Any],
+    opinion: NDArray[Any],
+    n_classes: int,
+    *,
+    seed: int = 0,
+) -> AgreedLabels:
+    """Take every candidate whose class under the head is its class by label propagation.
+
+    `labeled`: (n,) positions in the graph, `codes`: their n classes; `candidates`: positions that may be
+    guessed, `opinion`: (m,) the head's class of every crop in the graph. Two structurally different opinions,
+    as in co-training (Blum and Mitchell 1998): a threshold on one head's confidence adds the crops it needs
+    least. For acceptance the same is done without each fold of the labels in turn, and judged on that fold.
+    """
+    with single_threaded():
+        folds = stratified_folds(codes, CHECK_FOLDS, seed)
+        # One column a class: first from all labels, then without each fold.
+        seeds = np.zeros((len(graph.rows), (CHECK_FOLDS + 1) * n_classes), dtype=np.float32)
+        for number in range(CHECK_FOLDS + 1):
+            used = folds != number - 1
+            weight = balanced(codes[used], np.ones(int(used.sum()))) if used.any() else np.zeros(0)
+            seeds[labeled[used], number * n_classes + codes[used]] = weight
+        spread = graph.propagate(seeds).reshape(len(graph.rows), CHECK_FOLDS + 1, n_classes)
+        chosen, weights = _agreeing(opinion, spread[:, 0], candidates, len(codes), n_classes, seed)
+        alone, helped = _out_of_fold(graph, labeled, codes, candidates, spread, folds, seed)
+    judged = can_be_judged(codes)
+    fair = balanced(codes, np.ones(len(codes))) * judged
+    accepted = (
+        len(chosen) > 0 and judged.sum() >= 4 and _loss(helped, codes, fair) <= _loss(alone, codes, fair)
+    )
+    return AgreedLabels(graph.rows[chosen], opinion[chosen], weights, accepted, helped)
+
+
+def _agreeing(
+    opinion: NDArray[Any],
+    spread: NDArray[Any],
+    candidates: NDArray[Any],
+    n_labels: int,
+    n_classes: int,
+    seed: int,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Positions that agree, at most MOST and as evenly over the classes as they come, and their weights."""
+    reached = candidates[spread[candidates].max(axis=1) > 0]
+    agreeing = reached[spread[reached].argmax(axis=1) == opinion[reached]]
+    agreeing = np.random.default_rng(seed).permutation(agreeing)
+    order = np.argsort(opinion[agreeing], kind="stable")
+    counts = np.bincount(opinion[agreeing], minlength=n_classes)
+    turn = np.empty(len(agreeing), dtype=np.intp)
+    turn[order] = np.arange(len(agreeing)) - np.repeat(np.cumsum(counts) - counts, counts)
+    chosen = np.sort(agreeing[np.argsort(turn, kind="stable")[:MOST]])
+    if not len(chosen):
+        return chosen, np.zeros(0)
+    weight = balanced(opinion[chosen], np.full(len(chosen), TOTAL_WEIGHT * n_labels / len(chosen)))
+    return chosen, np.minimum(weight, 0.9)
+
+
+def _out_of_fold(
+    graph: PoolGraph,
+    labeled: NDArray[Any],
+    codes: NDArray[Any],
+    candidates: NDArray[Any],
+    spread: NDArray[Any],
+    folds: NDArray[Any],
+    seed: int,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Scores of every label from heads without its fold: trained on labels alone, and with pseudo-labels."""
+    n_classes = spread.shape[2]
+    x = project(graph.features, CHECK_DIM)
+    penalty, _ = choose_penalty(x[labeled], codes, n_classes, None)
+    alone, helped = np.zeros((len(codes), n_classes)), np.zeros((len(codes), n_classes))
+    for fold in range(CHECK_FOLDS):
+        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        if not len(test) or len(np.unique(codes[train])) < 2:
+            continue
+        known, weight = labeled[train], balanced(codes[train], np.ones(len(train)))
+        weights, bias = fit_ridge(x[known], codes[train], n_classes, weight=weight, penalty=penalty)
+        scores = x @ weights + bias
+        alone[test] = scores[labeled[test]]
+        opinion = scores.argmax(axis=1)
+        chosen, extra = _agreeing(opinion, spread[:, fold + 1], candidates, len(train), n_classes, seed)
+        weights, bias = fit_ridge(
+            np.concatenate([x[known], x[chosen]]),
+            np.concatenate([codes[train], opinion[chosen]]),
+            n_classes,
+            weight=np.concatenate([weight, extra]),
+            penalty=penalty,
+        )
+        helped[test] = x[labeled[test]] @ weights + bias
+    return alone, helped
+
+
+def _loss(scores: NDArray[Any], codes: NDArray[Any], weight: NDArray[Any]) -> float:
+    """Weighted log loss under the scale that suits these scores best: heads differ in how far they spread."""
+    return min(float(weight @ log_loss(scores * scale, codes)) for scale in SCALES)

@@ -1,0 +1,1 @@
+"""The pool on a plane: a map of all crops."""

@@ -1,0 +1,190 @@
+"""The pool as a map: embeddings in two dimensions, alike crops close together, and which crops are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import orthogonal_procrustes
+
+from model.pool import Rows, chunks, each_chunk, gather, spread
+from model.pseudo_labels.pool_graph import unit_rows
+
+COMPONENTS = 50
+SAMPLE = 10_000
+"""Crops that are laid out themselves; all others are placed beside those they resemble."""
+NEAREST = 5
+PAIRS = 1 << 16
+"""Pairs that are compared together."""
+TWINS = 200
+TWIN_SIMILARITY = 0.95
+"""Cosine of two crops' centred embeddings from which they are called near-duplicates."""
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Pairs of crops that hardly differ, the most alike first."""
+
+    pairs: NDArray[Any]
+    """(m, 2) rows of the pool, the lower first."""
+    similarity: NDArray[Any]
+    """(m,) cosine of their centred embeddings."""
+
+    @classmethod
+    def none(cls) -> Twins:
+        """No pair at all."""
+        return cls(np.zeros((0, 2), dtype=np.intp), np.zeros(0, dtype=np.float32))
+
+
+def principal_components(rows: Rows, keep: NDArray[Any]) -> NDArray[Any]:
+    """The rows `keep` (ascending) seen from the pool's centre along its 50 widest directions: (len(keep), <= 50) float32.
+
+    Directions come from at most 10,000 of them, and their signs are fixed: the same pool, the same picture.
+    """
+    if not len(keep):
+        return np.zeros((0, 2), np.float32)
+    looked_at = np.asarray(gather(rows, keep[spread(len(keep), SAMPLE)]), dtype=np.float32)
+    looked_at = unit_rows(looked_at)
+    centre = looked_at.mean(axis=0)
+    looked_at = looked_at - centre
+    _, vectors = np.linalg.eigh(looked_at.T @ looked_at)
+    vectors = vectors[:, ::-1][:, :COMPONENTS]
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
+    found = np.empty((len(keep), vectors.shape[1]), dtype=np.float32)
+    middle = centre @ vectors
+
+    def see(part: slice, looked_at: NDArray[Any]) -> None:
+        first, last = np.searchsorted(keep, (part.start, part.stop))
+        found[first:last] = unit_rows(looked_at[keep[first:last] - part.start]) @ vectors - middle
+
+    each_chunk(rows, see)
+    return found
+
+
+def lay_out(
+    components: NDArray[Any], before: NDArray[Any] | None = None, *, seed: int = 0, jobs: int = 1
+) -> NDArray[Any]:
+    """Lay (n, d) principal components out in the plane by t-SNE: (n, 2) float32.
+
+    van der Maaten and Hinton 2008, "Visualizing data using t-SNE", from a PCA start (Kobak and Berens 2019).
+    `before`: (n, 2) positions to start from instead, NaN where a row has none; an embedding that starts from
+    another one keeps its shape. Fewer than ten rows stay where PCA puts them.
+    """
+    n = len(components)
+    flat = flat_layout(components)
+    if n < 10:
+        return flat
+    from openTSNE import TSNE  # noqa: PLC0415 - takes a second, and only the drawing needs it
+
+    start = flat / max(float(flat[:, 0].std()), 1e-12) * 1e-4
+    if before is not None:
+        known = ~np.isnan(before).any(axis=1)
+        start = place(components[known], before[known], components)
+        start[known] = before[known]
+        start = start / max(float(start[:, 0].std()), 1e-12) * 1e-4
+    tsne = TSNE(
+        perplexity=min(30.0, (n - 1) / 3),
+        initialization=start.astype(np.float64),
+        n_jobs=jobs,
+        random_state=seed,
+        # Not shaken up again where it starts from the map people know.
+        early_exaggeration_iter=250 if before is None else 50,
+        n_iter=500 if before is None else 250,
+    )
+    return np.asarray(tsne.fit(components), dtype=np.float32)
+
+
+def align(positions: NDArray[Any], before: NDArray[Any]) -> NDArray[Any]:
+    """Turn, mirror and move a layout so that the crops people know lie where they lay.
+
+    Neither t-SNE nor the principal components care which way is up. The orthogonal Procrustes problem (Schönemann
+    1966) has the answer; distances stay as they are.
+
+    Args:
+        positions: (n, 2) the new layout.
+        before: (n, 2) the former one, NaN where a crop is new.
+
+    Returns:
+        (n, 2) float32; as it was, where fewer than three crops are known.
+    """
+    known = ~np.isnan(before).any(axis=1)
+    if known.sum() < 3:
+        return positions
+    there, here = before[known].astype(np.float64), positions[known].astype(np.float64)
+    rotation, _ = orthogonal_procrustes(here - here.mean(axis=0), there - there.mean(axis=0))
+    return np.asarray((positions - here.mean(axis=0)) @ rotation + there.mean(axis=0), dtype=np.float32)
+
+
+def flat_layout(components: NDArray[Any]) -> NDArray[Any]:
+    """The first two principal components, at once: (n, 2) float32."""
+    flat = np.zeros((len(components), 2), dtype=np.float32)
+    shown = min(2, components.shape[1])
+    flat[:, :shown] = components[:, :shown]
+    return flat
+
+
+def place(known: NDArray[Any], positions: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
+    """Put `new` (m, d) components beside those of `known` (n, d) they resemble most: (m, 2) float32.
+
+    The median of the five nearest: one that lies elsewhere does not pull a crop into the void between.
+    """
+    placed = np.zeros((len(new), 2), dtype=np.float32)
+    if not len(known):
+        return placed
+    squares = (known**2).sum(axis=1)
+    nearest = min(NEAREST, len(known))
+    for part in chunks(len(new), 256):
+        distance = squares - 2 * (new[part] @ known.T)
+        rows = np.argpartition(distance, nearest - 1, axis=1)[:, :nearest]
+        placed[part] = np.median(positions[rows], axis=1)
+    return placed
+
+
+def find_twins(components: NDArray[Any], keep: NDArray[Any]) -> Twins:
+    """The pairs among (n, d) components that hardly differ; `keep` says which row of the pool each is.
+
+    In a pool of more than 10,000, crops are compared with their neighbours along each of 16 directions: of
+    two that hardly differ next to none are missed, and the cost stays in proportion to the pool. Only the most
+    alike are held: of a camera's pictures millions of pairs may be.
+    """
+    found = Twins.none()
+    for pairs, similarity in (_all_pairs if len(keep) <= SAMPLE else _neighbouring_pairs)(components):
+        found = _most_alike(found, pairs, similarity)
+    return Twins(np.sort(keep[found.pairs], axis=1), found.similarity)
+
+
+def _most_alike(known: Twins, pairs: NDArray[Any], similarity: NDArray[Any]) -> Twins:
+    """The most alike of the pairs known and of some more, those that come twice counted once."""
+    alike = np.flatnonzero(similarity >= TWIN_SIMILARITY)
+    alike = alike[np.argsort(-similarity[alike], kind="stable")[:TWINS]]
+    if not len(alike):
+        return known
+    pairs = np.concatenate([known.pairs, np.sort(pairs[alike], axis=1)])
+    pairs, places = np.unique(pairs, axis=0, return_index=True)
+    similarity = np.concatenate([known.similarity, similarity[alike]])[places]
+    order = np.argsort(-similarity, kind="stable")[:TWINS]
+    return Twins(pairs[order], similarity[order].astype(np.float32))
+
+
+def _all_pairs(components: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    unit = unit_rows(components)
+    for part in chunks(len(unit), 256):
+        cosines = np.tril(unit[part] @ unit.T, part.start - 1)
+        first, second = np.nonzero(cosines >= TWIN_SIMILARITY)
+        yield np.stack([first + part.start, second], axis=1), cosines[first, second]
+
+
+def _neighbouring_pairs(
+    components: NDArray[Any], window: int = 6
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    length = np.maximum(np.linalg.norm(components, axis=1), 1e-12)
+    for direction in range(min(16, components.shape[1])):
+        order = np.argsort(components[:, direction] / length, kind="stable")
+        for step in range(1, window + 1):
+            for part in chunks(len(order) - step, PAIRS):
+                first, second = order[part], order[part.start + step : part.stop + step]
+                cosines = np.einsum("ij,ij->i", components[first], components[second])
+                yield np.stack([first, second], axis=1), cosines / (length[first] * length[second])
