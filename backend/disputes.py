@@ -48,7 +48,6 @@ def settle(
         pool: (n, d) embeddings.
         classifier: the project's; what it learns from the other labels is one more opinion.
     """
-    from model.classifiers.embedding import EmbeddingClassifier  # noqa: PLC0415 - takes long to load
     from model.label_quality.consensus import find_consensus  # noqa: PLC0415 - takes long to load
 
     votes: dict[int, dict[str, str]] = {}
@@ -57,7 +56,7 @@ def settle(
             person = "nobody" if annotation.annotator is None else str(annotation.annotator)
             votes.setdefault(annotation.task_id, {})[person] = str(annotation.choice)
     disputed = [task_id for task_id, given in votes.items() if len(set(given.values())) > 1]
-    if not disputed or not isinstance(classifier, EmbeddingClassifier):
+    if not disputed or not classifier.closed_form:
         return {}
     tasks = sorted(votes)
     people = sorted({person for given in votes.values() for person in given})

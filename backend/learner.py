@@ -40,15 +40,14 @@ def make_classifier(control: ImageChoices, encoder: Encoder) -> Classifier:
     Raises:
         LabelConfigError: several classes a crop, and an encoder that is trained whole.
     """
-    from model.classifiers.embedding import EmbeddingClassifier  # noqa: PLC0415 - takes long to load
     from model.classifiers.multi_label import MultiLabelClassifier  # noqa: PLC0415 - takes long to load
 
     classifier = encoder.make_classifier()
     if not control.multiple:
         return classifier
-    if not isinstance(classifier, EmbeddingClassifier):
+    if classifier.space is None:
         raise LabelConfigError(
             f'<Choices name={control.from_name!r} choice="multiple"> needs an encoder that gives embeddings, and '
             f"{encoder.name!r} is trained whole. Set EVERYLABEL_ENCODER={encoders.DEFAULT}."
         )
-    return MultiLabelClassifier(space=classifier)
+    return MultiLabelClassifier(space=classifier.space)

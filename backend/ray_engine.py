@@ -33,7 +33,6 @@ from backend.image_file import ImageError
 from backend.row_copy import RowCopy, RowSlice, read_rows
 from backend.store import Task
 from model import encoders
-from model.classifiers.embedding import EmbeddingClassifier
 from model.pool import MOST_CHUNK_ROWS
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ class RayEngine:
         """What scores the pool that lies in this file; a classifier that is trained whole scores here."""
 
         def score(classifier: Classifier, pool: Rows) -> NDArray[Any]:
-            if not isinstance(classifier, EmbeddingClassifier) or not len(pool):
+            if not classifier.closed_form or not len(pool):
                 return classifier.predict_proba(pool)
             slices = RowCopy(file, self._storage).slices(len(pool), SCORED_ROWS)
             calls = ({"slice": json.dumps(asdict(part))} for part in slices)

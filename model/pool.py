@@ -89,7 +89,7 @@ def gather(rows: Rows, indices: NDArray[Any]) -> Any:
     found = np.empty((len(indices), *rows.shape[1:]), dtype=rows.dtype)
     for part in chunks(len(indices), GATHERED_ROWS):
         found[part] = rows[indices[part]]
-        let_go(rows)
+        release_pages(rows)
     return found
 
 
@@ -116,7 +116,7 @@ def each_chunk(rows: Rows, work: Callable[[slice, NDArray[Any]], None]) -> None:
             buffer = local.buffer[: part.stop - part.start]
             _read(rows[part], buffer)
             work(part, buffer)
-        let_go(rows, block)
+        release_pages(rows, block)
 
     # Other kinds of rows may not like to be read from two threads.
     shared = isinstance(rows, (np.ndarray, torch.Tensor))
@@ -152,14 +152,14 @@ def _quietly() -> None:
         torch.from_numpy(np.frombuffer(b"read", dtype=np.uint8))
 
 
-def draw(items: NDArray[Any], at_most: int, rng: np.random.Generator) -> NDArray[Any]:
+def sample(items: NDArray[Any], at_most: int, rng: np.random.Generator) -> NDArray[Any]:
     """At most so many of the items, uniformly and in no order; of very many they are found without a shuffle of all."""
     if len(items) > SHUFFLED and at_most < len(items):
         return np.asarray(items[rng.choice(len(items), at_most, replace=False, shuffle=False)])
     return np.asarray(rng.permutation(items)[:at_most])
 
 
-def let_go(rows: Rows, block: slice | None = None) -> None:
+def release_pages(rows: Rows, block: slice | None = None) -> None:
     """Give the pages of a read-only memory map back, all or those of a block: other rows have none.
 
     The system keeps them at hand as its cache, and they are no longer this process's memory.

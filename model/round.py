@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from model.evaluation.check_set import CheckSetEstimate
 from model.evaluation.stopping import PoolPredictions, StoppingAdvice
 from model.label_quality.label_errors import LabelIssue
-from model.pseudo_labels.threshold import PseudoLabel
+from model.pseudo_labels.confident_crops import PseudoLabel
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,9 @@ def shape(name: str) -> Shape:
         return Shape(name, int(name))
     encoder = encoders.create(name, device="cpu")
     classifier = encoder.make_classifier()
-    if not isinstance(classifier, EmbeddingClassifier):
+    if classifier.space is None:
         raise ValueError(f"{name!r} is trained whole and gives no embeddings: name another encoder.")
-    return Shape(name, encoder.dim, classifier.standardized)
+    return Shape(name, encoder.dim, classifier.space.standardized)
 
 
 def make_embeddings(path: Path, n: int, shape: Shape, report: Progress) -> Embeddings:

@@ -1,47 +1,109 @@
-"""The contract of what a session trains every round."""
+"""The contract of a classifier: what a session trains every round, and all that others may ask of it."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from model.classifiers.embedding_space import EmbeddingSpace
 from model.pool import Rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Classifier(Protocol):
-    """Pool rows in, class probabilities out. Classes are names, never positions."""
+class Classifier(ABC):
+    """Turns pool rows into class probabilities. Classes are names, never positions.
 
-    classes_: tuple[str, ...]
+    To add a classifier, subclass this, write the abstract methods, and return it from an encoder's
+    `make_classifier`. Nothing outside asks which class it is: what one can do beyond fitting and predicting it
+    says by `closed_form`, `space` and `classes_in`.
+    """
+
+    classes_: tuple[str, ...] = ()
     """Sorted names of the classes of the last fit; empty before."""
-    folds: int
+    folds: int = 5
     """How many refits a cross-validation may spend: many where a fit costs milliseconds."""
+    closed_form: bool = False
+    """Whether a fit is one linear solve on features that no label changes.
 
+    Labels can then be left out one at a time without a refit, crops keep their neighbours from round to round,
+    any part of the pool can be scored by itself, and `calibrate` can be called.
+    """
+    space: EmbeddingSpace | None = None
+    """How rows are compared before any label; None where features are learned from the labels."""
+
+    @abstractmethod
     def adapt(self, pool: Rows) -> Self:
         """Learn what needs no labels (such as the pool's centre) from a sample of the pool."""
 
+    @abstractmethod
     def fit(self, x: Rows, labels: Sequence[str], sample_weight: NDArray[Any] | None = None) -> Self:
-        """Train on (n, ...) rows and their n class names."""
+        """Train on (n, ...) rows and their n class names.
 
+        Raises:
+            ValueError: there are no rows, or rows and labels differ in number.
+        """
+
+    @abstractmethod
     def predict_proba(self, x: Rows) -> NDArray[Any]:
-        """(n, k) float32 probabilities, columns as in `classes_`; every row sums to 1."""
+        """Return (n, k) float32 probabilities, columns as in `classes_`; every row sums to 1.
 
+        Raises:
+            RuntimeError: nothing has been fitted or loaded.
+        """
+
+    @abstractmethod
     def features(self, x: Rows) -> NDArray[Any]:
-        """(n, d) float32 features of a few rows, also before any fit: what query strategies compare."""
+        """Return (n, d) float32 features of a few rows, also before any fit: what query strategies compare."""
 
-    def fresh(self) -> Classifier:
-        """An unfitted copy with the same settings, for cross-validation.
+    @abstractmethod
+    def fresh(self) -> Self:
+        """Return an unfitted copy with the same settings, for cross-validation.
 
         What `adapt` learned goes with it; what a fit has chosen from labels may only where choosing again
         would cost seconds.
         """
 
+    @abstractmethod
     def state(self) -> dict[str, NDArray[Any]]:
-        """What prediction needs, as plain arrays for `np.savez`; nothing pickled."""
+        """Return what prediction needs, as plain arrays for `np.savez`; nothing pickled.
 
+        Raises:
+            RuntimeError: nothing has been fitted or loaded.
+        """
+
+    @abstractmethod
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> Self:
         """Become the classifier whose `state()` this is."""
+
+    def calibrate(self, scores: NDArray[Any], labels: Sequence[str]) -> Self:
+        """Fit the stated confidence to (n, k) scores of n labels that had no part in them.
+
+        Raises:
+            NotImplementedError: `closed_form` is False.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not fitted in closed form: it calibrates itself")
+
+    def classes_in(self, label: str) -> tuple[str, ...]:
+        """Return the single classes that a label stands for: itself, unless labels are sets of classes."""
+        return (label,)
+
+    def _require_fit(self) -> None:
+        if not self.classes_:
+            raise RuntimeError("this classifier has not been fitted: call fit, or load_state, first")
+
+
+def require_labelled_rows(x: Rows, labels: Sequence[str]) -> None:
+    """Check that there is one label a row, and at least one.
+
+    Raises:
+        ValueError: there are no rows, or rows and labels differ in number.
+    """
+    if len(labels) == 0 or len(x) != len(labels):
+        raise ValueError(
+            f"fit needs one label a row and at least one: got {len(x)} rows, {len(labels)} labels"
+        )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 SCALES = np.geomspace(1.0, 100.0, 33)
 
@@ -24,9 +25,7 @@ def posterior_scales(loo: NDArray[Any], codes: NDArray[Any], n_classes: int) -> 
     if judged.any():
         smooth = 1.0 / (n + 1)
         target = (1 - smooth) * np.eye(n_classes)[codes[judged]] + smooth / n_classes
-        logits = loo[judged] * SCALES[:, None, None]
-        logits = logits - logits.max(axis=2, keepdims=True)
-        log_p = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
+        log_p = log_softmax(loo[judged] * SCALES[:, None, None], axis=2)
         log_posterior = log_posterior + (target * log_p).sum(axis=(1, 2))
     posterior = np.exp(log_posterior - log_posterior.max())
     posterior /= posterior.sum()

@@ -7,19 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-
-
-def softmax(logits: NDArray[Any]) -> NDArray[Any]:
-    """(n, k) logits to (n, k) probabilities of the same dtype, without overflow."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+from scipy.special import log_softmax
 
 
 def log_loss(logits: NDArray[Any], codes: NDArray[Any]) -> NDArray[Any]:
-    """Negative log likelihood of each row: (n, k) logits, (n,) codes to (n,)."""
-    top = logits.max(axis=1)
-    total = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top
-    return np.asarray(total - logits[np.arange(len(codes)), codes])
+    """Return the negative log likelihood of each row: (n, k) logits and (n,) codes to (n,)."""
+    return np.asarray(-log_softmax(logits, axis=1)[np.arange(len(codes)), codes])
 
 
 def fit_softmax(

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from model import label_set
+from model.classifiers.base import Classifier, require_labelled_rows
 from model.classifiers.calibration import averaged_softmax, posterior_scales
-from model.classifiers.embedding import TUNING_ROWS, EmbeddingClassifier, choose_penalty
+from model.classifiers.embedding import NOT_FINITE, TUNING_ROWS, choose_penalty
+from model.classifiers.embedding_space import EmbeddingSpace
 from model.classifiers.ridge import fit_ridge
 from model.pool import Rows, chunks, gather, spread
 from model.threads import single_threaded
@@ -30,22 +33,22 @@ SAMPLE = 500
 MOST_UNSEEN = 64
 
 
-class MultiLabelClassifier:
+class MultiLabelClassifier(Classifier):
     """One ridge head a class on centred, length-1 embeddings, calibrated as `EmbeddingClassifier` is.
 
     `classes_` are label sets, and probabilities are of whole sets: a crop's confidence is that of everything
-    said about it. A class that every labelled crop has, or none, stays at the share it was seen at. `space`, an
-    unfitted head of the encoder, says how embeddings are compared.
+    said about it. A class that every labelled crop has, or none, stays at the share it was seen at. `space` is
+    that of the encoder's own classifier.
     """
 
     folds = 5
+    space: EmbeddingSpace
 
-    def __init__(self, *, space: EmbeddingClassifier | None = None, seed: int = 0) -> None:
+    def __init__(self, *, space: EmbeddingSpace | None = None, seed: int = 0) -> None:
         self.seed = seed
-        self.classes_: tuple[str, ...] = ()
         self.names_: tuple[str, ...] = ()
         """The single classes of the last fit, sorted; the columns of `marginals`."""
-        self._space = EmbeddingClassifier(seed=seed) if space is None else space
+        self.space = EmbeddingSpace() if space is None else space
         self._sample: NDArray[Any] | None = None
         self._weights: NDArray[Any] = np.zeros((0, 0, 2), dtype=np.float32)
         self._bias: NDArray[Any] = np.zeros((0, 2), dtype=np.float32)
@@ -53,7 +56,7 @@ class MultiLabelClassifier:
 
     def adapt(self, pool: Rows) -> Self:
         """Take the pool's centre, and a sample of it to look for sets in."""
-        self._space.adapt(pool)
+        self.space.adapt(pool)
         if len(pool):
             self._sample = np.asarray(gather(pool, spread(len(pool), SAMPLE)))
         return self
@@ -63,12 +66,12 @@ class MultiLabelClassifier:
 
         Raises ValueError on no rows, and on rows and labels of different length.
         """
-        if len(labels) == 0 or len(x) != len(labels):
-            raise ValueError(
-                f"fit needs one label a row and at least one: got {len(x)} rows, {len(labels)} labels"
-            )
-        self._space.fit(x, ["any"] * len(labels))  # the centre, where there was no pool to take it from
-        rows = self._space.features(x)
+        require_labelled_rows(x, labels)
+        if not self.space.has_centre:
+            self.space.centre_on(x)
+        rows = self.space.features(x)
+        if not np.isfinite(rows).all():
+            raise ValueError(NOT_FINITE)
         sets = [label_set.split(label) for label in labels]
         self.names_ = tuple(sorted({name for names in sets for name in names}))
         held = np.asarray([[name in names for name in self.names_] for names in sets])
@@ -86,7 +89,7 @@ class MultiLabelClassifier:
     def marginals(self, x: Rows) -> NDArray[Any]:
         """(n, len(names_)) float32: how probable each class is by itself."""
         # All heads at once: the pool is read one time, however many classes there are.
-        scores = self._space.scores(x, np.hstack(list(self._weights)), self._bias.reshape(-1))
+        scores = self.space.scores(x, np.hstack(list(self._weights)), self._bias.reshape(-1))
         found = np.empty((len(x), len(self.names_)), dtype=np.float32)
         for column in range(len(self.names_)):
             two = scores[:, 2 * column : 2 * column + 2]
@@ -95,8 +98,7 @@ class MultiLabelClassifier:
 
     def predict_proba(self, x: Rows) -> NDArray[Any]:
         """(n, k) float32 probabilities of the sets in `classes_`; every row sums to 1."""
-        if not self.classes_:
-            raise RuntimeError("this classifier has not been fitted: call fit, or load_state, first")
+        self._require_fit()
         marginals = self.marginals(x)
         held = np.asarray(
             [[name in label_set.split(label) for name in self.names_] for label in self.classes_]
@@ -105,18 +107,20 @@ class MultiLabelClassifier:
         for part in chunks(len(x)):
             chance = np.clip(marginals[part].astype(np.float64), 1e-6, 1 - 1e-6)
             log_p = np.log(chance) @ held.T + np.log1p(-chance) @ ~held.T
-            p = np.exp(log_p - log_p.max(axis=1, keepdims=True))
-            probabilities[part] = p / p.sum(axis=1, keepdims=True)
+            probabilities[part] = softmax(log_p, axis=1)
         return probabilities
 
     def features(self, x: Rows) -> NDArray[Any]:
         """(n, d) float32 embeddings, centred and of length 1."""
-        return self._space.features(x)
+        return self.space.features(x)
 
-    def fresh(self) -> MultiLabelClassifier:
-        """An unfitted copy that keeps the centre and the sample."""
-        copy = MultiLabelClassifier(seed=self.seed)
-        copy._space = self._space.fresh()
+    def classes_in(self, label: str) -> tuple[str, ...]:
+        """Return the classes of a label set, sorted."""
+        return label_set.split(label)
+
+    def fresh(self) -> Self:
+        """Return an unfitted copy that keeps the centre and the sample."""
+        copy = type(self)(space=self.space.copy(), seed=self.seed)
         copy._sample = self._sample
         return copy
 
@@ -125,7 +129,7 @@ class MultiLabelClassifier:
         return {
             "classes": np.asarray(self.classes_, dtype=str),
             "names": np.asarray(self.names_, dtype=str),
-            **{name: self._space.state()[name] for name in ("centre", "column_scale")},
+            **self.space.state(),
             "weights": self._weights,
             "bias": self._bias,
             "scales": self._scales,
@@ -135,9 +139,7 @@ class MultiLabelClassifier:
         """Predict as the classifier did whose state this is."""
         self.classes_ = tuple(str(label) for label in state["classes"])
         self.names_ = tuple(str(name) for name in state["names"])
-        nothing = {"weights": np.zeros((1, 1)), "bias": np.zeros(1)}
-        space = {name: state[name] for name in ("centre", "column_scale") if name in state}
-        self._space.load_state({"classes": np.asarray(["any"]), **space, **nothing})
+        self.space.load_state(state)
         self._weights, self._bias, self._scales = state["weights"], state["bias"], state["scales"]
         return self
 

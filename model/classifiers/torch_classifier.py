@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from model.classifiers.base import Classifier, require_labelled_rows
+from model.classifiers.class_weights import balanced
 from model.pool import Rows, chunks, spread
 from model.torch_module import Device, embed, predict_proba, to_tensor
+from model.vectors import flat_rows, unit_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 RAW_DIM = 256
 
 
-class TorchClassifier:
+class TorchClassifier(Classifier):
     """Trains the module `module_factory(n_classes)` makes; every fit starts from a new one.
 
     Rows reach the module as float32 batches of the pool's own row shape (uint8 pixels as 0 … 255): layout and
@@ -57,12 +59,11 @@ class TorchClassifier:
         self.batch_size = batch_size
         self.device = device
         self.seed = seed
-        self.classes_: tuple[str, ...] = ()
         self.module: nn.Module | None = None
         self._centre: NDArray[Any] | None = None
 
     @classmethod
-    def around(cls, module: nn.Module, *, device: Device = "cpu", seed: int = 0) -> TorchClassifier:
+    def around(cls, module: nn.Module, *, device: Device = "cpu", seed: int = 0) -> Self:
         """Use copies of a module: its weights are where every fit starts, and it is itself never changed.
 
         A module with more outputs than classes known uses the first ones; one logit serves two classes.
@@ -72,7 +73,7 @@ class TorchClassifier:
     def adapt(self, pool: Rows) -> Self:
         """Take the mean row, from at most 500, as the centre of the features used before the first fit."""
         if len(pool):
-            self._centre = _flat(pool[spread(len(pool), 500)]).mean(axis=0)
+            self._centre = flat_rows(pool[spread(len(pool), 500)]).mean(axis=0)
         return self
 
     def fit(self, x: Rows, labels: Sequence[str], sample_weight: NDArray[Any] | None = None) -> Self:
@@ -81,18 +82,14 @@ class TorchClassifier:
         Raises ValueError on no rows, on lengths that differ, and on a module with too few outputs for the
         classes.
         """
-        if len(labels) == 0 or len(x) != len(labels):
-            raise ValueError(
-                f"fit needs one label a row and at least one: got {len(x)} rows, {len(labels)} labels"
-            )
+        require_labelled_rows(x, labels)
         names, codes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
         self.classes_ = tuple(str(name) for name in names)
         self.module = None
         if len(names) == 1:
             return self
         weight = np.ones(len(codes)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
-        per_class = np.bincount(codes, weights=weight)
-        weight = weight * weight.sum() / (len(names) * np.maximum(per_class, 1e-12)[codes])
+        weight = balanced(codes, weight)
         # The global generator is put back: training must not change what the caller draws next.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -101,8 +98,7 @@ class TorchClassifier:
 
     def predict_proba(self, x: Rows) -> NDArray[Any]:
         """(n, k) float32, a batch of rows on the device at a time."""
-        if not self.classes_:
-            raise RuntimeError("this classifier has not been fitted: call fit, or load_state, first")
+        self._require_fit()
         if self.module is None:
             return np.ones((len(x), 1), dtype=np.float32)
         probabilities = predict_proba(self.module, x, self.device)[:, : len(self.classes_)]
@@ -112,11 +108,11 @@ class TorchClassifier:
     def features(self, x: Rows) -> NDArray[Any]:
         """(n, d) float32 of length 1: the module's own, or before a fit a random projection of the rows."""
         rows = self._raw_features(x) if self.module is None else embed(self.module, x, self.device)
-        return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
+        return unit_rows(rows)
 
-    def fresh(self) -> TorchClassifier:
+    def fresh(self) -> Self:
         """An unfitted copy with the same settings."""
-        made = TorchClassifier(
+        made = type(self)(
             self.module_factory,
             epochs=self.epochs,
             learning_rate=self.learning_rate,
@@ -130,8 +126,7 @@ class TorchClassifier:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """`classes`, and the module's parameters and buffers under `module.<name>`."""
-        if not self.classes_:
-            raise RuntimeError("this classifier has not been fitted: call fit, or load_state, first")
+        self._require_fit()
         state = {"classes": np.asarray(self.classes_, dtype=str)}
         if self.module is not None:
             for name, tensor in self.module.state_dict().items():
@@ -185,7 +180,7 @@ class TorchClassifier:
         parts = []
         projection: NDArray[Any] | None = None
         for rows in chunks(len(x), 256):
-            flat = _flat(x[rows])
+            flat = flat_rows(x[rows])
             if self._centre is not None:
                 flat = flat - self._centre
             if flat.shape[1] > RAW_DIM:
@@ -215,12 +210,6 @@ def _cross_entropy(
         )
     losses = nn.functional.cross_entropy(logits[:, :n_classes], target, reduction="none")
     return (losses * weights).sum() / weights.sum()
-
-
-def _flat(x: Rows) -> NDArray[Any]:
-    rows = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x
-    flat = np.asarray(rows, dtype=np.float32)
-    return flat.reshape(len(flat), math.prod(flat.shape[1:]))
 
 
 def _resize_buffers(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:

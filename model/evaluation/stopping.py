@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.pool import draw
+from model.pool import sample
 
 STOP_SET = 1000
 
@@ -82,7 +82,7 @@ def cohen_kappa(one: PoolPredictions, other: PoolPredictions) -> float | None:
 
 def stop_set(n_pool: int, excluded: NDArray[Any]) -> NDArray[Any]:
     """At most 1,000 pool indices, the same ones every round while the pool and its exclusions stay."""
-    drawn = np.setdiff1d(draw(np.arange(n_pool), 2 * STOP_SET, np.random.default_rng(0)), excluded)
+    drawn = np.setdiff1d(sample(np.arange(n_pool), 2 * STOP_SET, np.random.default_rng(0)), excluded)
     return np.sort(drawn)[:: max(1, len(drawn) // STOP_SET)][:STOP_SET]
 
 

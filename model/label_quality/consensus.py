@@ -12,7 +12,7 @@ from cleanlab.multiannotator import get_label_quality_multiannotator
 from numpy.typing import NDArray
 
 from model.classifiers.base import Classifier
-from model.label_quality.label_errors import judge_labels
+from model.label_quality.label_errors import predict_out_of_sample
 from model.pool import Rows
 
 
@@ -90,7 +90,7 @@ def find_consensus(
             if vote is not None:
                 table[position, number] = column[vote]
     rows = np.asarray(labelled, dtype=np.intp)
-    probabilities = judge_labels(
+    probabilities = predict_out_of_sample(
         x[rows],
         majority,
         classes,

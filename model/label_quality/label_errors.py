@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from model.classifiers.base import Classifier
 from model.classifiers.calibration import averaged_softmax, posterior_scales
-from model.classifiers.embedding import EmbeddingClassifier, balanced
+from model.classifiers.class_weights import balanced
+from model.classifiers.embedding import EmbeddingClassifier
 from model.classifiers.ridge import leave_one_out_scores
 from model.label_quality.folds import out_of_fold_probabilities, stratified_folds
 from model.pool import Rows
@@ -85,11 +86,13 @@ def audit_labels(
     classes = np.unique(names.astype(str))
     if len(classes) < 2:
         return LabelAudit(np.zeros(len(names)), 0.0, ())
-    probabilities = judge_labels(x, names, list(classes), classifier=classifier, smoothed=smoothed, seed=seed)
+    probabilities = predict_out_of_sample(
+        x, names, list(classes), classifier=classifier, smoothed=smoothed, seed=seed
+    )
     return rank_labels(names, probabilities, list(classes))
 
 
-def judge_labels(
+def predict_out_of_sample(
     x: Rows,
     labels: Sequence[str] | NDArray[Any],
     classes: Sequence[str],
@@ -103,18 +106,11 @@ def judge_labels(
     codes = np.asarray([position[str(label)] for label in labels], dtype=np.intp)
     if classifier is None:
         classifier = EmbeddingClassifier(seed=seed).adapt(x)
-    if isinstance(classifier, EmbeddingClassifier):
+    if classifier.closed_form:
         views = [classifier.features(x)] + ([] if smoothed is None else [smoothed])
         return _leave_one_out(views, codes, len(classes), seed)
     folds = stratified_folds(codes, classifier.folds, seed)
     return out_of_fold_probabilities(classifier, x, [str(label) for label in labels], classes, folds)
-
-
-def rank_label_issues(
-    labels: Sequence[str] | NDArray[Any], out_of_sample: NDArray[Any], classes: Sequence[str]
-) -> list[LabelIssue]:
-    """Rank labels that (n, k) out-of-sample probabilities speak against; `classes` names the columns."""
-    return list(rank_labels(labels, out_of_sample, classes).issues)
 
 
 def rank_labels(

@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.classifiers.calibration import SCALES, can_be_judged
-from model.classifiers.embedding import balanced, choose_penalty
+from model.classifiers.class_weights import balanced
+from model.classifiers.embedding import choose_penalty
 from model.classifiers.logistic import log_loss
 from model.classifiers.ridge import fit_ridge
 from model.label_quality.folds import stratified_folds
-from model.pseudo_labels.pool_graph import PoolGraph, project
+from model.pseudo_labels.base import PseudoLabelQuery, PseudoLabelRule, TrainingPseudoLabels
+from model.pseudo_labels.pool_graph import PoolGraph
 from model.threads import single_threaded
+from model.vectors import project
 
 CHECK_FOLDS = 5
 # Enough to compare two heads out of fold; the head itself is trained on all dimensions.
@@ -38,6 +41,40 @@ class AgreedLabels:
     """Out-of-fold log loss on the labels of people does not rise when trained on such pseudo-labels."""
     scores: NDArray[Any]
     """(n, k) out-of-fold scores of the labels of people, when trained so: what calibration may believe."""
+
+
+class AgreementRule(PseudoLabelRule):
+    """Takes the crops whose class a linear head and the pool's neighbour graph agree on.
+
+    None are taken where out-of-fold loss on the labels of people would rise, nor with a classifier that has no
+    graph.
+    """
+
+    name = "agreement"
+    needs_scores = False
+
+    def select(self, query: PseudoLabelQuery) -> TrainingPseudoLabels:
+        """Choose all that agree; of a class that has many, a random sample."""
+        graph = query.graph()
+        if graph is None:
+            return TrainingPseudoLabels()
+        found = agreed_labels(
+            graph,
+            graph.positions(query.labels),
+            np.searchsorted(query.classes, list(query.labels.values())),
+            np.flatnonzero(query.free[graph.rows]),
+            query.predict(graph.rows),
+            len(query.classes),
+            seed=query.seed,
+        )
+        if not found.accepted:
+            return TrainingPseudoLabels()
+        return TrainingPseudoLabels(
+            tuple(found.indices.tolist()),
+            tuple(query.classes[code] for code in found.codes),
+            found.weights,
+            found.scores,
+        )
 
 
 def agreed_labels(

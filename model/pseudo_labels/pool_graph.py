@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from model.pool import Rows, chunks, draw
+from model.pool import Rows, chunks, sample
+from model.vectors import project, unit_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,7 +54,7 @@ class PoolGraph:
         if room < 0:
             return None
         if len(others) > room:
-            others = draw(others, room, np.random.default_rng(seed))
+            others = sample(others, room, np.random.default_rng(seed))
         rows = np.sort(np.concatenate([kept, others])).astype(np.intp)
         if len(rows) <= 2 * NEIGHBOURS:
             return None
@@ -84,19 +85,6 @@ class PoolGraph:
         for _ in range(2):
             chosen = 0.5 * chosen + 0.5 * (chosen @ self._matrix)
         return unit_rows(chosen @ self.features)
-
-
-def unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
-    """Rows scaled to length 1; a row of zeros stays."""
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
-
-
-def project(features: NDArray[Any], dim: int) -> NDArray[Any]:
-    """(n, d) to (n, dim) by a fixed random projection that about keeps inner products; narrower rows stay."""
-    if features.shape[1] <= dim:
-        return features
-    drawn = np.random.default_rng(0).standard_normal((features.shape[1], dim), dtype=np.float32)
-    return np.asarray(features @ (drawn / np.float32(np.sqrt(dim))))
 
 
 def _joined(features: NDArray[Any]) -> Any:

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
+from model.classifiers.class_weights import balanced
 from model.classifiers.logistic import fit_softmax
 from model.query.base import Query, QueryStrategy, count
 from model.query.kernel import draw_candidates, read_features
@@ -42,7 +43,7 @@ class DropQueryQueryStrategy(QueryStrategy):
         rng = np.random.default_rng(query.seed)
         with single_threaded():
             labeled = read_features(query, query.labeled)
-            balance = len(codes) / ((codes.max() + 1) * np.bincount(codes)[codes])
+            balance = balanced(codes, np.ones(len(codes)))
             weights, bias = fit_softmax(
                 labeled, codes, int(codes.max()) + 1, weight=balance, strength=10.0, tolerance=1e-5
             )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.pool import chunks, draw
+from model.pool import chunks, sample
 from model.query.base import Query
 
 READ_ROWS = 2000
@@ -31,7 +31,7 @@ def draw_candidates(query: Query, at_least: int, at_most: int) -> Candidates:
     if not (indices[1:] > indices[:-1]).all():
         indices = np.sort(indices)
     if len(indices) > max(at_most, at_least):
-        indices = np.sort(draw(indices, max(at_most, at_least), np.random.default_rng(query.seed)))
+        indices = np.sort(sample(indices, max(at_most, at_least), np.random.default_rng(query.seed)))
     return Candidates(indices, read_features(query, indices))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.linalg import orthogonal_procrustes
 
 from model.pool import Rows, chunks, each_chunk, gather, spread
-from model.pseudo_labels.pool_graph import unit_rows
+from model.vectors import unit_rows
 
 COMPONENTS = 50
 SAMPLE = 10_000

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.pool import chunk_rows, draw, each_chunk, gather, let_go
+from model.pool import chunk_rows, each_chunk, gather, release_pages, sample
 from tests.memory_held import share_held
 
 ROWS = np.random.default_rng(0).standard_normal((20_000, 96)).astype(np.float16)
@@ -89,8 +89,8 @@ def test_an_error_in_a_chunk_is_not_lost():
 def test_rows_let_go_of_are_still_there(tmp_path, start):
     np.save(tmp_path / "pool.npy", ROWS)
     rows = np.load(tmp_path / "pool.npy", mmap_mode="r")[start:]
-    let_go(rows)
-    let_go(rows, slice(3, 9_000))
+    release_pages(rows)
+    release_pages(rows, slice(3, 9_000))
     assert np.array_equal(rows, ROWS[start:])
 
 
@@ -105,7 +105,7 @@ def test_rows_gathered_from_a_memory_map_are_those_asked_for(tmp_path, n):
 
 def test_a_draw_of_a_pool_is_that_of_a_shuffle_and_of_a_large_one_as_uniform():
     def drawn(n, at_most, seed=3):
-        return draw(np.arange(n) * 2, at_most, np.random.default_rng(seed)).tolist()
+        return sample(np.arange(n) * 2, at_most, np.random.default_rng(seed)).tolist()
 
     assert drawn(5000, 40) == (np.random.default_rng(3).permutation(5000)[:40] * 2).tolist()
     assert sorted(drawn(30, 40)) == list(range(0, 60, 2))
@@ -119,7 +119,7 @@ def test_changes_to_a_private_memory_map_are_not_let_go_of(tmp_path):
     np.save(tmp_path / "pool.npy", ROWS)
     rows = np.load(tmp_path / "pool.npy", mmap_mode="c")
     rows[5000:6000] = 1
-    let_go(rows)
+    release_pages(rows)
     assert (rows[5000:6000] == 1).all()
 
 

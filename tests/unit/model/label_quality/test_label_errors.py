@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from model.label_quality.label_errors import audit_labels, detect_label_errors, rank_label_issues
+from model.label_quality.label_errors import audit_labels, detect_label_errors, rank_labels
 
 
 def blobs(n: int = 100, n_classes: int = 4, seed: int = 0):
@@ -76,8 +76,8 @@ def test_tiny_classes():
 def test_columns_are_read_by_name_not_by_position():
     labels = ["zebra", "ant", "zebra", "ant"] * 5
     sure = np.array([[0.05, 0.95] if name == "zebra" else [0.95, 0.05] for name in labels])
-    assert rank_label_issues(labels, sure, ["ant", "zebra"]) == []
-    issues = rank_label_issues([*labels[:-1], "zebra"], sure, ["ant", "zebra"])
+    assert rank_labels(labels, sure, ["ant", "zebra"]).issues == ()
+    issues = rank_labels([*labels[:-1], "zebra"], sure, ["ant", "zebra"]).issues
     assert [(issue.index, issue.suggested_label) for issue in issues] == [(19, "ant")]
 
 

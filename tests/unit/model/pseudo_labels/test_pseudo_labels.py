@@ -2,12 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.pseudo_labels.threshold import (
-    ConfidentCrops,
-    PseudoLabel,
-    PseudoLabeler,
-    expand_with_pseudo_labels,
-)
+from model.pseudo_labels.confident_crops import ConfidentCrops, PseudoLabel, highest_first
+from model.pseudo_labels.threshold import PseudoLabeler, expand_with_pseudo_labels
 
 
 class ReadsItsAnswer(torch.nn.Module):
@@ -27,8 +23,8 @@ def test_confident_crops_are_marked_and_every_crop_has_a_confidence():
 def test_labels_say_which_class_and_in_which_order_to_use_them():
     found = PseudoLabeler(0.8).generate_pseudo_labels(ReadsItsAnswer(), THREE)
     assert found.labels[found.mask].tolist() == [0, 1, 2]
-    assert found.class_mask(1).tolist() == [False, False, True, False]
-    assert found.most_confident_first().tolist() == [0, 2, 3]
+    assert (found.mask & (found.labels == 1)).tolist() == [False, False, True, False]
+    assert highest_first(found.confidences, np.flatnonzero(found.mask)).tolist() == [0, 2, 3]
 
 
 def test_equally_confident_crops_keep_their_order_however_many_there_are():
@@ -37,7 +33,7 @@ def test_equally_confident_crops_keep_their_order_however_many_there_are():
     found = PseudoLabeler(0.8).select(np.stack([top, 1 - top], axis=1))
     confident = np.flatnonzero(top >= 0.8)
     expected = confident[np.argsort(-top[confident], kind="stable")]
-    assert found.most_confident_first().tolist() == expected.tolist()
+    assert highest_first(found.confidences, np.flatnonzero(found.mask)).tolist() == expected.tolist()
 
 
 def test_confident_crops_of_a_round_read_like_a_tuple_of_pseudo_labels():
