@@ -66,5 +66,5 @@ def settle(
         pool[np.asarray([row_of[task_id] for task_id in tasks], dtype=np.intp)],
         classifier=classifier.fresh().adapt(pool),
     )
-    settled = {tasks[crop.index]: crop.label for crop in found.crops}
+    settled = {tasks[crop.index]: crop.label for crop in found}
     return {task_id: settled[task_id] for task_id in disputed}

@@ -14,11 +14,11 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from model.pool import Rows, spread
+from model.visualization.near_duplicates import NearDuplicates as Twins
+from model.visualization.near_duplicates import find_near_duplicates as find_twins
 from model.visualization.projection import (
     SAMPLE,
-    Twins,
     align,
-    find_twins,
     flat_layout,
     lay_out,
     place,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
+from scipy.stats import binomtest
 
 from model.classifiers.base import Classifier
 from model.label_quality.folds import out_of_fold_probabilities
@@ -32,17 +33,18 @@ class CheckSetEstimate:
     high: float
 
 
-def wilson_interval(correct: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval (1927) for a proportion: (low, high), or (0, 1) where nothing was counted."""
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval (1927) for a proportion: (low, high), or (0, 1) where nothing was counted.
+
+    Raises:
+        ValueError: `correct` does not lie between 0 and `n`.
+    """
     if not 0 <= correct <= n:
         raise ValueError(f"correct must lie between 0 and n, got {correct} of {n}")
     if n == 0:
         return 0.0, 1.0
-    share = correct / n
-    centre = share + z * z / (2 * n)
-    spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    found = binomtest(correct, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def accuracy_interval(correct: int, n: int) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import cohen_kappa_score
 
 from model.pool import sample
 
@@ -72,12 +73,10 @@ def cohen_kappa(one: PoolPredictions, other: PoolPredictions) -> float | None:
     ]
     if not pairs:
         return None
-    first, second = np.asarray(pairs, dtype=str).T
-    classes = np.unique(np.concatenate([first, second]))
-    chance = sum(float((first == name).mean() * (second == name).mean()) for name in classes)
-    if chance >= 1.0:
-        return None
-    return float(((first == second).mean() - chance) / (1 - chance))
+    first, second = zip(*pairs, strict=True)
+    if len({*first, *second}) == 1:
+        return None  # agreement by chance is certain, and scikit-learn would divide by 0
+    return float(cohen_kappa_score(first, second))
 
 
 def stop_set(n_pool: int, excluded: NDArray[Any]) -> NDArray[Any]:

@@ -26,25 +26,6 @@ class CropConsensus:
     n_annotators: int
 
 
-@dataclass(frozen=True)
-class AnnotatorQuality:
-    """How good one annotator's labels are, and how often they were the consensus."""
-
-    name: str
-    quality: float
-    agreement: float
-    """Share of labels, on crops that others labelled too, that are the consensus; NaN for one always alone."""
-    n_labels: int
-
-
-@dataclass(frozen=True)
-class Consensus:
-    """The crops somebody labelled, by ascending index, and the annotators, least trusted first."""
-
-    crops: tuple[CropConsensus, ...]
-    annotators: tuple[AnnotatorQuality, ...]
-
-
 def find_consensus(
     votes: Sequence[Sequence[str | None]],
     annotators: Sequence[str],
@@ -53,7 +34,7 @@ def find_consensus(
     classifier: Classifier | None = None,
     smoothed: NDArray[Any] | None = None,
     seed: int = 0,
-) -> Consensus:
+) -> list[CropConsensus]:
     """Weigh annotators and a model that has not seen the crop by how reliable each is (CROWDLAB, 2210.06812).
 
     `votes`: one row an annotator, one column a crop of `x`, None where that annotator did not label it.
@@ -72,16 +53,8 @@ def find_consensus(
     classes = sorted({vote for given in chosen for vote in given})
     active = [number for number, row in enumerate(votes) if any(vote is not None for vote in row)]
     if len(classes) < 2 or max((len(given) for given in chosen), default=0) < 2:
-        crops = zip(labelled, majority, chosen, strict=True)
-        return Consensus(
-            tuple(CropConsensus(crop, label, float("nan"), len(given)) for crop, label, given in crops),
-            tuple(
-                AnnotatorQuality(
-                    annotators[row], float("nan"), float("nan"), sum(v is not None for v in votes[row])
-                )
-                for row in active
-            ),
-        )
+        undisputed = zip(labelled, majority, chosen, strict=True)
+        return [CropConsensus(crop, label, float("nan"), len(given)) for crop, label, given in undisputed]
     column = {name: number for number, name in enumerate(classes)}
     table = np.full((len(labelled), len(active)), np.nan)
     for position, crop in enumerate(labelled):
@@ -101,7 +74,7 @@ def find_consensus(
     found = get_label_quality_multiannotator(
         table, probabilities.astype(np.float64), return_detailed_quality=False, verbose=False
     )
-    by_crop, by_annotator = found["label_quality"], found["annotator_stats"].sort_index()
+    by_crop = found["label_quality"]
     # cleanlab may overrule annotators who all agree; a person's undisputed word stands.
     agreed = [len(set(given)) == 1 for given in chosen]
     best = by_crop["consensus_label"].to_numpy()
@@ -110,22 +83,10 @@ def find_consensus(
         for label, same, code in zip(majority, agreed, best, strict=True)
     ]
     quality = by_crop["consensus_quality_score"].to_numpy()
-    people = [
-        AnnotatorQuality(
-            annotators[row],
-            float(by_annotator.loc[number, "annotator_quality"]),
-            float(by_annotator.loc[number, "agreement_with_consensus"]),
-            int(by_annotator.loc[number, "num_examples_labeled"]),
-        )
-        for number, row in enumerate(active)
+    return [
+        CropConsensus(crop, label, float(score), len(given))
+        for crop, label, score, given in zip(labelled, labels, quality, chosen, strict=True)
     ]
-    return Consensus(
-        tuple(
-            CropConsensus(crop, label, float(score), len(given))
-            for crop, label, score, given in zip(labelled, labels, quality, chosen, strict=True)
-        ),
-        tuple(sorted(people, key=lambda person: person.quality)),
-    )
 
 
 def _majority(given: Sequence[str]) -> str:

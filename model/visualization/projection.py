@@ -1,9 +1,7 @@
-"""The pool as a map: embeddings in two dimensions, alike crops close together, and which crops are the same."""
+"""The pool as a map: embeddings in two dimensions, alike crops close together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,26 +15,6 @@ COMPONENTS = 50
 SAMPLE = 10_000
 """Crops that are laid out themselves; all others are placed beside those they resemble."""
 NEAREST = 5
-PAIRS = 1 << 16
-"""Pairs that are compared together."""
-TWINS = 200
-TWIN_SIMILARITY = 0.95
-"""Cosine of two crops' centred embeddings from which they are called near-duplicates."""
-
-
-@dataclass(frozen=True)
-class Twins:
-    """Pairs of crops that hardly differ, the most alike first."""
-
-    pairs: NDArray[Any]
-    """(m, 2) rows of the pool, the lower first."""
-    similarity: NDArray[Any]
-    """(m,) cosine of their centred embeddings."""
-
-    @classmethod
-    def none(cls) -> Twins:
-        """No pair at all."""
-        return cls(np.zeros((0, 2), dtype=np.intp), np.zeros(0, dtype=np.float32))
 
 
 def principal_components(rows: Rows, keep: NDArray[Any]) -> NDArray[Any]:
@@ -141,50 +119,3 @@ def place(known: NDArray[Any], positions: NDArray[Any], new: NDArray[Any]) -> ND
         rows = np.argpartition(distance, nearest - 1, axis=1)[:, :nearest]
         placed[part] = np.median(positions[rows], axis=1)
     return placed
-
-
-def find_twins(components: NDArray[Any], keep: NDArray[Any]) -> Twins:
-    """The pairs among (n, d) components that hardly differ; `keep` says which row of the pool each is.
-
-    In a pool of more than 10,000, crops are compared with their neighbours along each of 16 directions: of
-    two that hardly differ next to none are missed, and the cost stays in proportion to the pool. Only the most
-    alike are held: of a camera's pictures millions of pairs may be.
-    """
-    found = Twins.none()
-    for pairs, similarity in (_all_pairs if len(keep) <= SAMPLE else _neighbouring_pairs)(components):
-        found = _most_alike(found, pairs, similarity)
-    return Twins(np.sort(keep[found.pairs], axis=1), found.similarity)
-
-
-def _most_alike(known: Twins, pairs: NDArray[Any], similarity: NDArray[Any]) -> Twins:
-    """The most alike of the pairs known and of some more, those that come twice counted once."""
-    alike = np.flatnonzero(similarity >= TWIN_SIMILARITY)
-    alike = alike[np.argsort(-similarity[alike], kind="stable")[:TWINS]]
-    if not len(alike):
-        return known
-    pairs = np.concatenate([known.pairs, np.sort(pairs[alike], axis=1)])
-    pairs, places = np.unique(pairs, axis=0, return_index=True)
-    similarity = np.concatenate([known.similarity, similarity[alike]])[places]
-    order = np.argsort(-similarity, kind="stable")[:TWINS]
-    return Twins(pairs[order], similarity[order].astype(np.float32))
-
-
-def _all_pairs(components: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    unit = unit_rows(components)
-    for part in chunks(len(unit), 256):
-        cosines = np.tril(unit[part] @ unit.T, part.start - 1)
-        first, second = np.nonzero(cosines >= TWIN_SIMILARITY)
-        yield np.stack([first + part.start, second], axis=1), cosines[first, second]
-
-
-def _neighbouring_pairs(
-    components: NDArray[Any], window: int = 6
-) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    length = np.maximum(np.linalg.norm(components, axis=1), 1e-12)
-    for direction in range(min(16, components.shape[1])):
-        order = np.argsort(components[:, direction] / length, kind="stable")
-        for step in range(1, window + 1):
-            for part in chunks(len(order) - step, PAIRS):
-                first, second = order[part], order[part.start + step : part.stop + step]
-                cosines = np.einsum("ij,ij->i", components[first], components[second])
-                yield np.stack([first, second], axis=1), cosines / (length[first] * length[second])

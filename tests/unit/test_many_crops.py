@@ -15,7 +15,7 @@ from backend.acceptance import acceptable
 from backend.app import create_app
 from backend.region_tasks import parse
 from backend.store import Task
-from model.visualization.projection import TWINS, find_twins
+from model.visualization.near_duplicates import MOST_PAIRS, find_near_duplicates
 from scripts import cli
 from tests.large_stand_in import REGIONS
 from tests.memory_held import share_held
@@ -153,10 +153,10 @@ def test_regions_are_written_as_they_are_read(stand_in, services, digit_crops, m
 def test_thousands_of_crops_that_are_all_alike_are_not_held_as_pairs():
     alike = np.ones((3000, 8), dtype=np.float32)
     tracemalloc.start()
-    found = find_twins(alike, np.arange(3000))
+    found = find_near_duplicates(alike, np.arange(3000))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(found.pairs) == TWINS
+    assert len(found.pairs) == MOST_PAIRS
     assert peak < 60e6, "there are 4.5 million pairs, of 16 bytes each"
 
 

@@ -14,7 +14,8 @@ from filelock import FileLock
 from backend import pool_map, pool_view
 from backend.map_drawing import MapDrawer
 from model.visualization import projection
-from model.visualization.projection import align, find_twins, lay_out, place, principal_components
+from model.visualization.near_duplicates import find_near_duplicates
+from model.visualization.projection import align, lay_out, place, principal_components
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_near_duplicates_are_found_the_most_alike_first(drawn):
 def test_near_duplicates_are_found_in_a_pool_too_large_to_compare_all(pool, monkeypatch):
     monkeypatch.setattr(projection, "SAMPLE", 50)
     keep = np.arange(120)
-    found = find_twins(principal_components(pool, keep), keep)
+    found = find_near_duplicates(principal_components(pool, keep), keep)
     assert found.pairs.tolist()[:2] == [[4, 7], [11, 50]]
 
 
