@@ -24,6 +24,10 @@ class LabeledPool:
         """(n,) bool."""
         self.check: list[int] = []
         """Every crop ever sampled for the check set, in the order sampled."""
+        self.label_changes = 0
+        """Counts changes of labels."""
+        self.changes = 0
+        """Counts changes of labels and exclusions."""
         self._labels: dict[int, str] = {}
 
     @property
@@ -47,15 +51,18 @@ class LabeledPool:
         if len(crops) != len(names):
             raise ValueError(f"one label a crop is needed: got {len(crops)} crops and {len(names)} labels")
         self._labels.update(zip(crops, names, strict=True))
+        self._count_label_change()
 
     def remove_labels(self, indices: Iterable[int]) -> None:
         """Forget labels that were withdrawn; crops without one are passed over."""
         for index in self.checked(indices):
             self._labels.pop(index, None)
+        self._count_label_change()
 
     def exclude(self, indices: Iterable[int]) -> None:
         """Mark crops as unusable."""
         self.excluded[self.checked(indices)] = True
+        self.changes += 1
 
     def set_check(self, sampled: Iterable[int]) -> None:
         """Restore the check crops sampled so far, in their order."""
@@ -102,3 +109,7 @@ class LabeledPool:
             )
         found: list[int] = crops.tolist()
         return found
+
+    def _count_label_change(self) -> None:
+        self.label_changes += 1
+        self.changes += 1

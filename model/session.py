@@ -20,14 +20,13 @@ from model.label_quality.label_errors import LabelAudit, LabelIssue, audit_label
 from model.labeled_pool import LabeledPool
 from model.pool import MappedRows, Rows, gather, release_pages
 from model.pool_model import PoolModel, Scorer
-from model.pseudo_labels.base import PseudoLabelQuery, PseudoLabelRule, TrainingPseudoLabels
-from model.pseudo_labels.confident_crops import NONE_CONFIDENT, ConfidentCrops
-from model.pseudo_labels.pool_graph import PoolGraph
+from model.pseudo_labels.base import PseudoLabelRule
 from model.pseudo_labels.rules import DEFAULT as DEFAULT_RULE
 from model.pseudo_labels.rules import create_rule
 from model.pseudo_labels.threshold import PseudoLabeler
 from model.query import DEFAULT, Query, QueryStrategy, create
 from model.round import Round, TrainingData
+from model.trainer import Trainer
 
 __all__ = ["ActiveLearningSession", "Round", "TrainingData"]
 
@@ -81,27 +80,27 @@ class ActiveLearningSession:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if not 0 <= check_share < 1:
             raise ValueError(f"check_share must be in [0, 1), got {check_share}")
-        self._rule = (
-            create_rule(pseudo_label_rule) if isinstance(pseudo_label_rule, str) else pseudo_label_rule
-        )
+        rule = create_rule(pseudo_label_rule) if isinstance(pseudo_label_rule, str) else pseudo_label_rule
         if classifier is None:
             classifier = EmbeddingClassifier(seed=seed)
         elif isinstance(classifier, torch.nn.Module):
             classifier = TorchClassifier.around(classifier, device=device, seed=seed)
         self.strategy = create(strategy) if isinstance(strategy, str) else strategy
         self.batch_size = batch_size
-        self.pseudo_labeler = pseudo_labeler if pseudo_labeler is not None else PseudoLabeler()
         self.check_share = check_share
-        self.train_on_pseudo_labels = train_on_pseudo_labels
         self.round_number = round_number
         self.seed = seed
         self._known = LabeledPool(pool)
         self._model = PoolModel(pool, classifier, scorer)
-        self._pseudo_labels = TrainingPseudoLabels()
-        self._graph: PoolGraph | None = None
-        self._graph_is_current = False
+        self._trainer = Trainer(
+            self._known,
+            self._model,
+            labeler=PseudoLabeler() if pseudo_labeler is None else pseudo_labeler,
+            rule=rule if train_on_pseudo_labels else None,
+            batch_size=batch_size,
+            seed=seed,
+        )
         self._history: list[PoolPredictions] = []
-        self._stale = True
 
     @property
     def pool(self) -> Rows:
@@ -131,17 +130,14 @@ class ActiveLearningSession:
             IndexError: a crop is outside the pool; nothing is then set.
         """
         self._known.add_labels(indices, labels)
-        self._stale, self._graph_is_current = True, False
 
     def remove_labels(self, indices: Iterable[int]) -> None:
         """Forget labels that were withdrawn; crops without one are passed over."""
         self._known.remove_labels(indices)
-        self._stale, self._graph_is_current = True, False
 
     def exclude(self, indices: Iterable[int]) -> None:
         """Stop asking for these crops and pseudo-labelling them: unreadable, or skipped by the annotator."""
         self._known.exclude(indices)
-        self._graph_is_current = False
 
     def set_check_crops(self, sampled: Iterable[int]) -> None:
         """Restore the check crops of earlier rounds, in their order."""
@@ -158,23 +154,16 @@ class ActiveLearningSession:
 
     def get_training_data(self) -> TrainingData:
         """Return the labels training uses; pseudo-labels are among them where `train_on_pseudo_labels` is set."""
-        human, pseudo = self.labels, self._pseudo_labels
-        indices = [*human, *pseudo.indices]
-        return TrainingData(
-            indices=tuple(indices),
-            labels=(*human.values(), *pseudo.labels),
-            weights=np.concatenate([np.ones(len(human)), pseudo.weights]),
-            is_pseudo=np.arange(len(indices)) >= len(human),
-        )
+        return self._trainer.training_data()
 
     def retrain_model(self) -> None:
         """Train on the labels so far and score the pool; without a label there is nothing to train."""
-        self._train()
+        self._trainer.train()
         self._model.score()
 
     def audit(self) -> LabelAudit:
         """Audit every label by models that have not seen it; positions are those of `labels`, ascending."""
-        labels, graph = self.labels, self._pool_graph()
+        labels, graph = self.labels, self._trainer.graph()
         return audit_labels(
             gather(self.pool, np.asarray([*labels], dtype=np.intp)),
             [*labels.values()],
@@ -192,19 +181,19 @@ class ActiveLearningSession:
         # Sampled first: a check crop must not be among the pseudo-labels the model is trained on.
         self._top_up_check(self.batch_size)
         with self._timed(seconds, "train"):
-            self._train()
+            self._trainer.train()
         with self._timed(seconds, "score"):
-            if self._is_scored_before_pseudo_labels():
+            if self._trainer.scores_pool_first():
                 self._model.score()
             predictions, advice = self._advise()
         with self._timed(seconds, "pseudo_label"):
-            self._train_on_pseudo_labels()
+            self._trainer.train_on_pseudo_labels()
         with self._timed(seconds, "score"):
             self._model.score()
         with self._timed(seconds, "select"):
             check, batch = self._select(self.batch_size)
         with self._timed(seconds, "pseudo_label"):
-            shown = self._confident_crops()
+            shown = self._trainer.confident_crops()
         with self._timed(seconds, "audit"):
             issues, check_set = self._audit() if audit else ([], None)
         self.round_number += 1
@@ -215,63 +204,16 @@ class ActiveLearningSession:
             check=tuple(check),
             batch=tuple(batch),
             probabilities=self._model.probabilities,
-            threshold=self.pseudo_labeler.threshold,
+            threshold=self._trainer.labeler.threshold,
             pseudo_labels=shown,
             label_issues=tuple(issues),
             check_set=check_set,
             seconds=seconds,
             single_classes=self._known.single_classes(self.classifier.classes_in),
-            trained_on_pseudo_labels=len(self._pseudo_labels.indices),
+            trained_on_pseudo_labels=self._trainer.n_pseudo_labels,
             predictions=predictions,
             stopping=advice,
         )
-
-    def _train(self) -> None:
-        """Train on the labels of people alone."""
-        self._pseudo_labels = TrainingPseudoLabels()
-        self._model.fit(self.get_training_data())
-        self._stale = False
-
-    def _may_use_pseudo_labels(self) -> bool:
-        enough = self._known.n_labels >= self.pseudo_labeler.min_labels
-        return self.train_on_pseudo_labels and self._model.can_predict and enough
-
-    def _is_scored_before_pseudo_labels(self) -> bool:
-        """Tell whether the pool is scored by a model that pseudo-labels may replace: otherwise only a few crops are."""
-        spared = self._model.untrained.closed_form and not self._rule.needs_scores
-        return not (spared and self._may_use_pseudo_labels())
-
-    def _train_on_pseudo_labels(self) -> None:
-        """Train again with the pseudo-labels that the rule chooses."""
-        if not self._may_use_pseudo_labels():
-            return
-        labels = self.labels
-        query = PseudoLabelQuery(
-            labels=labels,
-            free=self._known.free(),
-            classes=self.classifier.classes_,
-            predict=self._model.predict,
-            confident=self._confident_crops,
-            graph=self._pool_graph,
-            seed=self.seed,
-        )
-        self._pseudo_labels = self._rule.select(query)
-        if self._pseudo_labels.indices:
-            self._model.fit(self.get_training_data())
-            if self._pseudo_labels.scores is not None:
-                # Leave-one-out would use labels that its pseudo-labels came from: these scores are out of fold.
-                self.classifier.calibrate(self._pseudo_labels.scores, [*labels.values()])
-
-    def _pool_graph(self) -> PoolGraph | None:
-        """Return the pool's neighbour graph; None for a classifier whose features are learned from the labels."""
-        if not self._model.untrained.closed_form:
-            return None
-        if not self._graph_is_current:
-            usable = np.flatnonzero(~self._known.excluded)
-            features = MappedRows(self.pool, self._model.untrained.features)
-            self._graph = PoolGraph.build(features, self.labels, usable, seed=self.seed, known=self._graph)
-            self._graph_is_current = True
-        return self._graph
 
     def _advise(self) -> tuple[PoolPredictions | None, StoppingAdvice | None]:
         """Compare models trained on the labels of people: called before pseudo-labels are trained on."""
@@ -289,7 +231,7 @@ class ActiveLearningSession:
 
     def _select(self, batch_size: int) -> tuple[list[int], list[int]]:
         self._top_up_check(batch_size)
-        if self._stale or not set(self._known.check).isdisjoint(self._pseudo_labels.indices):
+        if self._trainer.is_stale:
             self.retrain_model()
         labels, probabilities = self.labels, self._model.probabilities
         codes = {name: code for code, name in enumerate(sorted(set(labels.values())))}
@@ -310,22 +252,6 @@ class ActiveLearningSession:
     def _top_up_check(self, batch_size: int) -> None:
         wanted = check_crops_wanted(self._known.n_labels, batch_size, self.check_share)
         self._known.top_up_check(wanted, self.seed)
-
-    def _confident_crops(self) -> ConfidentCrops:
-        """Return the free crops that clear the threshold of the labels so far, none of them of a class with one label."""
-        self.pseudo_labeler.follow(self._known.n_labels, self.batch_size)
-        probabilities = self._model.score()
-        if probabilities is None or self._known.n_labels < self.pseudo_labeler.min_labels:
-            return NONE_CONFIDENT
-        found = self.pseudo_labeler.select(probabilities)
-        # One wrong label would pull its near-duplicates along, and nothing would contradict it.
-        classifier = self.classifier
-        alone = {*self._known.single_classes(classifier.classes_in)}
-        checked = np.asarray([alone.isdisjoint(classifier.classes_in(name)) for name in classifier.classes_])
-        confident = np.flatnonzero(found.mask & self._known.free() & checked[found.labels])
-        return ConfidentCrops(
-            confident, found.labels[confident], found.confidences[confident], classifier.classes_
-        )
 
     def _audit(self) -> tuple[list[LabelIssue], CheckSetEstimate | None]:
         """Audit labels of people by models trained on labels of people: pseudo-labels stay out of it."""

@@ -55,13 +55,7 @@ def find_consensus(
     if len(classes) < 2 or max((len(given) for given in chosen), default=0) < 2:
         undisputed = zip(labelled, majority, chosen, strict=True)
         return [CropConsensus(crop, label, float("nan"), len(given)) for crop, label, given in undisputed]
-    column = {name: number for number, name in enumerate(classes)}
-    table = np.full((len(labelled), len(active)), np.nan)
-    for position, crop in enumerate(labelled):
-        for number, row in enumerate(active):
-            vote = votes[row][crop]
-            if vote is not None:
-                table[position, number] = column[vote]
+    table = _vote_table([votes[row] for row in active], labelled, classes)
     rows = np.asarray(labelled, dtype=np.intp)
     probabilities = predict_out_of_sample(
         x[rows],
@@ -87,6 +81,20 @@ def find_consensus(
         CropConsensus(crop, label, float(score), len(given))
         for crop, label, score, given in zip(labelled, labels, quality, chosen, strict=True)
     ]
+
+
+def _vote_table(
+    votes: Sequence[Sequence[str | None]], crops: Sequence[int], classes: Sequence[str]
+) -> NDArray[Any]:
+    """Return what each annotator said of each crop, as (crops, annotators) class codes; NaN where nothing."""
+    column = {name: number for number, name in enumerate(classes)}
+    table = np.full((len(crops), len(votes)), np.nan)
+    for position, crop in enumerate(crops):
+        for number, row in enumerate(votes):
+            vote = row[crop]
+            if vote is not None:
+                table[position, number] = column[vote]
+    return table
 
 
 def _majority(given: Sequence[str]) -> str:
