@@ -5,14 +5,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from model import plugins
+
 if TYPE_CHECKING:
     from model.encoders.base import Encoder
 
-__all__ = ["DEFAULT", "DEFAULT_TEXT", "HUGGING_FACE_PREFIX", "Encoder", "create", "names", "reads"]
+__all__ = ["DEFAULT", "DEFAULT_TEXT", "HUGGING_FACE_PREFIX", "PLUGINS", "Encoder", "create", "names", "reads"]
 
 DEFAULT = "efficientnet-lite0"
 DEFAULT_TEXT = "all-minilm-l6-v2"
 HUGGING_FACE_PREFIX = "hf:"
+PLUGINS = "everylabel.encoders"
+"""The group of entry points for encoders of other packages."""
 
 # name -> module and class. Imported on demand: a command's --help should not wait for ONNX Runtime.
 _REGISTRY = {
@@ -32,26 +36,38 @@ def __getattr__(name: str) -> Any:
 
 
 def reads(name: str) -> Literal["image", "text"]:
-    """What an encoder of this name reads; nothing is loaded to say so."""
-    return "text" if name in _TEXT_REGISTRY else "image"
+    """Return what an encoder of this name reads; nothing of our own is loaded to say so.
+
+    Raises:
+        ValueError: a plugin cannot be loaded.
+    """
+    if name in _TEXT_REGISTRY:
+        return "text"
+    if name in _REGISTRY or name.startswith(HUGGING_FACE_PREFIX):
+        return "image"
+    plugin = _plugin(name)
+    found: Literal["image", "text"] = "image" if plugin is None else plugin.reads
+    return found
 
 
 def names() -> tuple[str, ...]:
-    """List the encoders of images that have a name of their own; `hf:<name or folder>` works beside them."""
+    """Return our own encoders of images that have a name; `create` knows more."""
     return tuple(_REGISTRY)
 
 
 def create(name: str = DEFAULT, device: str = "auto", threads: int | None = None) -> Encoder:
-    """Make an encoder by name.
+    """Make an encoder.
 
     Args:
-        name: one of `names()`, `all-minilm-l6-v2` for texts, or `hf:` and a model name or folder for `transformers`.
+        name: one of `names()`, `all-minilm-l6-v2` for texts, `hf:` and a model name or folder for `transformers`,
+            one that an installed package has entered in `everylabel.encoders`, or `package.module:Class`.
         device: `auto`, `cpu`, `cuda` or `cuda:<number>`.
         threads: CPU threads the default encoder takes; None leaves it to ONNX Runtime, one a core. The
             others use PyTorch's own pool (`torch.set_num_threads`).
 
     Raises:
-        ValueError: an unknown name or device, or a model that cannot be loaded; the message says the way out.
+        ValueError: an unknown name or device, or a model or plugin that cannot be loaded; the message says the way
+            out.
     """
     known = _REGISTRY | _TEXT_REGISTRY
     if name in known:
@@ -63,7 +79,20 @@ def create(name: str = DEFAULT, device: str = "auto", threads: int | None = None
         source = name.removeprefix(HUGGING_FACE_PREFIX)
         hugging_face: Encoder = import_module(module).HuggingFaceEncoder(source, device=device)
         return hugging_face
-    raise ValueError(
-        f"Unknown encoder {name!r}. Known: {', '.join(names())}, {DEFAULT_TEXT} for texts, "
-        f"or {HUGGING_FACE_PREFIX}<name or folder> for a Hugging Face model."
-    )
+    plugin = _plugin(name)
+    if plugin is None:
+        also = "".join(f", {found}" for found in plugins.names(PLUGINS))
+        raise ValueError(
+            f"Unknown encoder {name!r}. Known: {', '.join(names())}{also}, {DEFAULT_TEXT} for texts, "
+            f"{HUGGING_FACE_PREFIX}<name or folder> for a Hugging Face model, or package.module:Class for a class of "
+            "yours. A plugin's name is there once its package is installed where everylabel runs."
+        )
+    made: Encoder = plugin(device=device, threads=threads)
+    return made
+
+
+def _plugin(name: str) -> Any:
+    found = plugins.find(PLUGINS, name)
+    if found is not None:
+        plugins.require_kind(found, import_module("model.encoders.base").Encoder, name)
+    return found

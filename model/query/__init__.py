@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from model import plugins
+
 if TYPE_CHECKING:
     from model.query.auto import AutoQueryStrategy
     from model.query.badge import BadgeQueryStrategy
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT",
+    "PLUGINS",
     "AutoQueryStrategy",
     "BadgeQueryStrategy",
     "DropQueryQueryStrategy",
@@ -58,6 +61,8 @@ _CLASSES = {
     **{class_name: module for module, class_name in _REGISTRY.values()},
 }
 DEFAULT = "auto"
+PLUGINS = "everylabel.query_strategies"
+"""The group of entry points for strategies of other packages."""
 
 
 def __getattr__(name: str) -> Any:
@@ -68,14 +73,32 @@ def __getattr__(name: str) -> Any:
 
 
 def names() -> tuple[str, ...]:
-    """The names `create` knows, sorted."""
+    """Return the names of our own strategies, sorted; `create` knows those of plugins too."""
     return tuple(sorted(_REGISTRY))
 
 
 def create(name: str, **options: Any) -> QueryStrategy:
-    """Make a query strategy by name; raises ValueError for a name that is not in `names()`."""
-    if name not in _REGISTRY:
-        raise ValueError(f"unknown query strategy {name!r}: choose one of {', '.join(names())}")
-    module, class_name = _REGISTRY[name]
-    strategy: QueryStrategy = getattr(import_module(module), class_name)(**options)
+    """Make a query strategy.
+
+    Args:
+        name: one of `names()`, one that an installed package has entered in `everylabel.query_strategies`, or
+            `package.module:Class`.
+        options: what its constructor takes.
+
+    Raises:
+        ValueError: there is no such strategy, or a plugin cannot be loaded; the message says the way out.
+    """
+    if name in _REGISTRY:
+        module, class_name = _REGISTRY[name]
+        own: QueryStrategy = getattr(import_module(module), class_name)(**options)
+        return own
+    found = plugins.find(PLUGINS, name)
+    if found is None:
+        known = ", ".join([*names(), *plugins.names(PLUGINS)])
+        raise ValueError(
+            f"unknown query strategy {name!r}: choose one of {known}, or name a class of yours as "
+            f"package.module:Class. A plugin's name is there once its package is installed where everylabel runs."
+        )
+    plugins.require_kind(found, import_module("model.query.base").QueryStrategy, name)
+    strategy: QueryStrategy = found(**options)
     return strategy

@@ -1,7 +1,8 @@
 """The contract of a query strategy: which crops should a person label next?
 
-To add one, write a file beside this one with a subclass of `QueryStrategy` that has a `name` and a `select`,
-and list it in `model/query/__init__.py`. `tests/contract/test_query_strategies.py` then holds it to the
+To add one of yours, subclass `QueryStrategy` with a `name` and a `select`, in a package that enters it in the entry points
+`everylabel.query_strategies` (`docs/extending.md`); `model.testing.QueryStrategyContract` tests it. One of ours is a file
+beside this one, listed in `model/query/__init__.py`; `tests/contract/test_query_strategies.py` then holds it to the
 promises of `select`.
 """
 
