@@ -1,7 +1,8 @@
 """Several classes on one crop, written as one label: `crack + dirt`.
 
-To everything that looks at labels, a set of classes is a label like any other; only the classifier
-(`model/classifiers/multi_label.py`) and Label Studio's two ends (what a person ticked, what is pre-filled) take it apart.
+A set of classes is a label like any other to most of the code; only the classifier
+(`model/classifiers/multi_label.py`) and Label Studio's two ends (what a person ticked, what is pre-filled) take
+it apart.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ SEPARATOR = " + "
 
 
 def join(names: Iterable[str]) -> str:
-    """One label for a set of class names, the same in whatever order they come."""
+    """Return one label for a set of class names, the same in whatever order they come."""
     return SEPARATOR.join(sorted(set(names)))
 
 
 def split(label: str) -> tuple[str, ...]:
-    """The class names of a label, sorted."""
+    """Return the class names of a label, sorted."""
     return tuple(label.split(SEPARATOR))

@@ -35,17 +35,17 @@ class Rows(Protocol):
         """The shape; the first entry counts rows."""
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
 
     def __getitem__(self, key: Any, /) -> Any:
-        """The rows at a slice or at an integer array."""
+        """Return the rows at a slice or at an integer array."""
 
 
 class MappedRows:
     """Rows seen through a function that is applied only to those asked for.
 
     A pool of a million embeddings stays the float16 file it is, while a query strategy sees centred float32
-    features of the few thousand rows it looks at.
+    features of the few thousand rows it reads.
     """
 
     def __init__(self, rows: Rows, function: Callable[[Any], NDArray[Any]]) -> None:
@@ -55,7 +55,7 @@ class MappedRows:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n, d): d is known once a row has been looked at, so this may compute one."""
+        """(n, d): d is known once a row has been read, so this may compute one."""
         if self._dim is None:
             self._dim = int(self._function(self._rows[:1]).shape[1]) if len(self._rows) else 0
         return len(self._rows), self._dim
@@ -70,20 +70,20 @@ class MappedRows:
 
 
 def chunks(n: int, size: int = CHUNK_ROWS) -> Iterator[slice]:
-    """Slices that cover 0 … n-1 in order, `size` rows each."""
+    """Yield slices that cover 0 … n-1 in order, `size` rows each."""
     for start in range(0, n, size):
         yield slice(start, min(start + size, n))
 
 
 def spread(n: int, at_most: int) -> NDArray[Any]:
-    """At most `at_most` row numbers spread evenly over 0 … n-1, ascending: a sample that needs no seed."""
+    """Return at most `at_most` row numbers spread evenly over 0 … n-1, ascending: a sample that needs no seed."""
     if n <= at_most:
         return np.arange(n)
     return np.linspace(0, n - 1, at_most).round().astype(np.intp)
 
 
 def gather(rows: Rows, indices: NDArray[Any]) -> Any:
-    """`rows[indices]`, read a few at a time from a memory map: each row brings its neighbourhood into memory."""
+    """Return `rows[indices]`, read a few at a time from a memory map: each row brings its neighbourhood into memory."""
     if not isinstance(rows, np.memmap) or len(indices) <= GATHERED_ROWS:
         return rows[indices]
     found = np.empty((len(indices), *rows.shape[1:]), dtype=rows.dtype)
@@ -124,7 +124,7 @@ def each_chunk(rows: Rows, work: Callable[[slice, NDArray[Any]], None]) -> None:
 
 
 def chunk_rows(width: int) -> int:
-    """How many rows of this width a chunk of `each_chunk` has: a power of two from 64 to 4,096.
+    """Return how many rows of this width a chunk of `each_chunk` has: a power of two from 64 to 4,096.
 
     A part of a pool that starts at a multiple of it is scored to the same bit as within the whole.
     """
@@ -133,7 +133,7 @@ def chunk_rows(width: int) -> int:
 
 
 def _read(found: Any, buffer: NDArray[Any]) -> None:
-    """Rows of any kind as float32, into a buffer of their size."""
+    """Read rows of any kind as float32 into a buffer of their size."""
     if isinstance(found, torch.Tensor):
         torch.from_numpy(buffer).copy_(found.reshape(buffer.shape))
     elif isinstance(found, np.ndarray) and found.dtype == np.float16 and found.flags.c_contiguous:
@@ -146,14 +146,17 @@ def _read(found: Any, buffer: NDArray[Any]) -> None:
 
 @cache
 def _quietly() -> None:
-    """PyTorch warns once that it was given an array it cannot write to: nobody writes."""
+    """Swallow PyTorch's one warning that it was given an array it cannot write to: nobody writes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.from_numpy(np.frombuffer(b"read", dtype=np.uint8))
 
 
 def sample(items: NDArray[Any], at_most: int, rng: np.random.Generator) -> NDArray[Any]:
-    """At most so many of the items, uniformly and in no order; of very many they are found without a shuffle of all."""
+    """Sample at most so many of the items, uniformly and in no order.
+
+    Of very many they are found without a shuffle of all.
+    """
     if len(items) > SHUFFLED and at_most < len(items):
         return np.asarray(items[rng.choice(len(items), at_most, replace=False, shuffle=False)])
     return np.asarray(rng.permutation(items)[:at_most])

@@ -16,7 +16,7 @@ from model.pseudo_labels.confident_crops import PseudoLabel
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What training sees: human labels by ascending index, then pseudo-labels."""
+    """What training sees: labels of people by ascending index, then pseudo-labels."""
 
     indices: tuple[int, ...]
     labels: tuple[str, ...]
@@ -35,7 +35,7 @@ class Round:
     classes: tuple[str, ...]
     """The columns of `probabilities`: the classes that have a label, sorted."""
     check: tuple[int, ...]
-    """Blind check crops to label next, drawn uniformly, the oldest draw first."""
+    """Blind check crops to label next, sampled uniformly, the oldest first."""
     batch: tuple[int, ...]
     """Crops to label next: by rising confidence; before there is a model, in the strategy's order."""
     probabilities: NDArray[Any] | None

@@ -148,7 +148,10 @@ class ActiveLearningSession:
         self._history = list(history)
 
     def get_next_batch(self, batch_size: int | None = None) -> list[int]:
-        """Return the crops to label next: blind check crops first, then the batch. Asking twice changes nothing."""
+        """Return the crops to label next: blind check crops first, then the batch.
+
+        Asking twice changes nothing.
+        """
         check, batch = self._select(self.batch_size if batch_size is None else batch_size)
         return [*check, *batch]
 
@@ -173,9 +176,14 @@ class ActiveLearningSession:
         )
 
     def run_round(self, *, audit: bool = True) -> Round:
-        """Train, score, select, pseudo-label, audit; counts the round.
+        """Run a round: train, score, select, pseudo-label, audit.
 
-        Without `audit` nothing else changes: a replay of many rounds reads only what was asked and predicted.
+        Args:
+            audit: whether labels are audited. Without it nothing else changes: a replay of many rounds reads only what
+                was asked and predicted.
+
+        Returns:
+            What the round found; `round_number` is one higher.
         """
         seconds: dict[str, float] = {}
         # Sampled first: a check crop must not be among the pseudo-labels the model is trained on.

@@ -22,12 +22,13 @@ Device = str | torch.device
 def predict_proba(
     module: torch.nn.Module, crops: Rows, device: Device = "cpu", batch_size: int = 256
 ) -> NDArray[Any]:
-    """Class probabilities of (n, ...) crops: (n, k) float32, rows sum to 1.
+    """Return class probabilities of (n, ...) crops: (n, k) float32, rows sum to 1.
 
     Uses `module.predict_proba` where there is one, else softmax of the logits `module(crops)` returns. A
     single column, or none, is read as the positive class of two, so k is never below 2.
 
-    Raises ValueError when `predict_proba` leaves 0 … 1, or when anything returned is not finite.
+    Raises:
+        ValueError: `predict_proba` leaves 0 … 1, or anything returned is not finite.
     """
     own = getattr(module, "predict_proba", None)
     call: Callable[[torch.Tensor], Any] = own if callable(own) else module
@@ -57,7 +58,7 @@ def predict_proba(
 def embed(
     module: torch.nn.Module, crops: Rows, device: Device = "cpu", batch_size: int = 256
 ) -> NDArray[Any]:
-    """Embeddings of (n, ...) crops: (n, d) float32.
+    """Return embeddings of (n, ...) crops: (n, d) float32.
 
     Uses `module.features`, else `module.encode`, else the class probabilities. Feature maps (n, c, h, w) are
     averaged over space; other shapes are flattened.
@@ -80,7 +81,7 @@ def embed(
 
 
 def to_tensor(crops: Any, device: Device) -> torch.Tensor:
-    """One batch of crops (array, tensor or list of either) as a float32 tensor on the device."""
+    """Turn a batch of crops (array, tensor or list of either) into a float32 tensor on the device."""
     if isinstance(crops, (list, tuple)):
         crops = torch.stack([torch.as_tensor(crop) for crop in crops])
     elif not isinstance(crops, torch.Tensor):
@@ -92,7 +93,7 @@ def to_tensor(crops: Any, device: Device) -> torch.Tensor:
 
 @contextmanager
 def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; on leaving, each submodule gets its own mode back."""
+    """Set eval mode without gradients; on leaving, each submodule gets its own mode back."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -117,7 +118,7 @@ def _run(
 
 
 def _rows(out: Any, n: int) -> torch.Tensor:
-    """What a module returned as (n, d) float32: never squeezed, so one crop stays one row."""
+    """Return a module's output as (n, d) float32: never squeezed, so one crop stays one row."""
     tensor = out.detach() if isinstance(out, torch.Tensor) else torch.as_tensor(np.asarray(out))
     if tensor.numel() == 0 or tensor.numel() % n:
         raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.classifiers.base import Classifier, require_labelled_rows
-from model.classifiers.calibration import averaged_softmax, can_be_judged, posterior_scales
+from model.classifiers.calibration import averaged_softmax, can_be_left_out, posterior_scales
 from model.classifiers.class_weights import balanced
 from model.classifiers.embedding_space import EmbeddingSpace
 from model.classifiers.ridge import fit_ridge, leave_one_out_scores
@@ -30,12 +30,15 @@ class EmbeddingClassifier(Classifier):
     """Class-weighted ridge regression on centred, length-1 embeddings, with calibrated confidence.
 
     Everything is in closed form: the penalty is the one with the least leave-one-out error, and the scale
-    that turns scores into probabilities is judged on leave-one-out scores too, so a stated confidence is one
+    that turns scores into probabilities is fitted to leave-one-out scores too, so a stated confidence is one
     on rows the model has not seen. Few labels leave the scale open: probabilities are averaged over what
     they leave open (MacKay 1992, "The evidence framework applied to classification networks"), under a prior
     that holds confidence down until the labels support it. With one known class every probability is 1.
 
-    `penalty` fixes the penalty; None leaves it to the data. `standardized`: as in `EmbeddingSpace`.
+    Args:
+        penalty: fixes the penalty; None leaves it to the data.
+        standardized: how many of a row's last columns have scales of their own, as in `EmbeddingSpace`.
+        seed: picks the rows that penalty and scale are chosen by, where there are very many.
     """
 
     folds = 5
@@ -58,9 +61,11 @@ class EmbeddingClassifier(Classifier):
     def fit(self, x: Rows, labels: Sequence[str], sample_weight: NDArray[Any] | None = None) -> Self:
         """Fit on (n, d) embeddings; milliseconds at 100 rows, whatever d is.
 
-        Rows that weigh less than the heaviest are taken for guesses (pseudo-labels): they train the head and
-        say nothing about its penalty and its calibration. Raises ValueError on no rows, on rows and labels of different length, and on embeddings that are not
-        finite.
+        Rows that weigh less than the heaviest are taken for pseudo-labels: they train the head and say nothing
+        about its penalty and its calibration.
+
+        Raises:
+            ValueError: there are no rows, rows and labels differ in number, or an embedding is not finite.
         """
         require_labelled_rows(x, labels)
         if not self.space.has_centre:
@@ -81,13 +86,13 @@ class EmbeddingClassifier(Classifier):
         return self
 
     def calibrate(self, scores: NDArray[Any], labels: Sequence[str]) -> Self:
-        """Judge confidence anew by (n, k) scores of labels that had no part in them."""
+        """Fit the stated confidence anew to (n, k) scores of labels that had no part in them."""
         codes = np.searchsorted(self.classes_, list(labels))
         self._scales = posterior_scales(scores, codes, len(self.classes_)).astype(np.float32)
         return self
 
     def predict_proba(self, x: Rows) -> NDArray[Any]:
-        """(n, k) float32, read a chunk of rows at a time: `x` may be a float16 memory map."""
+        """Return (n, k) float32 probabilities; rows are read in chunks, so `x` may be a float16 memory map."""
         self._require_fit()
         probabilities = np.empty((len(x), len(self.classes_)), dtype=np.float32)
         # A softmax only knows how far classes are ahead of each other: of the last one that is 0.
@@ -145,17 +150,27 @@ class EmbeddingClassifier(Classifier):
 def choose_penalty(
     x: NDArray[Any], codes: NDArray[Any], n_classes: int, fixed: float | None
 ) -> tuple[float, NDArray[Any]]:
-    """The penalty with the least leave-one-out error, and the leave-one-out scores under it."""
+    """Choose the penalty with the least leave-one-out error.
+
+    Args:
+        x: (n, d) features of length 1.
+        codes: (n,) class codes.
+        n_classes: k.
+        fixed: the penalty to use instead of choosing one.
+
+    Returns:
+        The penalty, and the (n, k) leave-one-out scores under it.
+    """
     weight = balanced(codes, np.ones(len(codes)))
     penalties = PENALTIES if fixed is None else np.asarray([fixed])
     scores = leave_one_out_scores(x, codes, n_classes, weight=weight, penalties=penalties)
-    judged = can_be_judged(codes)
-    if not judged.any():
+    usable = can_be_left_out(codes)
+    if not usable.any():
         nearest = int(np.argmin(np.abs(np.log(penalties / USUAL_PENALTY))))
         return float(penalties[nearest]), scores[nearest]
     target = np.eye(n_classes)[codes]
-    error = (weight[judged, None] * (scores - target)[:, judged] ** 2).sum(axis=(1, 2)) / judged.sum()
+    error = (weight[usable, None] * (scores - target)[:, usable] ** 2).sum(axis=(1, 2)) / usable.sum()
     # Few labels choose wildly; the prior holds them near what serves most sets.
-    loss = 0.5 * judged.sum() * np.log(np.maximum(error, 1e-9)) + np.log(penalties / USUAL_PENALTY) ** 2
+    loss = 0.5 * usable.sum() * np.log(np.maximum(error, 1e-9)) + np.log(penalties / USUAL_PENALTY) ** 2
     best = int(np.argmin(loss))
     return float(penalties[best]), scores[best]

@@ -1,4 +1,4 @@
-"""Softmax regression on few rows: the optimiser under the embedding classifier."""
+"""Softmax regression on few rows: the head that DropQuery fits."""
 
 from __future__ import annotations
 
@@ -24,12 +24,21 @@ def fit_softmax(
     strength: float,
     tolerance: float = 1e-7,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Minimise `strength * sum(weight * log loss) + |W|² / 2` over W (d, k) and bias (k,) by L-BFGS.
+    """Minimise `strength * sum(weight * log loss) + |W|² / 2` over weights and bias by L-BFGS.
 
-    `x`: (n, d), `codes`: (n,) in 0 … n_classes-1; a class may have no rows. Returns float64 arrays. The bias
-    is all but free: a penalty of 1e-3 keeps it finite for a class without rows. `tolerance` is the relative
-    change of the objective to stop at; probabilities are then within 0.001 (1e-7) or 0.01 (1e-5) of the
-    optimum's.
+    The bias is all but free: a penalty of 1e-3 keeps it finite for a class without rows.
+
+    Args:
+        x: (n, d) rows.
+        codes: (n,) class codes in 0 … n_classes-1; a class may have no rows.
+        n_classes: k.
+        weight: (n,) weights of the rows.
+        strength: what the losses weigh against the penalty.
+        tolerance: relative change of the objective to stop at; probabilities are then within 0.001 (1e-7) or
+            0.01 (1e-5) of the optimum's.
+
+    Returns:
+        W, (d, k), and b, (k,), both float64.
     """
     n, d = x.shape
     # L-BFGS spends its time in these two products; float64 because its line search stalls in float32.

@@ -1,9 +1,10 @@
 """Several classes on one crop: one linear head a class, on the same embeddings.
 
-A label is a set of classes, written `crack + dirt` (`model/label_set.py`). What the rest of the core sees are
-sets: the heads say how probable each class is, and a set's probability is the product over the classes, shared
-out among the sets at hand (binary relevance; Read et al. 2011, "Classifier chains", is its better-known kin).
-Sets at hand are those people gave, and those the heads see on a sample of the pool: an unseen one can be found.
+A label is a set of classes, written `crack + dirt` (`model/label_set.py`), and the rest of the core sees sets
+alone. The heads say how probable each class is; a set's probability is the product over the classes, shared
+out among the known sets (binary relevance; Read et al. 2011, "Classifier chains", is its better-known kin).
+Known sets are those people gave, and those the heads see on a sample of the pool, so that an unseen one can be
+found.
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ class MultiLabelClassifier(Classifier):
     """One ridge head a class on centred, length-1 embeddings, calibrated as `EmbeddingClassifier` is.
 
     `classes_` are label sets, and probabilities are of whole sets: a crop's confidence is that of everything
-    said about it. A class that every labelled crop has, or none, stays at the share it was seen at. `space` is
-    that of the encoder's own classifier.
+    said about it. A class that every labelled crop has, or none, stays at the share it was seen at.
+
+    Args:
+        space: how embeddings are compared: that of the encoder's own classifier.
+        seed: picks the rows that penalty and scale are chosen by, where there are very many.
     """
 
     folds = 5
@@ -55,7 +59,7 @@ class MultiLabelClassifier(Classifier):
         self._scales: NDArray[Any] = np.ones((0, 3), dtype=np.float32)
 
     def adapt(self, pool: Rows) -> Self:
-        """Take the pool's centre, and a sample of it to look for sets in."""
+        """Take the pool's centre, and a sample of it in which sets can be found."""
         self.space.adapt(pool)
         if len(pool):
             self._sample = np.asarray(gather(pool, spread(len(pool), SAMPLE)))
@@ -64,7 +68,8 @@ class MultiLabelClassifier(Classifier):
     def fit(self, x: Rows, labels: Sequence[str], sample_weight: NDArray[Any] | None = None) -> Self:
         """Fit on (n, d) embeddings and n label sets.
 
-        Raises ValueError on no rows, and on rows and labels of different length.
+        Raises:
+            ValueError: there are no rows, rows and labels differ in number, or an embedding is not finite.
         """
         require_labelled_rows(x, labels)
         if not self.space.has_centre:
@@ -87,7 +92,7 @@ class MultiLabelClassifier(Classifier):
         return self
 
     def marginals(self, x: Rows) -> NDArray[Any]:
-        """(n, len(names_)) float32: how probable each class is by itself."""
+        """Return how probable each class is by itself: (n, len(names_)) float32."""
         # All heads at once: the pool is read one time, however many classes there are.
         scores = self.space.scores(x, np.hstack(list(self._weights)), self._bias.reshape(-1))
         found = np.empty((len(x), len(self.names_)), dtype=np.float32)
@@ -97,7 +102,7 @@ class MultiLabelClassifier(Classifier):
         return found
 
     def predict_proba(self, x: Rows) -> NDArray[Any]:
-        """(n, k) float32 probabilities of the sets in `classes_`; every row sums to 1."""
+        """Return (n, k) float32 probabilities of the sets in `classes_`; every row sums to 1."""
         self._require_fit()
         marginals = self.marginals(x)
         held = np.asarray(
@@ -111,7 +116,7 @@ class MultiLabelClassifier(Classifier):
         return probabilities
 
     def features(self, x: Rows) -> NDArray[Any]:
-        """(n, d) float32 embeddings, centred and of length 1."""
+        """Return (n, d) float32 embeddings, centred and of length 1."""
         return self.space.features(x)
 
     def classes_in(self, label: str) -> tuple[str, ...]:
@@ -125,7 +130,7 @@ class MultiLabelClassifier(Classifier):
         return copy
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays `classes`, `names`, `centre`, `column_scale`, `weights`, `bias`, `scales`."""
+        """Return the arrays `classes`, `names`, `centre`, `column_scale`, `weights`, `bias`, `scales`."""
         return {
             "classes": np.asarray(self.classes_, dtype=str),
             "names": np.asarray(self.names_, dtype=str),
@@ -160,7 +165,7 @@ class MultiLabelClassifier(Classifier):
         return weights, bias, scales
 
     def _unseen(self, seen: set[str]) -> set[str]:
-        """Sets the heads see on the sample and nobody has given, the most frequent ones."""
+        """Return the most frequent sets that the heads see on the sample and nobody has given."""
         if self._sample is None:
             return set()
         likely = self.marginals(self._sample) > 0.5

@@ -13,10 +13,19 @@ from scipy.linalg import cho_factor, cho_solve
 def fit_ridge(
     x: NDArray[Any], codes: NDArray[Any], n_classes: int, *, weight: NDArray[Any], penalty: float
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Minimise `sum(weight * |x W + b - indicator|²) + penalty * (|W|² + |b|²)` over W (d, k) and b (k,).
+    """Minimise `sum(weight * |x W + b - indicator|²) + penalty * (|W|² + |b|²)`.
 
-    `x`: (n, d), `codes`: (n,) in 0 … n_classes-1; a class may have no rows. Rows of length 1 make 1 a
-    moderate penalty. Costs the cube of the smaller of n and d. Returns float64 arrays.
+    It costs the cube of the smaller of n and d.
+
+    Args:
+        x: (n, d) rows; those of length 1 make 1 a moderate penalty.
+        codes: (n,) class codes in 0 … n_classes-1; a class may have no rows.
+        n_classes: k.
+        weight: (n,) weights of the rows.
+        penalty: what large weights cost.
+
+    Returns:
+        W, (d, k), and b, (k,), both float64.
     """
     _, rows, target = _weighted(x, codes, n_classes, weight)
     small = min(rows.shape)
@@ -36,10 +45,20 @@ def leave_one_out_scores(
     weight: NDArray[Any],
     penalties: Sequence[float] | NDArray[Any],
 ) -> NDArray[Any]:
-    """What `fit_ridge` without a row says of that row: (len(penalties), n, k), from one decomposition.
+    """Return what `fit_ridge` without a row says of that row, from one decomposition.
 
     Exact, weights apart: those of the other rows stay as they are (Cook and Weisberg 1982; for ridge
-    regression Golub, Heath and Wahba 1979). Costs the cube of n. A row of weight 0 gets what the fit says.
+    regression Golub, Heath and Wahba 1979). It costs the cube of n. A row of weight 0 gets what the fit says.
+
+    Args:
+        x: (n, d) rows.
+        codes: (n,) class codes in 0 … n_classes-1.
+        n_classes: k.
+        weight: (n,) weights of the rows.
+        penalties: the penalties to score under.
+
+    Returns:
+        (len(penalties), n, k) float64 scores.
     """
     root, rows, target = _weighted(x, codes, n_classes, weight)
     values, vectors = np.linalg.eigh(rows @ rows.T)
@@ -58,7 +77,7 @@ def leave_one_out_scores(
 def _weighted(
     x: NDArray[Any], codes: NDArray[Any], n_classes: int, weight: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Roots of the weights, (n, 1); rows with a constant 1 beside them and indicators, times the roots."""
+    """Return the roots of the weights, (n, 1), and rows (a constant 1 beside them) and indicators times the roots."""
     root = np.sqrt(np.maximum(np.asarray(weight, dtype=np.float64), 1e-12))[:, None]
     rows = np.empty((len(x), x.shape[1] + 1))
     rows[:, :-1], rows[:, -1] = x, 1.0

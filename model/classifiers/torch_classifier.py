@@ -79,8 +79,8 @@ class TorchClassifier(Classifier):
     def fit(self, x: Rows, labels: Sequence[str], sample_weight: NDArray[Any] | None = None) -> Self:
         """Train a new module on (n, ...) rows; the seed decides its weights and the order of batches.
 
-        Raises ValueError on no rows, on lengths that differ, and on a module with too few outputs for the
-        classes.
+        Raises:
+            ValueError: there are no rows, lengths differ, or the module has too few outputs for the classes.
         """
         require_labelled_rows(x, labels)
         names, codes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
@@ -90,14 +90,14 @@ class TorchClassifier(Classifier):
             return self
         weight = np.ones(len(codes)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
         weight = balanced(codes, weight)
-        # The global generator is put back: training must not change what the caller draws next.
+        # The global generator is put back: training must not change what the caller samples next.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.module = self._train(x, codes, weight, len(names))
         return self
 
     def predict_proba(self, x: Rows) -> NDArray[Any]:
-        """(n, k) float32, a batch of rows on the device at a time."""
+        """Return (n, k) float32 probabilities; a batch of rows is on the device at a time."""
         self._require_fit()
         if self.module is None:
             return np.ones((len(x), 1), dtype=np.float32)
@@ -106,12 +106,12 @@ class TorchClassifier(Classifier):
         return np.asarray(probabilities / np.maximum(total, 1e-12), dtype=np.float32)
 
     def features(self, x: Rows) -> NDArray[Any]:
-        """(n, d) float32 of length 1: the module's own, or before a fit a random projection of the rows."""
+        """Return (n, d) float32 features of length 1: the module's own, or before a fit a random projection of the rows."""
         rows = self._raw_features(x) if self.module is None else embed(self.module, x, self.device)
         return unit_rows(rows)
 
     def fresh(self) -> Self:
-        """An unfitted copy with the same settings."""
+        """Return an unfitted copy with the same settings."""
         made = type(self)(
             self.module_factory,
             epochs=self.epochs,
@@ -125,7 +125,7 @@ class TorchClassifier(Classifier):
         return made
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """`classes`, and the module's parameters and buffers under `module.<name>`."""
+        """Return `classes`, and the module's parameters and buffers under `module.<name>`."""
         self._require_fit()
         state = {"classes": np.asarray(self.classes_, dtype=str)}
         if self.module is not None:
@@ -193,7 +193,10 @@ class TorchClassifier(Classifier):
 
 
 def _batches(order: NDArray[Any], size: int) -> list[NDArray[Any]]:
-    """Batches of nearly equal length: batch normalisation cannot train on a last batch of one row."""
+    """Split an order into batches of nearly equal length.
+
+    Batch normalisation cannot train on a last batch of one row.
+    """
     return np.array_split(order, max(1, -(-len(order) // size)))
 
 

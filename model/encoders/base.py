@@ -107,7 +107,7 @@ class Encoder(ABC):
         return rows
 
     def _to_store(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """What a network has given, as rows that can be stored."""
+        """Return a network's output as rows that can be stored."""
         if not np.isfinite(rows).all():
             raise FloatingPointError(
                 f"Encoder {self.name!r} gave values that are not finite; its weights are damaged."

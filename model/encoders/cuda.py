@@ -67,11 +67,11 @@ class BatchedNetwork:
         """Crops computed at a time: halved where they did not fit."""
 
     def encode(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
-        """Rows of a few crops: (n, h, w, 3) uint8 -> (n, d) float32."""
+        """Encode a few crops: (n, h, w, 3) uint8 to (n, d) float32."""
         return next(self.encode_all([crops]))
 
     def encode_all(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[Any]]:
-        """Rows of batch after batch. While one is computed the next is sent and the last one's rows come back."""
+        """Encode batch after batch. While one is computed the next is sent and the last one's rows come back."""
         running: deque[_Running] = deque()
         for crops in batches:
             started = self._try(crops) if len(crops) <= self.largest else None
@@ -85,7 +85,7 @@ class BatchedNetwork:
             yield running.popleft().rows()
 
     def fitting_batch(self, crop_size: int) -> int:
-        """The batch size that fits the GPU's free memory, measured by two small passes.
+        """Measure, by two small passes, the batch size that fits the GPU's free memory.
 
         Sets `largest`, too.
         """
@@ -167,12 +167,7 @@ def place(network: nn.Module, device: str, *, fall_back: bool) -> tuple[nn.Modul
 
 
 def batch_within(peak_bytes: Callable[[int], int], free: int) -> int:
-    """The largest power of two of crops whose pass takes at most `SHARE` of `free` bytes, up to `LARGEST_BATCH`.
-
-    Args:
-        peak_bytes: what a pass over so many crops takes at its peak; may raise `OUT_OF_MEMORY`.
-        free: bytes.
-    """
+    """Return the largest power of two of crops whose pass takes at most `SHARE` of `free` bytes, up to `LARGEST_BATCH`."""
     few, many = PROBES
     try:
         first, second = peak_bytes(few), peak_bytes(many)

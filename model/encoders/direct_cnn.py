@@ -17,12 +17,12 @@ class DirectCNN(nn.Module):
         self.classify = nn.Linear(self.trunk.out_features, n_classes)
 
     def features(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, 128) features that the logits are linear in."""
+        """Return the (n, 128) features that the logits are linear in."""
         features: torch.Tensor = self.trunk(rows)
         return features
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, n_classes) logits."""
+        """Return (n, n_classes) logits."""
         logits: torch.Tensor = self.classify(self.features(rows))
         return logits
 

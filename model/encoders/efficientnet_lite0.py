@@ -145,7 +145,7 @@ class _PooledFeatures(nn.Module):
         return (self._pooled(pixels) + self._pooled(small)) / 2
 
     def _pooled(self, pixels: torch.Tensor) -> torch.Tensor:
-        """What `EfficientNet.extract_features` does, looked at on the way."""
+        """Do what `EfficientNet.extract_features` does, and take maps from the middle on the way."""
         net = self.network
         maps = net._swish(net._bn0(net._conv_stem(pixels)))
         middle = []

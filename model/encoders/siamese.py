@@ -27,15 +27,15 @@ class SiameseNetwork(nn.Module):
         self.register_buffer("prototypes", torch.zeros(n_classes, 64))
 
     def encode(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, 64 * 64 * 3) pixels in 0 … 255 -> (n, 64) embeddings of length 1."""
+        """Embed (n, 64 * 64 * 3) pixels in 0 … 255: (n, 64) of length 1."""
         return functional.normalize(self.project(self.trunk(rows)), dim=1)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, n_classes) logits: likeness to each class's prototype; all equal before `set_support`."""
+        """Return (n, n_classes) logits: likeness to each class's prototype; all equal before `set_support`."""
         return self.encode(rows) @ self.prototypes.T / TEMPERATURE
 
     def predict_proba(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, n_classes) probabilities from the few labelled crops that `set_support` was given."""
+        """Return (n, n_classes) probabilities from the few labelled crops that `set_support` was given."""
         return self.forward(rows).softmax(dim=1)
 
     def set_support(self, rows: torch.Tensor, codes: torch.Tensor) -> None:
@@ -44,7 +44,7 @@ class SiameseNetwork(nn.Module):
         self.prototypes = _class_means(embeddings, codes, len(self.prototypes))
 
     def loss(self, rows: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Supervised contrastive loss of one batch; a crop alone in its class in the batch adds nothing."""
+        """Return the supervised contrastive loss of one batch; a crop alone in its class in the batch adds nothing."""
         embeddings = self.encode(rows)
         itself = torch.eye(len(codes), dtype=torch.bool, device=codes.device)
         likeness = (embeddings @ embeddings.T / TEMPERATURE).masked_fill(itself, -1e9)

@@ -53,7 +53,7 @@ class MiniLMEncoder(Encoder):
         return f"{self.name} {self.crop_size} tokens {self.dim}x{self.dtype.name}"
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Refuse: this encoder reads texts.
+        """Refuse an image: this encoder reads texts.
 
         Raises:
             ValueError: always.
@@ -118,7 +118,7 @@ class MiniLMEncoder(Encoder):
 
 
 def _folder() -> Path:
-    """Where the package keeps the model; its own code is not imported."""
+    """Return where the package keeps the model; its own code is not imported."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None or find_spec("transformers") is None:
         raise ValueError(

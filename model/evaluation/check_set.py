@@ -1,7 +1,7 @@
-"""How good is the model, honestly: the blind check set and its interval.
+"""How good the model is, honestly: the blind check set and its interval.
 
 Labels chosen by a query strategy are a biased sample, and accuracy on them means nothing. Check crops are
-drawn uniformly and shown without a pre-annotation; accuracy is counted on them alone, by models that did not
+sampled uniformly and shown without a pre-annotation; accuracy is counted on them alone, by models that did not
 train on them.
 """
 
@@ -48,7 +48,7 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
 
 
 def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval, with the far end set by a Poisson bound where almost all or none are correct.
+    """Return Wilson's 95 % interval, its far end set by a Poisson bound where almost all or none are correct.
 
     The modification of Brown, Cai and DasGupta 2001, "Interval estimation for a binomial proportion": with 15
     check crops and a true accuracy of 0.99, Wilson's own interval misses the truth one time in ten.
@@ -63,7 +63,7 @@ def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
 
 
 def check_crops_wanted(n_labels: int, batch_size: int, share: float) -> int:
-    """Draws due by the time this batch is labelled: `share` of all labels, rounded down."""
+    """Return how many check crops are due by the time this batch is labelled: `share` of all labels, rounded down."""
     return math.floor(share * (n_labels + batch_size) + 1e-9)
 
 
@@ -74,10 +74,18 @@ def estimate_accuracy(
     is_check: NDArray[Any],
     seed: int = 0,
 ) -> CheckSetEstimate | None:
-    """Cross-fitted accuracy: each check label is judged by a model trained on all labels but its own fold's.
+    """Estimate accuracy by cross-fitting: each check label is predicted by a model trained on all labels but its fold's.
 
-    `x`: (n, ...) labelled rows, `is_check`: (n,) bool. None where there is no check label, or nothing to
-    train on without them, or where one class alone makes every answer right.
+    Args:
+        classifier: what is trained, on a fresh copy for each fold.
+        x: (n, ...) labelled rows.
+        labels: their n class names.
+        is_check: (n,) bool: which of them are check crops.
+        seed: deals the check labels into folds.
+
+    Returns:
+        None where there is no check label, or nothing to train on without them, or where one class alone makes
+        every answer right.
     """
     check = np.flatnonzero(is_check)
     if not len(check) or len(set(labels)) < 2:
@@ -88,8 +96,8 @@ def estimate_accuracy(
     if (folds == 0).all():
         return None
     classes = sorted(set(labels))
-    judged = out_of_fold_probabilities(classifier, x, labels, classes, folds)
-    correct = sum(classes[int(judged[row].argmax())] == labels[row] for row in check)
+    predicted = out_of_fold_probabilities(classifier, x, labels, classes, folds)
+    correct = sum(classes[int(predicted[row].argmax())] == labels[row] for row in check)
     return CheckSetEstimate(
         correct, len(check), correct / len(check), *accuracy_interval(correct, len(check))
     )

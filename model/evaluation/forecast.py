@@ -35,16 +35,22 @@ class Forecast:
 
 
 def forecast_gain(curve: Sequence[CurvePoint], more: int) -> Forecast | None:
-    """Expect a gain from `more` labels; None while there are too few rounds or check labels to say anything.
+    """Expect a gain from `more` labels.
 
     Errors are taken to fall as a power of the labels towards a floor (Figueroa et al. 2012, "Predicting sample
     size required for classification performance"). Every curve on a grid is weighed by how well it explains
-    the check set, and the answer is their spread. The rounds judge the same check crops again and again, so
+    the check set, and the answer is their spread. The rounds test the same check crops again and again, so
     all of them together count as much as the newest one alone: the spread is rather too wide than too narrow.
 
     Args:
         curve: rounds with a check set, oldest first; labels may have been withdrawn in between.
         more: how many labels, at least 1.
+
+    Returns:
+        None while there are too few rounds or check labels to say anything.
+
+    Raises:
+        ValueError: `more` is below 1.
     """
     if more < 1:
         raise ValueError(f"more must be at least 1, got {more}")
@@ -75,7 +81,7 @@ def forecast_gain(curve: Sequence[CurvePoint], more: int) -> Forecast | None:
 
 
 def _thinned(curve: Sequence[CurvePoint]) -> list[CurvePoint]:
-    """From the newest back, points a step apart; oldest first."""
+    """Return points a step apart, from the newest back; oldest first."""
     kept: list[CurvePoint] = []
     for point in reversed(curve):
         if point.n > 0 and (not kept or point.n_labels * STEP <= kept[-1].n_labels):
@@ -86,7 +92,7 @@ def _thinned(curve: Sequence[CurvePoint]) -> list[CurvePoint]:
 def _error_at(
     growth: float, error: NDArray[np.float64], floor: NDArray[np.float64], power: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The error at `growth` times the labels of now, of curves that have `error` now: (curves,)."""
+    """Return the error at `growth` times the labels of now, of curves that have `error` now: (curves,)."""
     return np.asarray(error * (floor + (1 - floor) * growth**-power))
 
 

@@ -64,7 +64,12 @@ def stopping_advice(
 
 
 def cohen_kappa(one: PoolPredictions, other: PoolPredictions) -> float | None:
-    """Agreement beyond chance on the crops both looked at; None where both say one class throughout."""
+    """Return the agreement beyond chance on the crops that both predicted.
+
+    Returns:
+        Cohen's kappa; None where no crop is common, or where both predict one class throughout: agreement by chance
+        is then certain and kappa is undefined.
+    """
     said = dict(zip(one.indices, one.labels, strict=True))
     pairs = [
         (said[index], label)
@@ -80,13 +85,13 @@ def cohen_kappa(one: PoolPredictions, other: PoolPredictions) -> float | None:
 
 
 def stop_set(n_pool: int, excluded: NDArray[Any]) -> NDArray[Any]:
-    """At most 1,000 pool indices, the same ones every round while the pool and its exclusions stay."""
-    drawn = np.setdiff1d(sample(np.arange(n_pool), 2 * STOP_SET, np.random.default_rng(0)), excluded)
-    return np.sort(drawn)[:: max(1, len(drawn) // STOP_SET)][:STOP_SET]
+    """Return at most 1,000 pool indices, the same ones every round while the pool and its exclusions stay."""
+    found = np.setdiff1d(sample(np.arange(n_pool), 2 * STOP_SET, np.random.default_rng(0)), excluded)
+    return np.sort(found)[:: max(1, len(found) // STOP_SET)][:STOP_SET]
 
 
 def _checkpoints(history: Sequence[PoolPredictions], step: int) -> list[PoolPredictions]:
-    """From the newest back, the rounds that are a step apart; oldest first."""
+    """Return the rounds that are a step apart, from the newest back; oldest first."""
     points: list[PoolPredictions] = []
     for found in sorted(history, key=lambda found: found.n_labels, reverse=True):
         if not points or points[-1].n_labels - found.n_labels >= max(step, points[-1].n_labels // 10):

@@ -37,10 +37,22 @@ def find_consensus(
 ) -> list[CropConsensus]:
     """Weigh annotators and a model that has not seen the crop by how reliable each is (CROWDLAB, 2210.06812).
 
-    `votes`: one row an annotator, one column a crop of `x`, None where that annotator did not label it.
-    `smoothed` as in `audit_labels`. Where all annotators of a crop agree their label stays. Crops that nobody
-    labelled are left out. With one class, or no crop that two annotators labelled, there is nothing to weigh:
-    labels stay and every quality is NaN. Raises ValueError when the shapes do not fit.
+    Where all annotators of a crop agree their label stays. With one class, or no crop that two annotators
+    labelled, there is nothing to weigh: labels stay and every quality is NaN.
+
+    Args:
+        votes: one row an annotator, one column a crop of `x`, None where that annotator did not label it.
+        annotators: their names, one a row of `votes`.
+        x: (n, ...) rows of the crops.
+        classifier: as in `audit_labels`.
+        smoothed: as in `audit_labels`.
+        seed: as in `audit_labels`.
+
+    Returns:
+        The crops that somebody labelled, by ascending index.
+
+    Raises:
+        ValueError: the shapes do not fit.
     """
     if len(votes) != len(annotators) or any(len(row) != len(x) for row in votes):
         raise ValueError(
@@ -98,6 +110,6 @@ def _vote_table(
 
 
 def _majority(given: Sequence[str]) -> str:
-    """The label given most often; of equals the first by name, whoever came first."""
+    """Return the label given most often; of equals the first by name, whoever came first."""
     counts = Counter(given)
     return min(counts, key=lambda name: (-counts[name], name))

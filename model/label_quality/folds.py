@@ -1,4 +1,4 @@
-"""Out-of-sample probabilities: every labelled row judged by a model that has not seen its label."""
+"""Out-of-sample probabilities: every labelled row predicted by a model that has not seen its label."""
 
 from __future__ import annotations
 
@@ -48,18 +48,26 @@ def out_of_fold_probabilities(
     *,
     sample_weight: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """Probabilities of each row from `classifier.fresh()` fitted on the rows of the other folds.
+    """Predict each row by `classifier.fresh()` fitted on the rows of the other folds.
 
-    `x`: (n, ...) rows, `folds`: (n,) fold numbers. A row with fold -1 is trained on every time and never
-    judged. Returns (n, len(classes)) float32; rows with fold -1 are 0.
+    Args:
+        classifier: what is fitted, on a fresh copy for each fold.
+        x: (n, ...) rows.
+        labels: their n class names.
+        classes: the columns of the answer.
+        folds: (n,) fold numbers; a row with fold -1 is trained on every time and never predicted.
+        sample_weight: (n,) weights of the rows in training.
+
+    Returns:
+        (n, len(classes)) float32; rows with fold -1 are 0.
     """
     names = np.asarray(labels, dtype=object)
-    judged = np.zeros((len(names), len(classes)), dtype=np.float32)
+    found = np.zeros((len(names), len(classes)), dtype=np.float32)
     for fold in np.unique(folds[folds >= 0]):
         test, train = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         if not len(train):
             continue
         weight = None if sample_weight is None else sample_weight[train]
         fitted = classifier.fresh().fit(x[train], list(names[train]), weight)
-        judged[test] = align_columns(fitted.predict_proba(x[test]), fitted.classes_, classes)
-    return judged
+        found[test] = align_columns(fitted.predict_proba(x[test]), fitted.classes_, classes)
+    return found

@@ -21,8 +21,8 @@ from model.pool import Rows
 from model.threads import single_threaded
 
 AUDIT_PENALTY = 1.0
-# Labels judged at once: leaving each out in closed form costs the cube of their number.
-JUDGED_TOGETHER = 600
+# Labels left out together: leaving each out in closed form costs the cube of their number.
+LEFT_OUT_TOGETHER = 600
 # What is known before looking, as if 80 labels had been checked and 8 found wrong.
 PRIOR_WRONG, PRIOR_LABELS = 8.0, 80.0
 
@@ -40,10 +40,10 @@ class LabelIssue:
 
 @dataclass(frozen=True)
 class LabelAudit:
-    """What is thought of every label, and the short list a person should look at."""
+    """How probable each label is to be wrong, and the short list that a person should review."""
 
     wrong: NDArray[Any]
-    """(n,) how probable it is that each label is wrong; 0 where it cannot be judged."""
+    """(n,) how probable it is that each label is wrong; 0 where it cannot be checked."""
     expected_errors: float
     issues: tuple[LabelIssue, ...]
     """Most suspicious first, about as many as there are errors expected."""
@@ -69,16 +69,25 @@ def audit_labels(
     smoothed: NDArray[Any] | None = None,
     seed: int = 0,
 ) -> LabelAudit:
-    """Judge every label by models that have not seen it.
+    """Audit every label by models that have not seen it.
 
-    `x`: (n, ...) rows of the labelled crops, `labels`: their n class names; `index` of an issue is a position
-    in both. With the embedding classifier (the default) each label is left out in closed form, and
-    `smoothed`, (n, d) features averaged over the crops' neighbours in the pool (`PoolGraph.smoothed`), is a
-    second opinion that owes nothing to which crops were chosen. Other classifiers are cross-validated. The
-    probabilities are made here, because in-sample ones flag nothing.
+    With a classifier in closed form (the default) each label is left out exactly. Other classifiers are
+    cross-validated. The probabilities are made here, because in-sample ones find nothing.
 
-    A class with one example cannot be judged and is left out; with fewer than two classes left the list is
-    empty. Raises ValueError when rows and labels do not pair up.
+    Args:
+        x: (n, ...) rows of the labelled crops.
+        labels: their n class names; `index` of an issue is a position in both.
+        classifier: what is trained, already adapted to the pool; by default an `EmbeddingClassifier`.
+        smoothed: (n, d) features averaged over the crops' neighbours in the pool (`PoolGraph.smoothed`): a second
+            view, which does not depend on which crops were chosen.
+        seed: deals the labels into folds.
+
+    Returns:
+        The audit. A class with one example cannot be checked and is left out; with fewer than two classes left
+        there are no issues.
+
+    Raises:
+        ValueError: rows and labels do not pair up.
     """
     names = np.asarray([str(label) for label in labels], dtype=object)
     if len(x) != len(names):
@@ -101,7 +110,7 @@ def predict_out_of_sample(
     smoothed: NDArray[Any] | None = None,
     seed: int = 0,
 ) -> NDArray[Any]:
-    """What models that have not seen a label say of its crop: (n, k), columns as in `classes`, all of two or more."""
+    """Predict every crop by models that have not seen its label: (n, k), columns as in `classes`, two or more."""
     position = {name: column for column, name in enumerate(classes)}
     codes = np.asarray([position[str(label)] for label in labels], dtype=np.intp)
     if classifier is None:
@@ -118,10 +127,10 @@ def rank_labels(
 ) -> LabelAudit:
     """Weigh what (n, k) out-of-sample probabilities say of each label against how rare errors are.
 
-    Ranked by cleanlab's self-confidence. A share of the labels, estimated by expectation maximisation under a prior of one in ten, is taken to be
-    drawn from the other classes. The expected number of errors is the length of the list; the counts of
-    confident learning (Northcutt et al. 2021, 1911.00068) are two to three times the true number on sets
-    where a right label is often a surprise, as it is where crops were chosen for being uncertain.
+    Ranked by cleanlab's self-confidence. A share of the labels, estimated by expectation maximisation under a
+    prior of one in ten, is taken to come from the other classes. The expected number of errors is the length of
+    the list; the counts of confident learning (Northcutt et al. 2021, 1911.00068) are two to three times the true
+    number on sets where a right label is often a surprise, as it is where crops were chosen for being uncertain.
     """
     position = {str(name): column for column, name in enumerate(classes)}
     codes = np.array([position[str(label)] for label in labels], dtype=np.intp)
@@ -154,13 +163,13 @@ def rank_labels(
 
 
 def _probably_wrong(self_confidence: NDArray[Any], n_classes: int) -> NDArray[Any]:
-    """The posterior of each label being wrong, under the share of wrong labels that explains all best."""
+    """Return the posterior of each label being wrong, under the share of wrong labels that explains all best."""
     elsewhere = (1 - self_confidence) / (n_classes - 1)
     share = PRIOR_WRONG / PRIOR_LABELS
     wrong = np.zeros_like(self_confidence)
     for _ in range(50):
-        drawn = share * elsewhere
-        wrong = drawn / (drawn + (1 - share) * self_confidence)
+        flipped = share * elsewhere
+        wrong = flipped / (flipped + (1 - share) * self_confidence)
         share = (wrong.sum() + PRIOR_WRONG) / (len(wrong) + PRIOR_LABELS)
     return wrong
 
@@ -168,8 +177,8 @@ def _probably_wrong(self_confidence: NDArray[Any], n_classes: int) -> NDArray[An
 def _leave_one_out(
     views: Sequence[NDArray[Any]], codes: NDArray[Any], n_classes: int, seed: int
 ) -> NDArray[Any]:
-    """Calibrated probabilities of every row from all others, the views' scores averaged: (n, k)."""
-    groups = math.ceil(len(codes) / JUDGED_TOGETHER)
+    """Return calibrated probabilities of every row from all others, the views' scores averaged: (n, k)."""
+    groups = math.ceil(len(codes) / LEFT_OUT_TOGETHER)
     group = stratified_folds(codes, groups, seed)
     probabilities = np.zeros((len(codes), n_classes))
     for number in range(groups):

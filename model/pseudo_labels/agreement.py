@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.classifiers.calibration import SCALES, can_be_judged
+from model.classifiers.calibration import SCALES, can_be_left_out
 from model.classifiers.class_weights import balanced
 from model.classifiers.embedding import choose_penalty
 from model.classifiers.logistic import log_loss
@@ -29,7 +29,7 @@ TOTAL_WEIGHT = 2.0
 
 @dataclass(frozen=True)
 class AgreedLabels:
-    """Crops whose class two opinions agree on, and whether training on them is worth it."""
+    """Crops whose class a linear head and the graph agree on, and whether training on them is worth it."""
 
     indices: NDArray[Any]
     """(a,) pool indices; of a class that has many, a random sample."""
@@ -82,17 +82,25 @@ def agreed_labels(
     labeled: NDArray[Any],
     codes: NDArray[Any],
     candidates: NDArray[Any],
-    opinion: NDArray[Any],
+    predicted: NDArray[Any],
     n_classes: int,
     *,
     seed: int = 0,
 ) -> AgreedLabels:
     """Take every candidate whose class under the head is its class by label propagation.
 
-    `labeled`: (n,) positions in the graph, `codes`: their n classes; `candidates`: positions that may be
-    guessed, `opinion`: (m,) the head's class of every crop in the graph. Two structurally different opinions,
-    as in co-training (Blum and Mitchell 1998): a threshold on one head's confidence adds the crops it needs
-    least. For acceptance the same is done without each fold of the labels in turn, and judged on that fold.
+    The two are structurally different, as in co-training (Blum and Mitchell 1998): a threshold on one head's
+    confidence adds the crops it needs least. For acceptance the same is done without each fold of the labels in
+    turn, and tested on that fold.
+
+    Args:
+        graph: the pool's neighbour graph, of m crops.
+        labeled: (n,) positions of the labelled crops in the graph.
+        codes: (n,) their classes.
+        candidates: positions that may be pseudo-labelled.
+        predicted: (m,) the head's class of every crop in the graph.
+        n_classes: k.
+        seed: deals the labels into folds, and picks from a class that has many.
     """
     with single_threaded():
         folds = stratified_folds(codes, CHECK_FOLDS, seed)
@@ -103,36 +111,36 @@ def agreed_labels(
             weight = balanced(codes[used], np.ones(int(used.sum()))) if used.any() else np.zeros(0)
             seeds[labeled[used], number * n_classes + codes[used]] = weight
         spread = graph.propagate(seeds).reshape(len(graph.rows), CHECK_FOLDS + 1, n_classes)
-        chosen, weights = _agreeing(opinion, spread[:, 0], candidates, len(codes), n_classes, seed)
+        chosen, weights = _agreeing(predicted, spread[:, 0], candidates, len(codes), n_classes, seed)
         alone, helped = _out_of_fold(graph, labeled, codes, candidates, spread, folds, seed)
-    judged = can_be_judged(codes)
-    fair = balanced(codes, np.ones(len(codes))) * judged
+    usable = can_be_left_out(codes)
+    fair = balanced(codes, np.ones(len(codes))) * usable
     accepted = (
-        len(chosen) > 0 and judged.sum() >= 4 and _loss(helped, codes, fair) <= _loss(alone, codes, fair)
+        len(chosen) > 0 and usable.sum() >= 4 and _loss(helped, codes, fair) <= _loss(alone, codes, fair)
     )
-    return AgreedLabels(graph.rows[chosen], opinion[chosen], weights, accepted, helped)
+    return AgreedLabels(graph.rows[chosen], predicted[chosen], weights, accepted, helped)
 
 
 def _agreeing(
-    opinion: NDArray[Any],
+    predicted: NDArray[Any],
     spread: NDArray[Any],
     candidates: NDArray[Any],
     n_labels: int,
     n_classes: int,
     seed: int,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Positions that agree, at most MOST and as evenly over the classes as they come, and their weights."""
+    """Return the positions that agree, at most MOST and as evenly over the classes as they come, and their weights."""
     reached = candidates[spread[candidates].max(axis=1) > 0]
-    agreeing = reached[spread[reached].argmax(axis=1) == opinion[reached]]
+    agreeing = reached[spread[reached].argmax(axis=1) == predicted[reached]]
     agreeing = np.random.default_rng(seed).permutation(agreeing)
-    order = np.argsort(opinion[agreeing], kind="stable")
-    counts = np.bincount(opinion[agreeing], minlength=n_classes)
+    order = np.argsort(predicted[agreeing], kind="stable")
+    counts = np.bincount(predicted[agreeing], minlength=n_classes)
     turn = np.empty(len(agreeing), dtype=np.intp)
     turn[order] = np.arange(len(agreeing)) - np.repeat(np.cumsum(counts) - counts, counts)
     chosen = np.sort(agreeing[np.argsort(turn, kind="stable")[:MOST]])
     if not len(chosen):
         return chosen, np.zeros(0)
-    weight = balanced(opinion[chosen], np.full(len(chosen), TOTAL_WEIGHT * n_labels / len(chosen)))
+    weight = balanced(predicted[chosen], np.full(len(chosen), TOTAL_WEIGHT * n_labels / len(chosen)))
     return chosen, np.minimum(weight, 0.9)
 
 
@@ -145,7 +153,7 @@ def _out_of_fold(
     folds: NDArray[Any],
     seed: int,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Scores of every label from heads without its fold: trained on labels alone, and with pseudo-labels."""
+    """Return the scores of every label from heads without its fold: trained on labels alone, and with pseudo-labels."""
     n_classes = spread.shape[2]
     x = project(graph.features, CHECK_DIM)
     penalty, _ = choose_penalty(x[labeled], codes, n_classes, None)
@@ -158,11 +166,11 @@ def _out_of_fold(
         weights, bias = fit_ridge(x[known], codes[train], n_classes, weight=weight, penalty=penalty)
         scores = x @ weights + bias
         alone[test] = scores[labeled[test]]
-        opinion = scores.argmax(axis=1)
-        chosen, extra = _agreeing(opinion, spread[:, fold + 1], candidates, len(train), n_classes, seed)
+        predicted = scores.argmax(axis=1)
+        chosen, extra = _agreeing(predicted, spread[:, fold + 1], candidates, len(train), n_classes, seed)
         weights, bias = fit_ridge(
             np.concatenate([x[known], x[chosen]]),
-            np.concatenate([codes[train], opinion[chosen]]),
+            np.concatenate([codes[train], predicted[chosen]]),
             n_classes,
             weight=np.concatenate([weight, extra]),
             penalty=penalty,
@@ -172,5 +180,5 @@ def _out_of_fold(
 
 
 def _loss(scores: NDArray[Any], codes: NDArray[Any], weight: NDArray[Any]) -> float:
-    """Weighted log loss under the scale that suits these scores best: heads differ in how far they spread."""
+    """Return the weighted log loss under the scale that suits these scores best: heads differ in how far they spread."""
     return min(float(weight @ log_loss(scores * scale, codes)) for scale in SCALES)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """A confident guess for one pool crop; it never becomes an annotation by itself."""
+    """The predicted class of one pool crop, with its confidence; it never becomes an annotation by itself."""
 
     index: int
     label: str
@@ -20,10 +20,10 @@ class PseudoLabel:
 
 
 class ConfidentCrops(Sequence[PseudoLabel]):
-    """Pseudo-labels kept as arrays, most confident first; a `PseudoLabel` is made where one is looked at.
+    """Pseudo-labels kept as arrays, most confident first; a `PseudoLabel` is made where one is read.
 
     In a pool of a million most crops may be confident: as objects they would cost a second and 300 MB, and a
-    round shows fifty of them. They are sorted when the first is looked at.
+    round shows fifty of them. They are sorted when the first is read.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ NONE_CONFIDENT = ConfidentCrops(np.zeros(0, np.intp), np.zeros(0, np.intp), np.z
 
 
 def highest_first(confidences: NDArray[Any], positions: NDArray[Any]) -> NDArray[Any]:
-    """Ascending `positions` by falling confidence, equal ones in their order.
+    """Sort ascending `positions` by falling confidence, equal ones in their order.
 
     A confidence's bits and its position make one number, so that numpy's vectorised sort orders a million in
     milliseconds; a stable argsort takes fifteen times as long.

@@ -1,4 +1,4 @@
-"""The pool as a graph of nearest neighbours: what the crops nobody has labelled say of those somebody has."""
+"""The pool as a graph of nearest neighbours, over which labels spread to the crops nobody has labelled."""
 
 from __future__ import annotations
 
@@ -42,11 +42,18 @@ class PoolGraph:
         seed: int = 0,
         known: Self | None = None,
     ) -> Self | None:
-        """Join the crops in `keep` and as many of `others` (ascending), drawn uniformly, as there is room for.
+        """Join the crops in `keep` and as many of `others`, sampled uniformly, as there is room for.
 
-        `features`: (n, d) rows of length 1, read for these crops only. None where `keep` alone is more than
-        `at_most`, or there are not enough crops to have neighbours. `known`, a graph of the same pool, is
-        returned where it has just these crops.
+        Args:
+            features: (n, d) rows of length 1, read for these crops only.
+            keep: crops that must be in the graph.
+            others: crops that may be, ascending.
+            at_most: how many crops the graph has room for.
+            seed: picks among `others`.
+            known: a graph of the same pool, which is returned where it has just these crops.
+
+        Returns:
+            None where `keep` alone is more than `at_most`, or there are not enough crops to have neighbours.
         """
         kept = np.unique(np.fromiter(keep, dtype=np.intp))
         others = others[~np.isin(others, kept)]
@@ -64,7 +71,7 @@ class PoolGraph:
         return cls(rows, inside, _joined(inside))
 
     def positions(self, indices: Iterable[int]) -> NDArray[Any]:
-        """Where pool indices stand in `rows`; each must be in the graph."""
+        """Return where pool indices stand in `rows`; each must be in the graph."""
         return np.searchsorted(self.rows, np.fromiter(indices, dtype=np.intp))
 
     def propagate(self, seeds: NDArray[Any], *, alpha: float = 0.95, steps: int = 25) -> NDArray[Any]:
@@ -76,7 +83,7 @@ class PoolGraph:
         return np.asarray(spread)
 
     def smoothed(self, positions: NDArray[Any]) -> NDArray[Any]:
-        """Features of a few crops, averaged with those of their neighbours and theirs: (p, d), of length 1."""
+        """Average the features of a few crops with those of their neighbours and theirs: (p, d), of length 1."""
         chosen = sparse.csr_matrix(
             (np.ones(len(positions), dtype=np.float32), (np.arange(len(positions)), positions)),
             shape=(len(positions), len(self.rows)),

@@ -1,4 +1,4 @@
-"""Which place in the order of labelling goes to a crop the model is sure of."""
+"""The places in the order of labelling that go to crops the model is confident of."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def mix_in(batch: Sequence[int], confident: Iterable[int], *, n_before: int, sha
     Returns:
         As many pool indices as the batch has, in the order they are to be labelled.
     """
-    asked, sure = iter(batch), iter(confident)
+    asked, prefilled = iter(batch), iter(confident)
     mixed = []
     for number in range(n_before + 1, n_before + len(batch) + 1):
-        turn = next(sure, None) if _is_turn(number, share) else None
+        turn = next(prefilled, None) if _is_turn(number, share) else None
         mixed.append(next(asked) if turn is None else turn)
     return mixed
 

@@ -24,7 +24,7 @@ PSEUDO_LABEL_WEIGHT = 0.5
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """The guesses for n crops; unpacks as `mask, confidences = ...`."""
+    """The predicted classes of n crops; unpacks as `mask, confidences = ...`."""
 
     mask: NDArray[Any]
     """(n,) bool: the confidence reaches the threshold."""
@@ -42,7 +42,16 @@ class PseudoLabeler:
     """Confidence thresholding with a threshold that falls as the model earns trust.
 
     `threshold` starts at `initial_threshold` and falls by `decay_per_round` a `step()`, never below
-    `min_threshold`. `min_labels`: labels of people needed before a session takes any pseudo-label.
+    `min_threshold`.
+
+    Args:
+        initial_threshold: the confidence needed at first.
+        min_threshold: the confidence needed at last.
+        decay_per_round: by how much the threshold falls a step.
+        min_labels: labels of people needed before a session takes any pseudo-label.
+
+    Raises:
+        ValueError: the thresholds are not 0 < min <= initial <= 1, or the decay is negative.
     """
 
     def __init__(
@@ -84,11 +93,11 @@ class PseudoLabeler:
         self.steps += times
 
     def reset(self) -> None:
-        """Back to the initial threshold."""
+        """Go back to the initial threshold."""
         self.steps = 0
 
     def select(self, probabilities: NDArray[Any]) -> PseudoLabels:
-        """Judge (n, k) probabilities, which may have no rows."""
+        """Pseudo-label by (n, k) probabilities, which may have no rows."""
         n = len(probabilities)
         labels = probabilities.argmax(axis=1) if n else np.zeros(0, dtype=np.intp)
         confidences = probabilities[np.arange(n), labels].astype(np.float32)
@@ -97,7 +106,7 @@ class PseudoLabeler:
     def generate_pseudo_labels(
         self, model: torch.nn.Module, unlabeled_crops: Rows, device: str | torch.device = "cpu"
     ) -> PseudoLabels:
-        """Judge (n, ...) crops by a torch module, read as in `model.torch_module.predict_proba`."""
+        """Pseudo-label (n, ...) crops by a torch module, read as in `model.torch_module.predict_proba`."""
         return self.select(predict_proba(model, unlabeled_crops, device))
 
 
@@ -110,9 +119,13 @@ def expand_with_pseudo_labels(
 ) -> tuple[Crops, NDArray[Any]]:
     """Append pseudo-labelled crops to a training set, at most `max_pseudo_ratio` of them a real label.
 
-    Pseudo-labels are taken from the front, so give the most confident first. Returns crops and (n,) labels:
-    the real ones, unchanged and in order, then the pseudo-labelled. Raises ValueError when crops and labels
-    do not pair up.
+    Pseudo-labels are taken from the front, so give the most confident first.
+
+    Returns:
+        Crops and (n,) labels: the real ones, unchanged and in order, then the pseudo-labelled.
+
+    Raises:
+        ValueError: crops and labels do not pair up, or the ratio is negative.
     """
     if len(train_crops) != len(train_labels) or len(pseudo_crops) != len(pseudo_labels):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""auto, the default: a crop that stands for many doubtful ones no label resembles, and is doubtful itself."""
+"""auto, the default: a crop that stands for many uncertain ones no label resembles, and is uncertain itself."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scipy.stats import rankdata
 from model.query.base import Query, QueryStrategy, count
 from model.query.kernel import (
     Coverage,
-    draw_candidates,
     gaussian,
     median_distance,
     read_features,
+    sample_candidates,
     sample_rows,
     squared_distances,
 )
@@ -37,8 +37,8 @@ class AutoQueryStrategy(QueryStrategy):
 
     - Crops resemble each other by the encoder and, as far as it is trusted, by the model: its probabilities
       times the trust stand beside the features.
-    - The more the labels crowd in few classes, the more a crop's own uncertainty counts, by its rank: under a
-      class-weighted head the doubtful crops are where the rare classes are.
+    - The more the classes are imbalanced, the more a crop's own uncertainty counts, by its rank: under a
+      class-weighted head the uncertain crops are where the rare classes are.
 
     Without a model, and below `cold_start` labels, it covers (MaxHerding, 2407.12212). Where `cold_start`
     labels are all of one class the other is rare or looks alike: two picks of three are then the crop
@@ -72,35 +72,35 @@ class AutoQueryStrategy(QueryStrategy):
         if size == 0:
             return []
         with single_threaded():
-            candidates = draw_candidates(query, size, self.max_candidates)
+            candidates = sample_candidates(query, size, self.max_candidates)
             rows, labeled = candidates.features, read_features(query, query.labeled)
-            opinion = self._opinion(query, candidates.indices)
-            if query.probabilities is not None and opinion.trust:
-                trust = np.float32(opinion.trust)
+            view = self._view(query, candidates.indices)
+            if query.probabilities is not None and view.trust:
+                trust = np.float32(view.trust)
                 rows = np.hstack([rows, trust * query.probabilities[candidates.indices]])
                 labeled = np.hstack([labeled, trust * query.probabilities[query.labeled]])
-            chosen = self._greedy(query, rows, labeled, opinion, size)
+            chosen = self._greedy(query, rows, labeled, view, size)
         return [int(candidates.indices[row]) for row in chosen]
 
-    def _opinion(self, query: Query, indices: NDArray[Any]) -> _Opinion:
+    def _view(self, query: Query, indices: NDArray[Any]) -> _ModelView:
         n_labels = len(query.labeled)
-        # A live project has a model from its second label on: two to four labels say too little to doubt by.
+        # A live project has a model from its second label on: two to four labels say too little about uncertainty.
         if query.probabilities is None or 0 < n_labels < self.cold_start:
             level = np.ones(len(indices), dtype=np.float32)
-            return _Opinion(0.0, level, level)
-        doubt = margin_uncertainty(query.probabilities[indices]).astype(np.float32) + LEAST_UNCERTAINTY
+            return _ModelView(0.0, level, level)
+        uncertainty = margin_uncertainty(query.probabilities[indices]).astype(np.float32) + LEAST_UNCERTAINTY
         needed = self.labels_to_trust * query.probabilities.shape[1]
         trust = n_labels / (n_labels + needed) if n_labels else 1.0
-        # By rank too: the first models are so cautious that all doubts are nearly level.
-        rank = rankdata(doubt) / len(doubt)
-        own = doubt**trust * rank ** (self.rank_power * _crowding(query.labels))
-        return _Opinion(trust, doubt, own.astype(np.float32))
+        # By rank too: the first models are so cautious that all are nearly level.
+        rank = rankdata(uncertainty) / len(uncertainty)
+        own = uncertainty**trust * rank ** (self.rank_power * _class_imbalance(query.labels))
+        return _ModelView(trust, uncertainty, own.astype(np.float32))
 
     def _greedy(
-        self, query: Query, rows: NDArray[Any], labeled: NDArray[Any], opinion: _Opinion, size: int
+        self, query: Query, rows: NDArray[Any], labeled: NDArray[Any], view: _ModelView, size: int
     ) -> list[int]:
         # A crop that is a reference covers itself. Of a large batch the last picks cover little else, and with few
-        # references they would be drawn from those alone.
+        # references they would be chosen from those alone.
         n_references = max(self.min_references, self.references_per_pick * size)
         stand_for = sample_rows(len(rows), n_references, query.seed)
         references = rows[stand_for]
@@ -112,7 +112,7 @@ class AutoQueryStrategy(QueryStrategy):
         seeks = query.probabilities is None and len(labeled) > 0
         lengths = (rows * rows).sum(axis=1)
         nearest = squared_distances(rows, labeled, lengths).min(axis=1) if seeks else None
-        coverage = Coverage(kernel, covered, opinion.doubt[stand_for], opinion.own)
+        coverage = Coverage(kernel, covered, view.uncertainty[stand_for], view.own)
         free = np.ones(len(rows), dtype=bool)
         chosen: list[int] = []
         for number in range(len(labeled), len(labeled) + size):
@@ -131,18 +131,18 @@ class AutoQueryStrategy(QueryStrategy):
 
 
 @dataclass(frozen=True)
-class _Opinion:
+class _ModelView:
     """What the model says of the candidates, and how far it is to be believed."""
 
     trust: float
-    doubt: NDArray[Any]
+    uncertainty: NDArray[Any]
     """(c,) what covering a crop is worth."""
     own: NDArray[Any]
     """(c,) what asking for it is worth beside what it covers."""
 
 
-def _crowding(labels: NDArray[Any]) -> float:
-    """0 where every class has as many labels, towards 1 as one has them all: 1 - entropy / log(classes)."""
+def _class_imbalance(labels: NDArray[Any]) -> float:
+    """Return 0 where every class has as many labels, towards 1 as one has them all: 1 - entropy / log(classes)."""
     counts = np.unique(labels, return_counts=True)[1]
     if len(counts) < 2:
         return 0.0

@@ -7,14 +7,14 @@ from typing import ClassVar
 import numpy as np
 
 from model.query.base import Query, QueryStrategy, count
-from model.query.kernel import draw_candidates
+from model.query.kernel import sample_candidates
 from model.query.max_herding import MaxHerdingQueryStrategy
 
 
 class BadgeQueryStrategy(QueryStrategy):
     """k-means++ over the gradients of the linear head: BADGE (Ash et al. 2020, 1906.03671).
 
-    A crop's gradient, were the model's guess true, is the outer product of (probabilities - guess) and its
+    A crop's gradient, were the predicted class true, is the outer product of (probabilities - predicted) and its
     features; distances between such products need the two factors only. Without a model it is coverage.
     """
 
@@ -30,7 +30,7 @@ class BadgeQueryStrategy(QueryStrategy):
             return MaxHerdingQueryStrategy().select(query, batch_size)
         if size == 0:
             return []
-        candidates = draw_candidates(query, size, self.max_candidates)
+        candidates = sample_candidates(query, size, self.max_candidates)
         rows = candidates.features.astype(np.float64)
         error = query.probabilities[candidates.indices].astype(np.float64)
         error[np.arange(len(error)), error.argmax(axis=1)] -= 1.0

@@ -45,7 +45,18 @@ class QueryStrategy(ABC):
 
     @abstractmethod
     def select(self, query: Query, batch_size: int) -> list[int]:
-        """Choose exactly min(batch_size, len(candidates)) distinct candidates, the most useful first."""
+        """Choose distinct candidates, the most useful first.
+
+        Args:
+            query: everything there is to choose by.
+            batch_size: how many to choose.
+
+        Returns:
+            Exactly min(batch_size, len(query.candidates)) pool indices, as Python ints.
+
+        Raises:
+            ValueError: `batch_size` is negative.
+        """
 
     def select_batch(
         self,
@@ -55,7 +66,7 @@ class QueryStrategy(ABC):
         device: str | torch.device = "cpu",
         seed: int = 0,
     ) -> list[int]:
-        """Choose from (n, ...) crops that a torch module judges: min(batch_size, n) distinct positions.
+        """Choose from (n, ...) crops that a torch module predicts: min(batch_size, n) distinct positions.
 
         Probabilities and embeddings come from the module as `model.torch_module` reads it.
         """
@@ -75,14 +86,18 @@ class QueryStrategy(ABC):
 
 
 def count(query: Query, batch_size: int) -> int:
-    """How many crops `select` owes; raises ValueError for a negative batch size."""
+    """Return how many crops `select` owes.
+
+    Raises:
+        ValueError: `batch_size` is negative.
+    """
     if batch_size < 0:
         raise ValueError(f"batch_size must not be negative, got {batch_size}")
     return min(batch_size, len(query.candidates))
 
 
 def most_uncertain(candidates: NDArray[Any], uncertainty: NDArray[Any], n: int, seed: int) -> NDArray[Any]:
-    """The n most uncertain candidates, highest first; ties are drawn, not taken in the pool's order."""
+    """Return the n most uncertain candidates, highest first; ties are broken by chance, not by the pool's order."""
     tie = np.random.default_rng(seed).permutation(len(candidates))
     if 0 < n < len(candidates):
         # Only those that may be among the n are sorted: of a million that is a twentieth of the time.

@@ -1,4 +1,4 @@
-"""DropQuery: crops whose guess changes when part of their features is dropped, spread by clusters."""
+"""DropQuery: crops whose predicted class changes when part of their features is dropped, spread by clusters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn.cluster import MiniBatchKMeans
 from model.classifiers.class_weights import balanced
 from model.classifiers.logistic import fit_softmax
 from model.query.base import Query, QueryStrategy, count
-from model.query.kernel import draw_candidates, read_features
+from model.query.kernel import read_features, sample_candidates
 from model.query.max_herding import MaxHerdingQueryStrategy
 from model.threads import single_threaded
 
@@ -19,7 +19,7 @@ class DropQueryQueryStrategy(QueryStrategy):
     """Dropout disagreement, then diversity: DropQuery (Gupte et al. 2024, 2401.14555).
 
     A linear head is fitted to the labels; a candidate counts as uncertain where more than half of
-    `n_samples` guesses with `dropout` of its features zeroed differ from the guess with all. The crops
+    `n_samples` predictions with `dropout` of its features zeroed differ from the prediction with all. The crops
     nearest the centroids of a k-means over these are taken. Without two classes it is coverage.
     """
 
@@ -38,7 +38,7 @@ class DropQueryQueryStrategy(QueryStrategy):
             return MaxHerdingQueryStrategy().select(query, batch_size)
         if size == 0:
             return []
-        candidates = draw_candidates(query, size, self.max_candidates)
+        candidates = sample_candidates(query, size, self.max_candidates)
         rows = candidates.features
         rng = np.random.default_rng(query.seed)
         with single_threaded():
@@ -48,11 +48,11 @@ class DropQueryQueryStrategy(QueryStrategy):
                 labeled, codes, int(codes.max()) + 1, weight=balance, strength=10.0, tolerance=1e-5
             )
             weights = weights.astype(np.float32)
-            guess = (rows @ weights + bias).argmax(axis=1)
+            predicted = (rows @ weights + bias).argmax(axis=1)
             disagree = np.zeros(len(rows))
             for _ in range(self.n_samples):
                 kept = rng.random(rows.shape, dtype=np.float32) >= self.dropout
-                disagree += ((rows * kept) @ weights + bias).argmax(axis=1) != guess
+                disagree += ((rows * kept) @ weights + bias).argmax(axis=1) != predicted
             contested = int((disagree > 0.5 * self.n_samples).sum())
             order = np.lexsort((rng.permutation(len(rows)), -disagree))
             shortlist = order[: max(size, contested)]

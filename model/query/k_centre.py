@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.query.base import Query, QueryStrategy, count
-from model.query.kernel import draw_candidates, read_features, squared_distances
+from model.query.kernel import read_features, sample_candidates, squared_distances
 from model.threads import single_threaded
 
 
@@ -28,7 +28,7 @@ class KCentreQueryStrategy(QueryStrategy):
         size = count(query, batch_size)
         if size == 0:
             return []
-        candidates = draw_candidates(query, size, self.max_candidates)
+        candidates = sample_candidates(query, size, self.max_candidates)
         rows = candidates.features
         with single_threaded():
             if len(query.labeled):

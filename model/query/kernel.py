@@ -25,8 +25,8 @@ class Candidates:
     """(c, d) float32."""
 
 
-def draw_candidates(query: Query, at_least: int, at_most: int) -> Candidates:
-    """At most `at_most` candidates, drawn by the query's seed, and never fewer than are to be chosen."""
+def sample_candidates(query: Query, at_least: int, at_most: int) -> Candidates:
+    """Sample at most `at_most` candidates by the query's seed, and never fewer than are to be chosen."""
     indices = query.candidates
     if not (indices[1:] > indices[:-1]).all():
         indices = np.sort(indices)
@@ -36,7 +36,7 @@ def draw_candidates(query: Query, at_least: int, at_most: int) -> Candidates:
 
 
 def read_features(query: Query, indices: NDArray[Any]) -> NDArray[Any]:
-    """(n, d) float32 features of pool rows, read in pieces: a large pool is never read whole."""
+    """Return (n, d) float32 features of pool rows, read in pieces: a large pool is never read whole."""
     parts = [
         np.asarray(query.features[indices[rows]], dtype=np.float32)
         for rows in chunks(len(indices), READ_ROWS)
@@ -45,7 +45,13 @@ def read_features(query: Query, indices: NDArray[Any]) -> NDArray[Any]:
 
 
 def squared_distances(a: NDArray[Any], b: NDArray[Any], lengths: NDArray[Any] | None = None) -> NDArray[Any]:
-    """(n, d), (m, d) to (n, m) float32; never below 0. `lengths`: (n,) squared ones of `a`, where known."""
+    """Return the squared distances of (n, d) and (m, d) rows: (n, m) float32, never below 0.
+
+    Args:
+        a: (n, d) rows.
+        b: (m, d) rows.
+        lengths: (n,) squared lengths of `a`, where known.
+    """
     if lengths is None:
         lengths = (a * a).sum(axis=1)
     squared = lengths[:, None] + (b * b).sum(axis=1)
@@ -54,31 +60,35 @@ def squared_distances(a: NDArray[Any], b: NDArray[Any], lengths: NDArray[Any] | 
 
 
 def gaussian(squared: NDArray[Any], width: float) -> NDArray[Any]:
-    """exp(-d² / 2 width²) of squared distances."""
+    """Return exp(-d² / 2 width²) of squared distances."""
     return np.asarray(np.exp(squared / np.float32(-2 * width * width)))
 
 
 def median_distance(rows: NDArray[Any]) -> float:
-    """The median distance between different rows; 1 where all are the same, when any width will do."""
+    """Return the median distance between different rows; 1 where all are the same, when any width will do."""
     squared = squared_distances(rows[:500], rows[:500])
     apart = squared[squared > 1e-6 * max(float(squared.max(initial=0)), 1e-12)]
     return float(np.sqrt(np.median(apart))) if apart.size else 1.0
 
 
 def sample_rows(n: int, at_most: int, seed: int) -> NDArray[Any]:
-    """Row numbers of a sample of 0 … n-1, or all of them."""
+    """Sample row numbers of 0 … n-1, or return all of them, ascending."""
     if n <= at_most:
         return np.arange(n)
     return np.sort(np.random.default_rng([seed, 1]).permutation(n)[:at_most])
 
 
 class Coverage:
-    """How much each candidate would newly cover, looked at only where it may be the most.
+    """How much each candidate would newly cover, computed only where it may be the most.
 
-    `kernel`: (c, r), how well each candidate stands for each reference; `covered`: (r,) how well it is stood for
-    already; `weight`: (r,) what covering it is worth; `own`: (c,) what a candidate's gain is multiplied with. What
-    a pick adds only falls as others are picked, so what it was before is a bound (Minoux 1978, "Accelerated greedy
-    algorithms for maximizing submodular set functions"): the picks are those of looking at all.
+    What a pick adds only falls as others are picked, so what it was before is a bound (Minoux 1978, "Accelerated
+    greedy algorithms for maximizing submodular set functions"): the picks are those of computing all.
+
+    Args:
+        kernel: (c, r), how well each candidate stands for each reference.
+        covered: (r,), how well a reference is stood for already.
+        weight: (r,), what covering it is worth.
+        own: (c,), what a candidate's gain is multiplied with.
     """
 
     def __init__(
@@ -93,20 +103,22 @@ class Coverage:
         self._is_current = np.ones(len(kernel), dtype=bool)
 
     def best(self, free: NDArray[Any]) -> int:
-        """The first of the free candidates that add the most: (c,) bool to a position."""
+        """Return the position of the first of the free candidates, (c,) bool, that add the most."""
         bound = np.where(free, self._bound, -1.0)
         while True:
             # What adds nothing any more needs no second look.
-            sure = self._is_current | (bound <= 0)
-            best = int(np.argmax(np.where(sure, bound, -2.0)))
+            exact = self._is_current | (bound <= 0)
+            best = int(np.argmax(np.where(exact, bound, -2.0)))
             # A bound that is level too: of equals the first is taken, however they were found.
-            unsure = np.flatnonzero(~sure & (bound >= (bound[best] if sure[best] else -1.0)))
-            if not len(unsure):
+            unresolved = np.flatnonzero(~exact & (bound >= (bound[best] if exact[best] else -1.0)))
+            if not len(unresolved):
                 return best
-            if len(unsure) > EVALUATED_TOGETHER:
-                unsure = unsure[np.argpartition(-bound[unsure], EVALUATED_TOGETHER)[:EVALUATED_TOGETHER]]
-            self._bound[unsure] = bound[unsure] = self._gain(unsure)
-            self._is_current[unsure] = True
+            if len(unresolved) > EVALUATED_TOGETHER:
+                unresolved = unresolved[
+                    np.argpartition(-bound[unresolved], EVALUATED_TOGETHER)[:EVALUATED_TOGETHER]
+                ]
+            self._bound[unresolved] = bound[unresolved] = self._gain(unresolved)
+            self._is_current[unresolved] = True
 
     def take(self, pick: int) -> None:
         """Count a candidate's coverage as given."""
@@ -125,7 +137,7 @@ class Coverage:
 def pick_by_coverage(
     kernel: NDArray[Any], covered: NDArray[Any], size: int, weight: NDArray[Any] | None = None
 ) -> list[int]:
-    """Greedily the candidates that add the most weighted coverage: (c, r) kernel, (r,) covered and weight.
+    """Pick greedily the candidates that add the most weighted coverage: (c, r) kernel, (r,) covered and weight.
 
     A reference is covered as well as its most similar pick or label resembles it.
     """

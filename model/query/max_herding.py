@@ -8,11 +8,11 @@ import numpy as np
 
 from model.query.base import Query, QueryStrategy, count
 from model.query.kernel import (
-    draw_candidates,
     gaussian,
     median_distance,
     pick_by_coverage,
     read_features,
+    sample_candidates,
     sample_rows,
     squared_distances,
 )
@@ -23,11 +23,12 @@ class MaxHerdingQueryStrategy(QueryStrategy):
     """Greedy kernel coverage conditioned on what is labelled: MaxHerding (Bae et al. 2024, 2407.12212).
 
     A crop is covered as well as its most similar labelled crop resembles it under a Gaussian kernel; each
-    pick is the candidate that adds the most coverage. Nothing is drawn at random where the pool is small:
+    pick is the candidate that adds the most coverage. Nothing is left to chance where the pool is small:
     five picks are the same whether asked for at once or one by one.
 
-    `max_candidates` bounds the candidates compared, which are also the crops to be covered; `bandwidth` is
-    the width of the kernel in units of the median distance between crops.
+    Args:
+        max_candidates: bounds the candidates compared, which are also the crops to be covered.
+        bandwidth: width of the kernel in units of the median distance between crops.
     """
 
     name: ClassVar[str] = "max-herding"
@@ -41,7 +42,7 @@ class MaxHerdingQueryStrategy(QueryStrategy):
         size = count(query, batch_size)
         if size == 0:
             return []
-        candidates = draw_candidates(query, size, self.max_candidates)
+        candidates = sample_candidates(query, size, self.max_candidates)
         references = candidates.features[
             sample_rows(len(candidates.features), self.max_candidates, query.seed)
         ]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 
 from model.query.base import Query, QueryStrategy, count
-from model.query.kernel import draw_candidates, read_features, squared_distances
+from model.query.kernel import read_features, sample_candidates, squared_distances
 from model.threads import single_threaded
 
 
@@ -33,7 +33,7 @@ class ProbCoverQueryStrategy(QueryStrategy):
         size = count(query, batch_size)
         if size == 0:
             return []
-        candidates = draw_candidates(query, size, self.max_candidates)
+        candidates = sample_candidates(query, size, self.max_candidates)
         rows = candidates.features
         with single_threaded():
             squared = squared_distances(rows, rows)

@@ -1,4 +1,4 @@
-"""Uniform draws: what every other strategy has to beat."""
+"""Uniform samples: what every other strategy has to beat."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model.query.base import Query, QueryStrategy, count
 
 
 class RandomQueryStrategy(QueryStrategy):
-    """Draws candidates uniformly without replacement."""
+    """Samples candidates uniformly without replacement."""
 
     name: ClassVar[str] = "random"
 

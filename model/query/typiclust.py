@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 
 from model.query.base import Query, QueryStrategy, count
-from model.query.kernel import draw_candidates, read_features, squared_distances
+from model.query.kernel import read_features, sample_candidates, squared_distances
 from model.threads import single_threaded
 
 
@@ -33,7 +33,7 @@ class TypiClustQueryStrategy(QueryStrategy):
         size = count(query, batch_size)
         if size == 0:
             return []
-        candidates = draw_candidates(query, size, self.max_candidates)
+        candidates = sample_candidates(query, size, self.max_candidates)
         labeled = read_features(query, query.labeled[-self.max_candidates :])
         rows = np.concatenate([candidates.features, labeled])
         n = len(candidates.features)
@@ -58,7 +58,7 @@ class TypiClustQueryStrategy(QueryStrategy):
 
 
 def _typicality(rows: NDArray[Any], neighbours: int) -> NDArray[Any]:
-    """(n,) inverse mean distance to the nearest rows, a row itself not counted."""
+    """Return the inverse mean distance to the nearest rows, a row itself not counted: (n,)."""
     if len(rows) == 1:
         return np.ones(1)
     k = min(neighbours, len(rows) - 1)

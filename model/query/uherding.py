@@ -1,4 +1,4 @@
-"""Uncertainty herding: coverage of what the model is unsure of, by a kernel that narrows as labels come."""
+"""Uncertainty herding: coverage of uncertain crops, by a kernel that narrows as labels come."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 from model.query.base import Query, QueryStrategy, count
 from model.query.kernel import (
-    draw_candidates,
     gaussian,
     median_distance,
     pick_by_coverage,
     read_features,
+    sample_candidates,
     sample_rows,
     squared_distances,
 )
@@ -43,7 +43,7 @@ class UHerdingQueryStrategy(QueryStrategy):
             return cold.select(query, batch_size)
         if size == 0:
             return []
-        candidates = draw_candidates(query, size, self.max_candidates)
+        candidates = sample_candidates(query, size, self.max_candidates)
         stand_for = sample_rows(len(candidates.features), self.max_candidates, query.seed)
         references = candidates.features[stand_for]
         weight = margin_uncertainty(query.probabilities[candidates.indices[stand_for]]).astype(np.float32)

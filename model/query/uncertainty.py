@@ -1,4 +1,4 @@
-"""How unsure a model is of each crop: 1 where two classes are level, 0 where one is certain."""
+"""How uncertain a model is of each crop: 1 where two classes are level, 0 where one is certain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model.torch_module import predict_proba
 
 
 def margin_uncertainty(probabilities: NDArray[Any]) -> NDArray[Any]:
-    """1 minus the margin between the two most probable classes: (n, k) to (n,) in 0 … 1.
+    """Return 1 minus the margin between the two most probable classes: (n, k) to (n,) in 0 … 1.
 
     With two classes that is 1 - |2p - 1|, so 1 at p = 0.5. With a single column it is 1 - p.
     """
@@ -26,7 +26,7 @@ def margin_uncertainty(probabilities: NDArray[Any]) -> NDArray[Any]:
 def compute_uncertainty_scores(
     model: torch.nn.Module, crops: Rows, device: str | torch.device = "cpu"
 ) -> NDArray[Any]:
-    """Margin uncertainty of each crop under a torch module: (N, ...) crops to (N,) in 0 … 1, 1 at p = 0.5.
+    """Return the margin uncertainty of each crop under a torch module: (n, ...) crops to (n,) in 0 … 1, 1 at p = 0.5.
 
     The module is read as in `model.torch_module.predict_proba`: one logit, two or many, or its own
     `predict_proba`.

@@ -32,16 +32,20 @@ class NearDuplicates:
 
     @classmethod
     def none(cls) -> NearDuplicates:
-        """No pair at all."""
+        """Return no pair at all."""
         return cls(np.zeros((0, 2), dtype=np.intp), np.zeros(0, dtype=np.float32))
 
 
 def find_near_duplicates(components: NDArray[Any], keep: NDArray[Any]) -> NearDuplicates:
-    """The pairs among (n, d) components that hardly differ; `keep` says which row of the pool each is.
+    """Find the pairs of crops that hardly differ.
 
     In a pool of more than 10,000, crops are compared with their neighbours along each of 16 directions: of
     two that hardly differ next to none are missed, and the cost stays in proportion to the pool. Only the most
-    alike are held: of a camera's pictures millions of pairs may be.
+    alike are kept: of a camera's pictures millions of pairs may be.
+
+    Args:
+        components: (n, d) principal components of the crops.
+        keep: (n,) which row of the pool each crop is.
     """
     found = NearDuplicates.none()
     for pairs, similarity in (_all_pairs if len(keep) <= ALL_COMPARED else _neighbouring_pairs)(components):
@@ -50,7 +54,7 @@ def find_near_duplicates(components: NDArray[Any], keep: NDArray[Any]) -> NearDu
 
 
 def _most_alike(known: NearDuplicates, pairs: NDArray[Any], similarity: NDArray[Any]) -> NearDuplicates:
-    """The most alike of the pairs known and of some more, those that come twice counted once."""
+    """Return the most alike of the pairs known and of some more, those that come twice counted once."""
     alike = np.flatnonzero(similarity >= LEAST_SIMILARITY)
     alike = alike[np.argsort(-similarity[alike], kind="stable")[:MOST_PAIRS]]
     if not len(alike):

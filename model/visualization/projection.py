@@ -18,27 +18,30 @@ NEAREST = 5
 
 
 def principal_components(rows: Rows, keep: NDArray[Any]) -> NDArray[Any]:
-    """The rows `keep` (ascending) seen from the pool's centre along its 50 widest directions: (len(keep), <= 50) float32.
+    """Return the rows `keep` (ascending) from the pool's centre along its 50 widest directions.
 
     Directions come from at most 10,000 of them, and their signs are fixed: the same pool, the same picture.
+
+    Returns:
+        (len(keep), at most 50) float32.
     """
     if not len(keep):
         return np.zeros((0, 2), np.float32)
-    looked_at = np.asarray(gather(rows, keep[spread(len(keep), SAMPLE)]), dtype=np.float32)
-    looked_at = unit_rows(looked_at)
-    centre = looked_at.mean(axis=0)
-    looked_at = looked_at - centre
-    _, vectors = np.linalg.eigh(looked_at.T @ looked_at)
+    sampled = np.asarray(gather(rows, keep[spread(len(keep), SAMPLE)]), dtype=np.float32)
+    sampled = unit_rows(sampled)
+    centre = sampled.mean(axis=0)
+    sampled = sampled - centre
+    _, vectors = np.linalg.eigh(sampled.T @ sampled)
     vectors = vectors[:, ::-1][:, :COMPONENTS]
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
     found = np.empty((len(keep), vectors.shape[1]), dtype=np.float32)
     middle = centre @ vectors
 
-    def see(part: slice, looked_at: NDArray[Any]) -> None:
+    def project_chunk(part: slice, chunk: NDArray[Any]) -> None:
         first, last = np.searchsorted(keep, (part.start, part.stop))
-        found[first:last] = unit_rows(looked_at[keep[first:last] - part.start]) @ vectors - middle
+        found[first:last] = unit_rows(chunk[keep[first:last] - part.start]) @ vectors - middle
 
-    each_chunk(rows, see)
+    each_chunk(rows, project_chunk)
     return found
 
 
@@ -97,7 +100,7 @@ def align(positions: NDArray[Any], before: NDArray[Any]) -> NDArray[Any]:
 
 
 def flat_layout(components: NDArray[Any]) -> NDArray[Any]:
-    """The first two principal components, at once: (n, 2) float32."""
+    """Return the first two principal components, at once: (n, 2) float32."""
     flat = np.zeros((len(components), 2), dtype=np.float32)
     shown = min(2, components.shape[1])
     flat[:, :shown] = components[:, :shown]
