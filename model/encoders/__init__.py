@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from model import plugins
+from model.lazy import lazy_names
 
 if TYPE_CHECKING:
     from model.encoders.base import Encoder
@@ -20,19 +21,15 @@ PLUGINS = "everylabel.encoders"
 
 # name -> module and class. Imported on demand: a command's --help should not wait for ONNX Runtime.
 _REGISTRY = {
-    "efficientnet-lite0": ("model.encoders.efficientnet_lite0", "EfficientNetLite0Encoder"),
-    "direct-cnn": ("model.encoders.direct_cnn", "DirectCNNEncoder"),
-    "siamese": ("model.encoders.siamese", "SiameseEncoder"),
+    "efficientnet-lite0": ("efficientnet_lite0", "EfficientNetLite0Encoder"),
+    "direct-cnn": ("direct_cnn", "DirectCNNEncoder"),
+    "siamese": ("siamese", "SiameseEncoder"),
 }
 # Those that read texts.
-_TEXT_REGISTRY = {DEFAULT_TEXT: ("model.encoders.text", "MiniLMEncoder")}
+_TEXT_REGISTRY = {DEFAULT_TEXT: ("text", "MiniLMEncoder")}
 
 
-def __getattr__(name: str) -> Any:
-    """Import `Encoder`, and torch with it, where it is asked for."""
-    if name == "Encoder":
-        return import_module("model.encoders.base").Encoder
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, {"Encoder": "base"})
 
 
 def reads(name: str) -> Literal["image", "text"]:
@@ -72,12 +69,14 @@ def create(name: str = DEFAULT, device: str = "auto", threads: int | None = None
     known = _REGISTRY | _TEXT_REGISTRY
     if name in known:
         module, class_name = known[name]
-        encoder: Encoder = getattr(import_module(module), class_name)(device=device, threads=threads)
+        encoder: Encoder = getattr(import_module(f"{__name__}.{module}"), class_name)(
+            device=device, threads=threads
+        )
         return encoder
     if name.startswith(HUGGING_FACE_PREFIX):
-        module = "model.encoders.hugging_face"
         source = name.removeprefix(HUGGING_FACE_PREFIX)
-        hugging_face: Encoder = import_module(module).HuggingFaceEncoder(source, device=device)
+        from_a_hub = import_module(f"{__name__}.hugging_face")
+        hugging_face: Encoder = from_a_hub.HuggingFaceEncoder(source, device=device)
         return hugging_face
     plugin = _plugin(name)
     if plugin is None:
@@ -94,5 +93,5 @@ def create(name: str = DEFAULT, device: str = "auto", threads: int | None = None
 def _plugin(name: str) -> Any:
     found = plugins.find(PLUGINS, name)
     if found is not None:
-        plugins.require_kind(found, import_module("model.encoders.base").Encoder, name)
+        plugins.require_kind(found, import_module(f"{__name__}.base").Encoder, name)
     return found

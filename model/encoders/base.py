@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.classifiers.base import Classifier
 from model.encoders.pixels import letterbox, to_rgb
 
-if TYPE_CHECKING:
-    from model.classifiers.base import Classifier
 ENOUGH = 2
 """A picture of so many times the crop's size loses nothing that an encoder would see."""
 

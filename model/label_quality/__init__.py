@@ -1,1 +1,32 @@
 """How far labels can be trusted: suspected label issues, and the consensus of several annotators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from model.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from model.label_quality.consensus import CropConsensus, find_consensus
+    from model.label_quality.label_errors import LabelAudit, LabelIssue, audit_labels, detect_label_errors
+
+__all__ = [
+    "CropConsensus",
+    "LabelAudit",
+    "LabelIssue",
+    "audit_labels",
+    "detect_label_errors",
+    "find_consensus",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "CropConsensus": "consensus",
+        "LabelAudit": "label_errors",
+        "LabelIssue": "label_errors",
+        "audit_labels": "label_errors",
+        "detect_label_errors": "label_errors",
+        "find_consensus": "consensus",
+    },
+)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from model.classifiers.base import Classifier
-    from model.pool import Rows
+from model.classifiers.base import Classifier
+from model.pool import Rows
 
 
 def stratified_folds(codes: NDArray[Any], n_folds: int, seed: int = 0) -> NDArray[Any]:

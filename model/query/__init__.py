@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from model import plugins
+from model.lazy import lazy_names
 
 if TYPE_CHECKING:
     from model.query.auto import AutoQueryStrategy
@@ -43,33 +44,27 @@ __all__ = [
 
 # name -> module and class. Imported on demand: a command's --help should not wait for torch and scikit-learn.
 _REGISTRY = {
-    "auto": ("model.query.auto", "AutoQueryStrategy"),
-    "badge": ("model.query.badge", "BadgeQueryStrategy"),
-    "dropquery": ("model.query.dropquery", "DropQueryQueryStrategy"),
-    "hybrid": ("model.query.hybrid", "HybridQueryStrategy"),
-    "k-centre": ("model.query.k_centre", "KCentreQueryStrategy"),
-    "margin": ("model.query.margin", "MarginQueryStrategy"),
-    "max-herding": ("model.query.max_herding", "MaxHerdingQueryStrategy"),
-    "probcover": ("model.query.probcover", "ProbCoverQueryStrategy"),
-    "random": ("model.query.random", "RandomQueryStrategy"),
-    "typiclust": ("model.query.typiclust", "TypiClustQueryStrategy"),
-    "uherding": ("model.query.uherding", "UHerdingQueryStrategy"),
-}
-_CLASSES = {
-    "Query": "model.query.base",
-    "QueryStrategy": "model.query.base",
-    **{class_name: module for module, class_name in _REGISTRY.values()},
+    "auto": ("auto", "AutoQueryStrategy"),
+    "badge": ("badge", "BadgeQueryStrategy"),
+    "dropquery": ("dropquery", "DropQueryQueryStrategy"),
+    "hybrid": ("hybrid", "HybridQueryStrategy"),
+    "k-centre": ("k_centre", "KCentreQueryStrategy"),
+    "margin": ("margin", "MarginQueryStrategy"),
+    "max-herding": ("max_herding", "MaxHerdingQueryStrategy"),
+    "probcover": ("probcover", "ProbCoverQueryStrategy"),
+    "random": ("random", "RandomQueryStrategy"),
+    "typiclust": ("typiclust", "TypiClustQueryStrategy"),
+    "uherding": ("uherding", "UHerdingQueryStrategy"),
 }
 DEFAULT = "auto"
 PLUGINS = "everylabel.query_strategies"
 """The group of entry points for strategies of other packages."""
 
 
-def __getattr__(name: str) -> Any:
-    """Import a class of this package where it is asked for."""
-    if name in _CLASSES:
-        return getattr(import_module(_CLASSES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(
+    __name__,
+    {"Query": "base", "QueryStrategy": "base", **{name: module for module, name in _REGISTRY.values()}},
+)
 
 
 def names() -> tuple[str, ...]:
@@ -90,7 +85,7 @@ def create(name: str, **options: Any) -> QueryStrategy:
     """
     if name in _REGISTRY:
         module, class_name = _REGISTRY[name]
-        own: QueryStrategy = getattr(import_module(module), class_name)(**options)
+        own: QueryStrategy = getattr(import_module(f"{__name__}.{module}"), class_name)(**options)
         return own
     found = plugins.find(PLUGINS, name)
     if found is None:
@@ -99,6 +94,6 @@ def create(name: str, **options: Any) -> QueryStrategy:
             f"unknown query strategy {name!r}: choose one of {known}, or name a class of yours as "
             f"package.module:Class. A plugin's name is there once its package is installed where everylabel runs."
         )
-    plugins.require_kind(found, import_module("model.query.base").QueryStrategy, name)
+    plugins.require_kind(found, import_module(f"{__name__}.base").QueryStrategy, name)
     strategy: QueryStrategy = found(**options)
     return strategy

@@ -1,1 +1,23 @@
-"""The pool on a plane: a map of all crops."""
+"""The pool on a plane: a map of all crops, and which of them hardly differ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from model.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from model.visualization.near_duplicates import NearDuplicates, find_near_duplicates
+    from model.visualization.projection import lay_out, principal_components
+
+__all__ = ["NearDuplicates", "find_near_duplicates", "lay_out", "principal_components"]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "NearDuplicates": "near_duplicates",
+        "find_near_duplicates": "near_duplicates",
+        "lay_out": "projection",
+        "principal_components": "projection",
+    },
+)

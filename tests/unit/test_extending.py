@@ -44,12 +44,10 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Some Pythons put a setuptools of their own there, too old for the page.
     run(folder, "-m", "pip", "uninstall", "--yes", "--quiet", "setuptools")
     # What everylabel needs is there without a download: the packages of this environment, and everylabel itself.
-    shared = [
-        str(REPOSITORY),
-        *(path for path in sys.path if path.endswith(("site-packages", "dist-packages"))),
-    ]
+    shared = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     (site,) = (folder / "env").glob("lib/python*/site-packages")
-    (site / "everylabel-and-what-it-needs.pth").write_text("\n".join(shared) + "\n")
+    lines = [str(REPOSITORY), *(f"import site; site.addsitedir({path!r})" for path in shared)]
+    (site / "everylabel-and-what-it-needs.pth").write_text("\n".join(lines) + "\n")
     run(folder, "-m", "pip", "install", "--no-index", "--no-deps", "--no-build-isolation", str(package))
     return folder
 
