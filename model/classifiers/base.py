@@ -28,7 +28,7 @@ class Classifier(ABC):
     folds: int = 5
     """How many refits a cross-validation may spend: many where a fit costs milliseconds."""
     closed_form: bool = False
-    """Whether a fit is one linear solve on features that no label changes.
+    """Whether a fit is one linear solve for all classes, on features that no label changes.
 
     Labels can then be left out one at a time without a refit, crops keep their neighbours from round to round,
     any part of the pool can be scored by itself, and `calibrate` can be called.
