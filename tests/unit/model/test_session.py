@@ -172,7 +172,7 @@ class TestLabels:
             session.add_labels([1, 2], ["a"])
         assert session.labels == {}
 
-    def test_excluded_crops_are_never_asked_for_nor_guessed(self, pool):
+    def test_excluded_crops_are_never_asked_for_nor_pseudo_labelled(self, pool):
         x, names = pool
         session = ActiveLearningSession(x)
         session.exclude(range(100))
@@ -234,7 +234,7 @@ class TestCheckCrops:
         assert len(again) == len(drawn)
         assert drawn[0] not in again
 
-    def test_check_crops_are_never_in_a_batch_and_never_guessed(self, pool):
+    def test_check_crops_are_never_in_a_batch_and_never_pseudo_labelled(self, pool):
         x, names = pool
         session = ActiveLearningSession(x, check_share=0.3)
         outcome = session.run_round()
@@ -337,7 +337,7 @@ class TestPseudoLabels:
             gains.append(right[1] - right[0])
         assert np.mean(gains) > 0.02
 
-    def test_judgements_of_labels_and_accuracy_see_no_pseudo_label(self):
+    def test_label_issues_and_accuracy_see_no_pseudo_label(self):
         x, names, codes = a_pool(noise=2.2)
         rounds = []
         for use in (False, True):

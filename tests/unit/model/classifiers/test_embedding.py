@@ -55,7 +55,7 @@ def test_one_known_class_is_certain_instead_of_a_crash():
     assert (classifier.predict_proba(x) == 1).all()
 
 
-def test_a_single_label_and_a_single_row_to_judge():
+def test_a_single_label_and_a_single_row_to_predict():
     x, _ = blobs(3)
     assert EmbeddingClassifier().fit(x[:1], ["cat"]).predict_proba(x[:1]).shape == (1, 1)
     assert EmbeddingClassifier().fit(x[:2], ["cat", "dog"]).predict_proba(x[:1]).shape == (1, 2)
@@ -115,7 +115,7 @@ def test_more_labels_earn_more_confidence():
     assert means[-1] > 0.9
 
 
-def test_guesses_train_it_but_do_not_make_it_surer():
+def test_pseudo_labels_train_it_but_do_not_make_it_more_confident():
     """Pseudo-labels agree with the model that made them: they are no evidence of how right it is."""
     x, labels = blobs(60, 2, noise=3.5)
     pool, _ = blobs(400, 2, noise=3.5, seed=2)
@@ -134,7 +134,7 @@ def test_a_pool_row_at_the_centre_stays_finite():
 
 
 @pytest.mark.parametrize("standardized", [0, 20])
-def test_a_pool_far_from_the_origin_is_judged_by_what_is_left_of_it_around_its_centre(standardized):
+def test_a_pool_far_from_the_origin_is_classified_by_what_is_left_of_it_around_its_centre(standardized):
     x, labels = blobs(3000)
     far = (x.astype(np.float32) + 100).astype(np.float16)
     classifier = EmbeddingClassifier(standardized=standardized).adapt(far).fit(far[:80], labels[:80])
@@ -247,7 +247,7 @@ class TestFolds:
         aligned = align_columns(np.array([[0.2, 0.8]]), ["b", "d"], ["a", "b", "c", "d"])
         np.testing.assert_allclose(aligned, [[0, 0.2, 0, 0.8]])
 
-    def test_a_row_is_judged_by_a_model_that_has_not_seen_it(self):
+    def test_a_row_is_predicted_by_a_model_that_has_not_seen_it(self):
         """Random labels: in-sample they look learned, out of fold they are right by chance."""
         rng = np.random.default_rng(0)
         x = rng.standard_normal((100, 200)).astype(np.float32)

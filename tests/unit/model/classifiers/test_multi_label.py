@@ -66,7 +66,7 @@ def test_a_set_with_a_class_that_left_the_config_is_no_label():
     assert labels_by_task(annotations, parse(CONFIG).classes) == {1: "crack + dirt"}
 
 
-def test_it_learns_sets_and_says_how_sure_it_is():
+def test_it_learns_sets_and_says_how_confident_it_is():
     rows, sets = crops(400)
     fitted = MultiLabelClassifier().adapt(rows).fit(rows[:80], sets[:80])
     assert fitted.names_ == ("crack", "dirt", "fine")
@@ -110,7 +110,7 @@ def test_a_class_everybody_has_given_and_one_known_set_are_no_trouble():
         MultiLabelClassifier().predict_proba(rows)
 
 
-def test_a_session_asks_learns_guesses_and_audits_with_sets():
+def test_a_session_asks_learns_pseudo_labels_and_audits_with_sets():
     rows, sets = crops(300)
     session = ActiveLearningSession(rows, classifier=MultiLabelClassifier(), batch_size=5, seed=1)
     for _ in range(12):

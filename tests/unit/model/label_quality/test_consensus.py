@@ -24,7 +24,7 @@ def crowd(n: int = 120, seed: int = 0):
     return x, truth, votes
 
 
-def test_disputed_crops_are_settled_better_than_by_counting():
+def test_disagreements_are_resolved_better_than_by_counting():
     better, counted = 0, 0
     for seed in range(5):
         x, truth, votes = crowd(seed=seed)
@@ -36,7 +36,7 @@ def test_disputed_crops_are_settled_better_than_by_counting():
     assert better > counted + 10
 
 
-def test_an_undisputed_label_stands_with_a_quality_that_tells_doubt():
+def test_an_undisputed_label_stands_with_a_quality_that_tells_uncertainty():
     x, truth, votes = crowd()
     votes = [list(row) for row in votes]
     wrong = "kind 0" if truth[3] != "kind 0" else "kind 1"

@@ -34,7 +34,7 @@ def test_without_a_confident_crop_the_batch_is_as_it_was_and_its_order_is_kept()
     assert mix_in([], [7], n_before=4, share=0.2) == []
 
 
-def test_a_confident_crop_between_doubtful_ones_raises_nobody_elses_score():
+def test_a_confident_crop_between_uncertain_ones_raises_nobody_elses_score():
     written = predictions(queue(batch=[crop(7, 0.97, "1"), crop(3, 0.4), crop(1, 0.55)]), CONTROL)
     scores = {p["task"]: p["score"] for p in written}
     assert list(scores) == sorted(scores, key=scores.__getitem__) == [7, 3, 1]

@@ -51,7 +51,7 @@ def test_while_one_class_is_known_it_also_looks_among_outliers():
     assert 120 in create("auto").select(query, 2)
 
 
-def test_of_two_alike_it_takes_the_doubtful_one():
+def test_of_two_alike_it_takes_the_uncertain_one():
     features, group = blobs()
     probabilities = np.tile(np.array([0.99, 0.01], dtype=np.float32), (200, 1))
     probabilities[group == 3] = [0.55, 0.45]
@@ -59,8 +59,8 @@ def test_of_two_alike_it_takes_the_doubtful_one():
     assert group[create("auto").select(query, 1)[0]] == 3
 
 
-def test_where_labels_crowd_in_one_class_the_doubtful_come_first():
-    """Forty shirts and one coat: the next coat is among the doubtful, not in the largest crowd."""
+def test_where_classes_are_imbalanced_the_uncertain_come_first():
+    """Forty shirts and one coat: the next coat is among the uncertain, not in the largest group."""
     features, _ = blobs()
     probabilities = np.tile(np.array([0.6, 0.4], dtype=np.float32), (200, 1))
     alone = 199
@@ -83,8 +83,8 @@ def test_crops_the_model_tells_apart_do_not_stand_for_each_other():
     assert create("auto").select(query, 1)[0] >= 50
 
 
-def test_its_own_doubt_weighs_more_as_labels_come():
-    """A certain crop amid doubtful ones is asked for early on; with many labels a doubtful one is."""
+def test_its_own_uncertainty_weighs_more_as_labels_come():
+    """A certain crop amid uncertain ones is asked for early on; with many labels a uncertain one is."""
     rng = np.random.default_rng(0)
     features = (rng.standard_normal((60, 4)) * 0.3).astype(np.float32)
     features[0] = 0.0  # in the middle of all
@@ -123,10 +123,10 @@ def test_it_beats_random_by_a_clear_margin(digits, least):
 
 
 def test_a_large_batch_is_not_confined_to_the_references():
-    """Where no crop resembles another, a batch of 200 is the 200 most doubtful of all 1,500."""
+    """Where no crop resembles another, a batch of 200 is the 200 most uncertain of all 1,500."""
     features = np.eye(1502, dtype=np.float32)
     top = np.random.default_rng(0).permutation(np.linspace(0.5, 0.9, 1502)).astype(np.float32)
     query = a_query(features, [0, 1], [0, 1], np.stack([top, 1 - top], axis=1))
     chosen = create("auto", cold_start=2).select(query, 200)
-    most_doubtful = query.candidates[np.argsort(top[query.candidates])[:200]]
-    assert len(set(chosen) & set(most_doubtful.tolist())) > 190
+    most_uncertain = query.candidates[np.argsort(top[query.candidates])[:200]]
+    assert len(set(chosen) & set(most_uncertain.tolist())) > 190
