@@ -53,6 +53,11 @@ class EmbeddingClassifier(Classifier):
         self._bias: NDArray[Any] = np.zeros(0, dtype=np.float32)
         self._scales: NDArray[Any] = np.ones(1, dtype=np.float32)
 
+    @property
+    def standardized(self) -> int:
+        """How many of a row's last columns have scales of their own."""
+        return self.space.standardized
+
     def adapt(self, pool: Rows) -> Self:
         """Take the pool's mean embedding as the centre, and the columns' spread."""
         self.space.adapt(pool)
