@@ -231,7 +231,7 @@ def _turned(picture: Image.Image, box: Box) -> Image.Image:
 def _outlined(picture: Image.Image, polygon: Polygon) -> Image.Image:
     left, top, right, bottom = _pixels(picture, polygon.box)
     crop = picture.crop((left, top, right, bottom))
-    inside = Image.new("L", crop.size)
+    outside = Image.new("L", crop.size, 255)
     points = [
         (
             _within(int(x / 100 * picture.width) - left, 0, crop.width - 1),
@@ -239,8 +239,9 @@ def _outlined(picture: Image.Image, polygon: Polygon) -> Image.Image:
         )
         for x, y in polygon.points
     ]
-    ImageDraw.Draw(inside).polygon(points, fill=255)
-    return Image.composite(crop, Image.new("RGB", crop.size, _mean_colour(picture)), inside)
+    ImageDraw.Draw(outside).polygon(points, fill=0)
+    crop.paste(_mean_colour(picture), None, outside)
+    return crop
 
 
 def _mean_colour(picture: Image.Image) -> tuple[int, ...]:

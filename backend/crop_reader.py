@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend import crop_box
+from backend.decoding_limits import decoding_memory
 from backend.image_file import ImageError, one_crop_only
 from backend.images import ImageReader
 from backend.label_config import text_of
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 GIVEN_UP_AFTER = 64
 """So many crops in a row that a host does not give out, and it is left alone for the rest of the pass."""
 PICTURE_BYTES = 128_000_000
-"""Pixels kept of pictures that several crops lie on."""
+"""Memory for pictures that several crops lie on."""
 CROPS_KEPT = 64
 """Prepared crops kept, for tasks of one address that stand close together."""
 PIECE = 8
@@ -100,7 +101,8 @@ class CropReader:
 
     def _read(self, task: Task) -> Prepared | ImageError:
         try:
-            with one_crop_only("The crop"):
+            # A huge picture is in flight until its crop is prepared.
+            with one_crop_only("The crop"), decoding_memory.scope():
                 return self._prepared(task)
         except ImageError as error:
             return error
@@ -169,4 +171,4 @@ def _host(address: str) -> str:
 
 
 def _picture_bytes(found: Image.Image | ImageError) -> int:
-    return 10_000 if isinstance(found, ImageError) else 3 * found.width * found.height
+    return 10_000 if isinstance(found, ImageError) else 4 * found.width * found.height

@@ -19,6 +19,7 @@ import httpx
 from PIL import Image
 
 from backend import crop_box
+from backend.decoding_limits import decoding_memory
 from backend.image_file import (
     AddressRefusedError,
     ImageError,
@@ -87,7 +88,7 @@ class ImageReader:
         Raises:
             ImageError: it cannot be had; the subclass says why.
         """
-        with one_crop_only("The crop"):
+        with one_crop_only("The crop"), decoding_memory.scope():
             address, box = crop_box.split(url) if isinstance(url, str) else (url, None)
             content = self.fetch(address, task_id)
             picture = decode(

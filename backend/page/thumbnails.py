@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from backend.decoding_limits import decoding_memory
 from backend.image_file import one_crop_only
 from backend.partial_file import partial
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from backend.store import Task
 
 SIDE = 128
+ENOUGH = 2 * SIDE
+"""Pixels the longer side of a picture needs for a thumbnail as sharp as from all of them."""
 KEPT = 20_000
 """Thumbnails of one project on disk; the oldest make room."""
 PRUNE_EVERY = 200
@@ -59,8 +62,9 @@ class Thumbnails:
         if not self._makers.acquire(blocking=False):
             raise BusyError
         try:
-            with one_crop_only("The crop"):
-                content = thumbnail(self._services.reader.read(task.image_url or "", task.id))
+            with one_crop_only("The crop"), decoding_memory.scope():
+                picture = self._services.reader.read(task.image_url or "", task.id, enough=ENOUGH)
+                content = thumbnail(picture)
         finally:
             self._makers.release()
         self._keep(path, content)
@@ -96,8 +100,11 @@ def thumbnail(picture: Image.Image) -> bytes:
         # Bicubic blur hides what an 8 x 8 crop shows.
         small = picture.resize((width * times, height * times), Image.Resampling.NEAREST)
     else:
-        small = picture.copy()
-        small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        scale = SIDE / max(width, height)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        # Never a copy of a huge one first, nor a filter as wide as a picture of one pixel's height.
+        small = picture.reduce((max(1, width // (4 * size[0])), max(1, height // (4 * size[1]))))
+        small = small.resize(size, Image.Resampling.LANCZOS)
     stored = io.BytesIO()
     small.save(stored, "WEBP", quality=80, method=2)
     return stored.getvalue()

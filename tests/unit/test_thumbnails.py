@@ -30,7 +30,9 @@ def test_a_tiny_crop_grows_by_whole_pixels():
 
 def test_a_crop_is_fetched_once(services, digit_crops, monkeypatch):
     read, asked = services.reader.read, []
-    monkeypatch.setattr(services.reader, "read", lambda *given: asked.append(given) or read(*given))
+    monkeypatch.setattr(
+        services.reader, "read", lambda *given, **options: asked.append(given) or read(*given, **options)
+    )
     made = Thumbnails(services)
     task = Task(5, digit_crops[0][0])
     assert made.get(1, task) == made.get(1, task)
@@ -62,10 +64,10 @@ def test_more_than_a_few_at_a_time_are_told_to_come_again_before_label_studio_gi
     holding, entered = threading.Event(), threading.Semaphore(0)
     read = services.reader.read
 
-    def slow(*given):
+    def slow(*given, **options):
         entered.release()
         holding.wait(10)
-        return read(*given)
+        return read(*given, **options)
 
     monkeypatch.setattr(services.reader, "read", slow)
     made = Thumbnails(services)

@@ -1,0 +1,160 @@
+"""What decoding a picture may cost: bytes in flight in all threads of a process, scans of a JPEG, and seconds."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Condition, local
+
+from PIL import Image
+
+BYTES_IN_FLIGHT = 400_000_000
+"""Memory that all pictures being decoded in a process may take together; one that takes more is decoded alone."""
+BYTES_A_PIXEL = 10
+"""Memory that the largest picture may take: so many bytes for each pixel that `ImageLimits` allows."""
+MOST_SCANS = 100
+"""Scans of a progressive JPEG: encoders write 10 to 20, and each is another pass over the whole picture."""
+SCANS_OF_THE_LARGEST = 30
+"""Scans that a JPEG of as many pixels as are read may have; a smaller one more, up to `MOST_SCANS`."""
+_START_OF_SCAN = b"\xff\xda"
+_PROGRESSIVE = (b"\xff\xc2", b"\xff\xc6", b"\xff\xca", b"\xff\xce")
+
+
+LARGE_BLOCK = 8 << 20
+_M_MMAP_THRESHOLD = -3  # malloc.h of glibc
+
+
+def return_large_blocks() -> None:
+    """Have large blocks of memory given back to the system when they are freed.
+
+    glibc's malloc keeps what a thread has freed, for this thread alone, once it has seen a large block freed: eight
+    threads that decoded one huge picture each, one after the other, held gigabytes. Pillow's blocks have 16 MB.
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK)
+
+
+class DecodingTooLongError(Exception):
+    """The time for decoding one picture is up."""
+
+
+class MemoryBudget:
+    """A number of bytes that threads share: who asks for more than is left waits, in the order of asking.
+
+    Args:
+        total: the bytes. Who asks for more than that waits until nobody else holds any, and then has them alone.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.in_flight = 0
+        """Bytes held at the moment."""
+        self.most_in_flight = 0
+        """The most bytes that were held at a time."""
+        self._changed = Condition()
+        self._queue: deque[object] = deque()
+        self._thread = local()
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Hold what this thread takes inside until the outermost scope ends, and not only while it decodes."""
+        depth = getattr(self._thread, "depth", 0)
+        self._thread.depth = depth + 1
+        try:
+            yield
+        finally:
+            self._thread.depth = depth
+            if depth == 0:
+                self._release()
+
+    def take(self, n: int) -> None:
+        """Wait until `n` bytes are left, and hold them until the scope that this is called in ends.
+
+        A thread that holds some already does not wait: two that waited for each other would never end.
+        """
+        held = getattr(self._thread, "held", 0)
+        with self._changed:
+            if not held:
+                turn = object()
+                self._queue.append(turn)
+                try:
+                    self._changed.wait_for(lambda: self._queue[0] is turn and self._fits(n))
+                finally:
+                    self._queue.remove(turn)
+                    self._changed.notify_all()
+            self.in_flight += n
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+            self._thread.held = held + n
+
+    def _fits(self, n: int) -> bool:
+        return self.in_flight == 0 or self.in_flight + n <= self.total
+
+    def _release(self) -> None:
+        held = getattr(self._thread, "held", 0)
+        if held:
+            self._thread.held = 0
+            with self._changed:
+                self.in_flight -= held
+                self._changed.notify_all()
+
+
+decoding_memory = MemoryBudget(BYTES_IN_FLIGHT)
+"""Of this process: every picture is decoded within it."""
+
+
+class TimedFile(io.BytesIO):
+    """A file in memory that can no longer be read once its reader has taken its time.
+
+    Pillow reads as it decodes. Processor time of the thread counts: a busy machine makes no picture suspicious.
+
+    Args:
+        content: the file.
+        seconds: how much processor time its reader may take, from now on.
+    """
+
+    def __init__(self, content: bytes, seconds: float) -> None:
+        super().__init__(content)
+        self._until = time.thread_time() + seconds
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as any file does.
+
+        Raises:
+            DecodingTooLongError: the time is up.
+        """
+        if time.thread_time() > self._until:
+            raise DecodingTooLongError
+        return super().read(size)
+
+
+def scans(content: bytes) -> int:
+    """Count the scans of a JPEG file, those of pictures inside it included; pixels never look like the start of one."""
+    return content.count(_START_OF_SCAN)
+
+
+def decoding_bytes(image: Image.Image, content: bytes, pixels_of_file: int, *, shrunk: bool) -> int:
+    """Estimate the memory that decoding takes and the RGB picture made of it, in bytes.
+
+    Args:
+        image: opened and, where its format can, drafted; not loaded.
+        content: its file.
+        pixels_of_file: how many there were before it was drafted.
+        shrunk: whether the RGB picture is made much smaller, tile by tile.
+    """
+    pixels = image.width * image.height
+    stored = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
+    total = pixels * stored
+    if image.format in ("JPEG", "MPO") and any(marker in content for marker in _PROGRESSIVE):
+        # All coefficients are kept, two bytes each, until the last scan: of the picture before it was drafted.
+        total += pixels_of_file * 2 * len(image.getbands())
+    if image.format in ("WEBP", "AVIF"):
+        total += pixels * 8  # the decoder's own canvases
+    if getattr(image, "is_animated", False):
+        total += pixels * 4
+    if not shrunk and image.mode != "RGB":
+        total += pixels * 4
+    return total
