@@ -15,6 +15,7 @@ import numpy as np
 from filelock import Timeout
 
 from backend import pool_map, pool_view
+from backend.bounded_process import bound_resources, end_with_parent
 
 if TYPE_CHECKING:
     from backend.project_files import EmbeddingFile
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 FAILED_SECONDS = 60.0
 LIMIT_SECONDS = 3600.0
+MEMORY_BYTES = 2_000_000_000
+"""Memory that drawing one map may take, beside the embedding file, which is mapped."""
 
 
 class MapDrawer:
@@ -75,7 +78,7 @@ class MapDrawer:
     def _draw(self, project_id: int, folder: Path, file: EmbeddingFile) -> None:
         command = [sys.executable, "-m", "backend.map_drawing"]
         done = subprocess.run(
-            [*command, str(folder), str(file.path), str(file.dim), file.dtype.str],
+            [*command, str(folder), str(file.path), str(file.dim), file.dtype.str, str(os.getpid())],
             # One core: the other is for the people who label.
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
@@ -103,4 +106,6 @@ def main(folder: Path, embeddings: Path, dim: int, dtype: str) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent(int(sys.argv[5]))
+    bound_resources(MEMORY_BYTES, int(LIMIT_SECONDS))
     main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

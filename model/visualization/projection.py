@@ -12,6 +12,9 @@ from model.pool import Rows, chunks, each_chunk, gather, spread
 from model.vectors import unit_rows
 
 COMPONENTS = 50
+WIDE = 2048
+"""Rows of more dimensions are seen from fewer of them."""
+WIDE_SAMPLE = 1_000
 SAMPLE = 10_000
 """Crops that are laid out themselves; all others are placed beside those they resemble."""
 NEAREST = 5
@@ -20,19 +23,20 @@ NEAREST = 5
 def principal_components(rows: Rows, keep: NDArray[Any]) -> NDArray[Any]:
     """Return the rows `keep` (ascending) from the pool's centre along its 50 widest directions.
 
-    Directions come from at most 10,000 of them, and their signs are fixed: the same pool, the same picture.
+    Directions come from at most 10,000 of them, of rows wider than 2,048 from at most 1,000, and their signs are
+    fixed: the same pool, the same picture.
 
     Returns:
         (len(keep), at most 50) float32.
     """
     if not len(keep):
         return np.zeros((0, 2), np.float32)
-    sampled = np.asarray(gather(rows, keep[spread(len(keep), SAMPLE)]), dtype=np.float32)
+    most = SAMPLE if rows.shape[1] <= WIDE else WIDE_SAMPLE
+    sampled = np.asarray(gather(rows, keep[spread(len(keep), most)]), dtype=np.float32)
     sampled = unit_rows(sampled)
     centre = sampled.mean(axis=0)
     sampled = sampled - centre
-    _, vectors = np.linalg.eigh(sampled.T @ sampled)
-    vectors = vectors[:, ::-1][:, :COMPONENTS]
+    vectors = _widest_directions(sampled)
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
     found = np.empty((len(keep), vectors.shape[1]), dtype=np.float32)
     middle = centre @ vectors
@@ -43,6 +47,22 @@ def principal_components(rows: Rows, keep: NDArray[Any]) -> NDArray[Any]:
 
     each_chunk(rows, project_chunk)
     return found
+
+
+def _widest_directions(centred: NDArray[Any]) -> NDArray[Any]:
+    """Return the (d, at most 50) directions in which (n, d) rows spread most, the widest first.
+
+    Of fewer rows than dimensions, by way of the (n, n) products of the rows: pixels have 12,288 dimensions, and the
+    eigenvectors of so large a matrix take gigabytes and hours.
+    """
+    n, dim = centred.shape
+    if n >= dim:
+        return np.asarray(np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :COMPONENTS])
+    squares, of_rows = np.linalg.eigh(centred @ centred.T)
+    squares, of_rows = squares[::-1][:COMPONENTS], of_rows[:, ::-1][:, :COMPONENTS]
+    real = squares > squares[0] * n * np.finfo(squares.dtype).eps
+    lengths = np.where(real, np.sqrt(np.maximum(squares, 0)), np.inf)  # no rows spread in the others
+    return np.asarray((centred.T @ of_rows) / lengths)
 
 
 def lay_out(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -184,6 +185,80 @@ def test_few_crops_have_a_map_too():
 def test_crops_that_are_all_the_same_have_a_map_too(tmp_path):
     pool_map.draw(tmp_path, "rows", np.ones((30, 8), np.float16), np.arange(30))
     assert np.isfinite(pool_map.load(tmp_path).positions).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 30, 300])
+def test_fewer_crops_than_dimensions_are_seen_as_from_all_dimensions(n):
+    """The products of the rows give what the (d, d) matrix does, up to the sign that is fixed."""
+    rows = np.random.default_rng(n).normal(size=(n, 320)).astype(np.float32)
+    rows[:, 0] += np.arange(n)
+    found = principal_components(rows, np.arange(n)).astype(float)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    centred = (unit - unit.mean(axis=0)).astype(float)
+    shown = min(n - 1, projection.COMPONENTS)
+    values = np.linalg.svd(centred, compute_uv=False)[:shown]
+    assert np.linalg.norm(found, axis=0)[:shown] == pytest.approx(values, rel=1e-3)
+    assert (np.abs(np.linalg.norm(found, axis=0)[shown:]) < 1e-4).all()
+    if n <= projection.COMPONENTS:
+        assert found @ found.T == pytest.approx(centred @ centred.T, abs=1e-4)
+
+
+def test_a_map_of_pixels_is_drawn_at_once_and_shows_what_is_alike(tmp_path):
+    random = np.random.default_rng(0)
+    heaps = random.integers(0, 200, (3, 12_288))
+    pool = (heaps[np.arange(1500) % 3] + random.integers(0, 50, (1500, 12_288))).astype(np.uint8)
+    components = principal_components(pool, np.arange(1500))
+    assert components.shape == (1500, projection.COMPONENTS)
+    heap = np.arange(1500) % 3
+    assert distance_between(components, heap) > 2 * spread_within(components, heap)
+    pool_map.draw(tmp_path, "rows", pool[:30], np.arange(30))
+    assert pool_map.load(tmp_path).laid_out == 30
+
+
+BOUNDED = """
+from backend.bounded_process import bound_resources
+bound_resources(600_000_000, 60)
+kept = bytearray(100_000_000)
+try:
+    bytearray(900_000_000)
+except MemoryError:
+    print("refused")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another system has no such limit")
+def test_a_drawing_has_no_more_memory_than_its_own():
+    done = subprocess.run([sys.executable, "-c", BOUNDED], capture_output=True, text=True, check=True)
+    assert done.stdout == "refused\n"
+
+
+PARENT = """
+import os, subprocess, sys, time
+child = "import os, sys, time; from backend.bounded_process import end_with_parent; "
+child += "end_with_parent(int(sys.argv[1])); print(os.getpid(), flush=True); time.sleep(60)"
+subprocess.Popen([sys.executable, "-c", child, str(os.getpid())])
+time.sleep(60)
+"""
+
+
+def test_a_drawing_ends_with_the_trainer_that_was_killed():
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait(10)
+    # The pipe is closed once the last of both has ended.
+    began = time.monotonic()
+    assert parent.stdout.read() == ""
+    assert time.monotonic() - began < 20, f"process {child} went on"
+
+
+def test_what_is_started_by_a_trainer_that_has_gone_ends_at_once():
+    code = "from backend.bounded_process import end_with_parent; end_with_parent(1); print('went on')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    command = [sys.executable, "-m", "backend.map_drawing", ".", "rows", "8", "<f2", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, ""), "a drawing too, before it opens any file"
 
 
 def test_a_crop_is_placed_beside_what_it_resembles():
