@@ -188,21 +188,21 @@ class ActiveLearningSession:
         seconds: dict[str, float] = {}
         # Sampled first: a check crop must not be among the pseudo-labels the model is trained on.
         self._top_up_check(self.batch_size)
-        with self._timed(seconds, "train"):
+        with _timed(self.pool, seconds, "train"):
             self._trainer.train()
-        with self._timed(seconds, "score"):
+        with _timed(self.pool, seconds, "score"):
             if self._trainer.scores_pool_first():
                 self._model.score()
             predictions, advice = self._advise()
-        with self._timed(seconds, "pseudo_label"):
+        with _timed(self.pool, seconds, "pseudo_label"):
             self._trainer.train_on_pseudo_labels()
-        with self._timed(seconds, "score"):
+        with _timed(self.pool, seconds, "score"):
             self._model.score()
-        with self._timed(seconds, "select"):
+        with _timed(self.pool, seconds, "select"):
             check, batch = self._select(self.batch_size)
-        with self._timed(seconds, "pseudo_label"):
+        with _timed(self.pool, seconds, "pseudo_label"):
             shown = self._trainer.confident_crops()
-        with self._timed(seconds, "audit"):
+        with _timed(self.pool, seconds, "audit"):
             issues, check_set = self._audit() if audit else ([], None)
         self.round_number += 1
         return Round(
@@ -249,7 +249,7 @@ class ActiveLearningSession:
             labeled=np.asarray([*labels], dtype=np.intp),
             labels=np.asarray([codes[name] for name in labels.values()], dtype=np.intp),
             probabilities=probabilities,
-            seed=self._seed(1),
+            seed=_query_seed(self.seed, self._known.n_labels),
         )
         batch = self.strategy.select(query, batch_size)
         if probabilities is not None:
@@ -275,15 +275,15 @@ class ActiveLearningSession:
         rows = gather(self.pool, crops)
         return issues, estimate_accuracy(self.classifier, rows, [*labels.values()], is_check, self.seed)
 
-    @contextmanager
-    def _timed(self, seconds: dict[str, float], phase: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        release_pages(self.pool)
-        seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start
 
-    def _seed(self, purpose: int) -> int:
-        state: NDArray[Any] = np.random.SeedSequence(
-            [self.seed, self._known.n_labels, purpose]
-        ).generate_state(1)
-        return int(state[0])
+@contextmanager
+def _timed(pool: Rows, seconds: dict[str, float], phase: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    release_pages(pool)
+    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start
+
+
+def _query_seed(seed: int, n_labels: int) -> int:
+    state: NDArray[Any] = np.random.SeedSequence([seed, n_labels, 1]).generate_state(1)
+    return int(state[0])

@@ -54,11 +54,7 @@ def find_consensus(
     Raises:
         ValueError: the shapes do not fit.
     """
-    if len(votes) != len(annotators) or any(len(row) != len(x) for row in votes):
-        raise ValueError(
-            f"votes need a row for each of {len(annotators)} annotators and a column for each of {len(x)} "
-            f"crops: got {len(votes)} rows of {sorted({len(row) for row in votes})} columns"
-        )
+    _check_shape(votes, len(annotators), len(x))
     labelled = [crop for crop in range(len(x)) if any(row[crop] is not None for row in votes)]
     chosen = [[vote for row in votes if (vote := row[crop]) is not None] for crop in labelled]
     majority = [_majority(given) for given in chosen]
@@ -77,22 +73,27 @@ def find_consensus(
         smoothed=None if smoothed is None else smoothed[rows],
         seed=seed,
     )
-    found = get_label_quality_multiannotator(
+    by_crop = get_label_quality_multiannotator(
         table, probabilities.astype(np.float64), return_detailed_quality=False, verbose=False
-    )
-    by_crop = found["label_quality"]
-    # cleanlab may overrule annotators who all agree; a person's undisputed word stands.
-    agreed = [len(set(given)) == 1 for given in chosen]
-    best = by_crop["consensus_label"].to_numpy()
+    )["label_quality"]
+    # cleanlab may overrule annotators who all agree; a person's uncontradicted word stands.
     labels = [
-        label if same else classes[int(code)]
-        for label, same, code in zip(majority, agreed, best, strict=True)
+        given[0] if len(set(given)) == 1 else classes[int(code)]
+        for given, code in zip(chosen, by_crop["consensus_label"].to_numpy(), strict=True)
     ]
     quality = by_crop["consensus_quality_score"].to_numpy()
     return [
         CropConsensus(crop, label, float(score), len(given))
         for crop, label, score, given in zip(labelled, labels, quality, chosen, strict=True)
     ]
+
+
+def _check_shape(votes: Sequence[Sequence[str | None]], n_annotators: int, n_crops: int) -> None:
+    if len(votes) != n_annotators or any(len(row) != n_crops for row in votes):
+        raise ValueError(
+            f"votes need a row for each of {n_annotators} annotators and a column for each of {n_crops} "
+            f"crops: got {len(votes)} rows of {sorted({len(row) for row in votes})} columns"
+        )
 
 
 def _vote_table(
