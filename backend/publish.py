@@ -50,6 +50,10 @@ _SHOWN = {
     FLAGGED: ("id", "annotators", "annotations_results", "predictions_results", "predictions_score"),
 }
 """What a tab shows beside the crop in a list; Label Studio's grid shows the score alone, and no class."""
+GRID_WIDTH = 5
+"""Crops in a row of a grid of ours."""
+LIST_GRID_WIDTH = 4
+"""The same, Label Studio's own, where somebody makes a grid of a list of ours."""
 PILE = 8
 """So many versions of rounds in Label Studio are a pile, which annotated crops are freed of."""
 STEP = 1e-6
@@ -160,9 +164,14 @@ class Publisher:
             data = _tab(title, [crop.task_id for crop in part], ordering)
             names = (title, *FORMER_TITLES.get(title, ()))
             known = next((tabs[name] for name in names if name in tabs), None)
-            if known is None or known["data"]["title"] != title or _shown(known) != _shown({"data": data}):
-                # How a person has arranged the tab stays.
-                own = {"title": title, "filters": data["filters"]}
+            own = {"title": title, "filters": data["filters"]}  # how a person has arranged the tab stays
+            if known is not None and title == PRE_ANNOTATED and _is_former_grid(known):
+                own |= {key: data[key] for key in ("type", "gridWidth")}
+            if (
+                known is None
+                or any(known["data"].get(key) != own[key] for key in own.keys() - {"filters"})
+                or _shown(known) != _shown({"data": data})
+            ):
                 merged = data if known is None else {**known["data"], **own}
                 self._label_studio.save_tab(None if known is None else int(known["id"]), project_id, merged)
 
@@ -243,7 +252,8 @@ def _tab(title: str, task_ids: Sequence[int], ordering: str) -> dict[str, Any]:
     return {
         "title": title,
         "type": "list" if title == PRE_ANNOTATED else "grid",
-        "gridWidth": 5,
+        # A list has another width than the grids, so that a grid somebody makes of it is theirs.
+        "gridWidth": LIST_GRID_WIDTH if title == PRE_ANNOTATED else GRID_WIDTH,
         "ordering": [ordering],
         "hiddenColumns": {
             "explore": [f"tasks:{name}" for name in _COLUMNS if name not in _SHOWN[title]],
@@ -259,6 +269,11 @@ def _tab(title: str, task_ids: Sequence[int], ordering: str) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _is_former_grid(tab: Mapping[str, Any]) -> bool:
+    """Whether a tab of pseudo-labels is the grid of an earlier version, which nobody has rearranged."""
+    return (tab["data"].get("type"), tab["data"].get("gridWidth")) == ("grid", GRID_WIDTH)
 
 
 def _shown(tab: Mapping[str, Any]) -> set[int]:

@@ -112,6 +112,32 @@ def test_what_a_person_changed_in_a_tab_of_ours_stays(stand_in, publisher):
     assert tab["data"]["hiddenColumns"] == {"explore": ["tasks:id"]}
 
 
+def pseudo_labels_tab(stand_in):
+    (tab,) = [t for t in stand_in.tabs.values() if t["data"]["title"] == PRE_ANNOTATED]
+    return tab["data"]
+
+
+@pytest.mark.parametrize("title", [PRE_ANNOTATED, "Pseudo-labels to check"])
+def test_an_earlier_versions_grid_of_pseudo_labels_becomes_a_list_once(stand_in, publisher, title):
+    shown = queue(1, pre_annotated=[crop(3, 0.9, "1")])
+    publisher.save_tabs(1, shown)
+    pseudo_labels_tab(stand_in).update(title=title, type="grid", gridWidth=5, ordering=["tasks:id"])
+    publisher.save_tabs(1, shown)
+    assert pseudo_labels_tab(stand_in)["type"] == "list"
+    assert pseudo_labels_tab(stand_in)["ordering"] == ["tasks:id"], "the rest stays as it is arranged"
+    pseudo_labels_tab(stand_in)["type"] = "grid"  # as Label Studio's own switch does
+    publisher.save_tabs(1, queue(2, pre_annotated=[crop(4, 0.9, "1")]))
+    assert pseudo_labels_tab(stand_in)["type"] == "grid", "somebody wants it so"
+    assert tasks_of(stand_in, PRE_ANNOTATED) == {4}
+
+
+def test_a_grid_of_pseudo_labels_that_somebody_arranged_stays_a_grid(stand_in, publisher):
+    publisher.save_tabs(1, queue(1, pre_annotated=[crop(3, 0.9, "1")]))
+    pseudo_labels_tab(stand_in).update(type="grid", gridWidth=7)
+    publisher.save_tabs(1, queue(2, pre_annotated=[crop(4, 0.9, "1")]))
+    assert (pseudo_labels_tab(stand_in)["type"], pseudo_labels_tab(stand_in)["gridWidth"]) == ("grid", 7)
+
+
 @pytest.mark.parametrize("title", ["Suspected labels", "Possible label errors"])
 def test_a_tab_that_had_another_name_is_renamed_not_doubled(stand_in, publisher, title):
     items = [{"filter": "filter:tasks:id", "operator": "equal", "type": "Number", "value": 3}]
