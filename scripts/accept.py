@@ -15,7 +15,7 @@ from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_studio_errors import LabelStudioError
 from backend.services import Services
-from scripts.console import ProjectNumber, console, fail, load_settings, progress
+from scripts.console import ProjectNumber, console, fail, load_settings, progress, where_unknown
 
 
 def accept(
@@ -48,7 +48,7 @@ def accept(
                 acceptance.save_tab(services.label_studio, project)
                 services.loop.catch_up(project, compare=True, progress=report)
     except (LabelStudioError, LabelConfigError, ImageError, NothingLearnedError) as error:
-        fail(error)
+        fail(f"{error}{where_unknown(services, project)}")
     if not crops:
         console.print(f"The model is {min_confidence:.0%} sure of no crop that is still open.")
         return

@@ -19,10 +19,14 @@ from rich.progress import (
 )
 
 from backend.services import Progress as Report
+from backend.services import Services
 from backend.settings import Settings
 
 console = Console()
 errors = Console(stderr=True)
+
+DEMO_ENVIRONMENT = ".everylabel/demo/environment"
+"""Where the demo writes its settings, unless it is told another folder."""
 
 ProjectNumber = Annotated[
     int, typer.Option(min=1, help="The number in the project's address, /projects/<number>/.")
@@ -67,7 +71,17 @@ def load_settings(**changes: object) -> Settings:
 
 def searched(settings: Settings) -> str:
     """Name the folder in which a command has looked for projects: another one is the usual reason to find none."""
-    return f"Searched: MODEL_DIR={settings.model_dir.absolute()}."
+    return (
+        f"Searched: MODEL_DIR={settings.model_dir.absolute()}. If the project is in another folder, set MODEL_DIR; "
+        f"the demo's settings are in its environment file: . {DEMO_ENVIRONMENT}"
+    )
+
+
+def where_unknown(services: Services, project: int) -> str:
+    """Say where a project was searched, to stand after an error; empty where the folder knows its rounds."""
+    if services.store.latest_round(project) is not None:
+        return ""
+    return f"\nNo rounds of project {project} are known. {searched(services.settings)}"
 
 
 def _plain(text: str) -> str:

@@ -26,8 +26,8 @@ def rollback(
         latest = services.store.latest_round(project)
         if latest is None:
             fail(
-                f"Project {project} has no rounds. {searched(services.settings)} "
-                f"Run: everylabel connect --project {project}"
+                f"Project {project} has no rounds. "
+                f"To connect it: everylabel connect --project {project}\n{searched(services.settings)}"
             )
         kept = services.files(project).models()
         if newest:

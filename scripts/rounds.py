@@ -23,8 +23,8 @@ def rounds(
     records = services.store.rounds(project)[-last:]
     if known is None or not records:
         fail(
-            f"Project {project} has no rounds. {searched(services.settings)} "
-            f"Run: everylabel connect --project {project}"
+            f"Project {project} has no rounds. "
+            f"To connect it: everylabel connect --project {project}\n{searched(services.settings)}"
         )
     table = Table(title=f"Rounds of project {project}")
     for column in ("round", "finished", "labels", "accuracy (95 %)", "threshold", "seconds", "model"):

@@ -33,8 +33,8 @@ def status(
     if not projects:
         known = ", ".join(str(p.id) for p in services.store.projects()) or "none"
         fail(
-            f"No such project is connected (known: {known}). {searched(services.settings)} "
-            f"Run: everylabel connect --project {project or 'N'}"
+            f"No such project is connected (known: {known}). "
+            f"To connect it: everylabel connect --project {project or 'N'}\n{searched(services.settings)}"
         )
     alive = services.trainer_alive()
     console.print(

@@ -14,7 +14,7 @@ from backend.label_studio_errors import LabelStudioError
 from backend.publish import QueuedCrop
 from backend.rounds import FinishedRound
 from backend.services import Services
-from scripts.console import ProjectNumber, console, fail, load_settings, progress
+from scripts.console import ProjectNumber, console, fail, load_settings, progress, where_unknown
 
 
 def sync(
@@ -37,10 +37,12 @@ def sync(
                     project, compare=True, force=True, batch_size=batch_size, progress=report
                 )
     except (LabelStudioError, LabelConfigError, ImageError) as error:
-        fail(error)
+        fail(f"{error}{where_unknown(services, project)}")
     if finished is None:
         console.print(
             f"Project {project} has no crop that can be read: import tasks, or see `everylabel doctor`."
+            f"{escape(where_unknown(services, project))}",
+            soft_wrap=True,
         )
         return
     console.print(table(finished))

@@ -11,7 +11,7 @@ from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_studio_errors import LabelStudioError
 from backend.services import Services
-from scripts.console import ProjectNumber, console, fail, load_settings, progress
+from scripts.console import ProjectNumber, console, fail, load_settings, progress, where_unknown
 
 
 def undo(
@@ -26,7 +26,7 @@ def undo(
             if not dry_run:
                 services.loop.catch_up(project, compare=True, progress=report)
     except (LabelStudioError, LabelConfigError, ImageError) as error:
-        fail(error)
+        fail(f"{error}{where_unknown(services, project)}")
     stays = f" {undone.kept} that somebody has edited since stay." if undone.kept else ""
     if dry_run:
         console.print(f"Dry run: {undone.taken_back} annotations would be taken back.{stays}")

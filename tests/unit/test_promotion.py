@@ -76,6 +76,31 @@ def test_a_command_that_finds_no_project_names_the_folder_it_has_searched(comman
     answer = runner.invoke(cli.app, [*command, "--project", "1"])
     assert answer.exit_code == 1
     assert f"MODEL_DIR={tmp_path / 'elsewhere'}" in "".join(answer.output.splitlines())
+    assert "the demo's settings are in its environment file" in answer.output
+
+
+@pytest.mark.parametrize("command", [["connect"], ["sync"], ["sync", "--dry-run"], ["accept"], ["undo"]])
+def test_a_command_label_studio_refuses_names_the_folder_without_the_project(
+    command, stand_in, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("LABEL_STUDIO_URL", stand_in.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", stand_in.token)
+    answer = runner.invoke(cli.app, [*command, "--project", "77"])
+    assert answer.exit_code == 1
+    assert "77" in answer.output
+    assert f"MODEL_DIR={tmp_path / 'elsewhere'}" in "".join(answer.output.splitlines())
+    assert "the demo's settings are in its environment file" in answer.output
+
+
+def test_sync_of_a_project_without_crops_names_the_folder(stand_in, tmp_path, monkeypatch):
+    stand_in.add_project(5)
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("LABEL_STUDIO_URL", stand_in.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", stand_in.token)
+    answer = runner.invoke(cli.app, ["sync", "--project", "5"])
+    assert "no crop that can be read" in answer.output
+    assert f"MODEL_DIR={tmp_path / 'elsewhere'}" in answer.output
 
 
 def test_a_model_clearly_worse_on_the_check_set_is_not_promoted(
