@@ -3,11 +3,17 @@
 import pytest
 
 from tests.browser.conftest import CHOSEN, WARNING, given
+from tests.everylabel_process import wait_until
 
 
 @pytest.fixture(scope="module")
 def project(demo_project):
     return demo_project(150, "first steps", labels=40, wrong=3)
+
+
+@pytest.fixture(scope="module")
+def reviewing(demo_project):
+    return demo_project(150, "pseudo-labels to confirm", labels=40)
 
 
 @pytest.mark.usefixtures("enter")
@@ -76,3 +82,30 @@ def test_label_tasks_as_displayed_serves_the_tab(form, label_studio, everylabel_
     form.page.get_by_text("Label Tasks As Displayed").click()
     assert form.wait_for_task() == shown[0]["id"]
     form.page.wait_for_function("() => document.querySelector('.lsf-choices input:checked')")
+
+
+@pytest.mark.usefixtures("enter")
+def test_the_selected_pseudo_labels_come_pre_filled_and_enter_takes_each(
+    form, label_studio, everylabel_backend, reviewing
+):
+    """*Select all*, *Label N Tasks*: N crops, each with its class chosen, and one key a crop."""
+    latest = everylabel_backend.round(reviewing.id)
+    predictions = label_studio.predictions(reviewing.id, latest.model_version)
+    tabs = label_studio.api("GET", "/api/dm/views/", params={"project": reviewing.id})
+    (tab,) = [tab["id"] for tab in tabs if tab["data"]["title"] == "Pseudo-labels"]
+    shown = label_studio.api("GET", "/api/tasks", params={"view": tab, "page_size": 100})["tasks"]
+    waiting = {task["id"]: predictions[task["id"]]["result"][0]["value"]["choices"] for task in shown}
+    assert len(waiting) > 2
+    form.page.goto(f"/projects/{reviewing.id}/data?tab={tab}")
+    form.page.get_by_label("Select all rows").click()
+    form.page.get_by_role("button", name=f"Label {len(waiting)} Tasks").click()
+    taken = []
+    for number in range(len(waiting)):
+        task = form.wait_for_task() if number == 0 else form.wait_for_next(taken[-1])
+        assert task in waiting, "only what was selected is served"
+        form.page.wait_for_function(CHOSEN, arg=waiting[task][0])
+        form.page.keyboard.press("Enter")
+        taken.append(task)
+    wait_until(lambda: given(label_studio, taken[-1]), "the last submit is saved")
+    assert sorted(taken) == sorted(waiting)
+    assert {task: given(label_studio, task) for task in taken} == {t: [waiting[t]] for t in waiting}
