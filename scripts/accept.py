@@ -15,7 +15,7 @@ from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_studio_errors import LabelStudioError
 from backend.services import Services
-from scripts.console import ProjectNumber, console, fail, load_settings, progress, where_unknown
+from scripts.console import ProjectNumber, console, counted, fail, load_settings, progress, where_unknown
 
 
 def accept(
@@ -53,12 +53,12 @@ def accept(
         console.print(f"The model is {min_confidence:.0%} sure of no crop that is still open.")
         return
     console.print(table(crops, min_confidence))
-    more = f" {left} more are sure enough: run it again." if left else ""
+    more = f" {left} more {'is' if left == 1 else 'are'} sure enough: run it again." if left else ""
     if dry_run:
         console.print(f"Dry run: nothing was written.{more}")
         return
     console.print(
-        f"Accepted {len(crops)} {'crop' if len(crops) == 1 else 'crops'} with the model of "
+        f"Accepted {counted(len(crops), 'crop')} with the model of "
         f"[bold]{version.removeprefix('accepted, ')}[/]; see the tab [bold]{acceptance.ACCEPTED}[/]. They count as "
         f"the machine's labels: not for training, accuracy or the audit. Take them back with: everylabel undo "
         f"--project {project}.{more}"
@@ -67,7 +67,7 @@ def accept(
 
 def table(crops: list[Acceptable], min_confidence: float) -> Table:
     """What is accepted, by class, and how many of it are expected to be wrong."""
-    shown = Table(title=f"{len(crops)} crops at {min_confidence:.0%} and above")
+    shown = Table(title=f"{counted(len(crops), 'crop')} at {min_confidence:.0%} and above")
     shown.add_column("class")
     for column in ("crops", "least sure", "expected wrong", "task, for example"):
         shown.add_column(column, justify="right")

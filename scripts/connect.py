@@ -21,7 +21,7 @@ from backend.publish import SAMPLING
 from backend.required_class import MESSAGE, requires_class, with_required_class
 from backend.services import Progress, Services
 from backend.settings import Settings
-from scripts.console import ProjectNumber, console, fail, load_settings, progress, where_unknown
+from scripts.console import ProjectNumber, console, counted, fail, load_settings, progress, where_unknown
 
 TITLE = "everylabel"
 START_SECONDS = 30
@@ -65,14 +65,15 @@ def connect(
         console.print("It has no tasks yet: import some crops, and the first batch is chosen by itself.")
     elif latest is not None:
         console.print(
-            f"{crops} crops, {latest.n_labels} labels; {latest.model_version} asks for {len(latest.queue)} crops. "
+            f"{counted(crops, 'crop')}, {counted(latest.n_labels, 'label')}; {latest.model_version} asks for "
+            f"{counted(len(latest.queue), 'crop')}. "
             "Press [bold]Label All Tasks[/]."
         )
     console.print(f"See how it goes: {settings.page_browser_url}/projects/{project}")
     broken = services.store.unreadable_task(project)
     if broken is not None:
         console.print(
-            f"[yellow]{counts['unreadable']} crops cannot be read[/], e.g. task {broken.id}: {escape(str(broken.problem))}"
+            f"[yellow]{counted(counts['unreadable'], 'crop')} cannot be read[/], e.g. task {broken.id}: {escape(str(broken.problem))}"
         )
 
 

@@ -84,5 +84,10 @@ def where_unknown(services: Services, project: int) -> str:
     return f"\nNo rounds of project {project} are known. {searched(services.settings)}"
 
 
+def counted(n: int, what: str) -> str:
+    """Return a number with its noun: `1 webhook`, `2 webhooks`."""
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
 def _plain(text: str) -> str:
     return text.replace("[", r"\[")

@@ -26,7 +26,7 @@ from backend.rounds import labels_by_task
 from backend.services import Services
 from backend.store import LONG_WAIT_SECONDS, StorageError
 from scripts.connect import TITLE
-from scripts.console import console, load_settings
+from scripts.console import console, counted, load_settings
 
 
 @dataclass(frozen=True)
@@ -165,11 +165,6 @@ def _waiting(services: Services, project_id: int | None) -> str:
     if stuck:
         raise CheckFailedError("; ".join(stuck))
     return f"{counted(total, 'webhook')} to be worked in, none for long" if total else "no webhook waits"
-
-
-def counted(n: int, what: str) -> str:
-    """Return a number with its noun: `1 webhook`, `2 webhooks`."""
-    return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
 def _labeling_config(services: Services, project_id: int) -> str:

@@ -19,7 +19,7 @@ from backend.label_config import LabelConfigError
 from backend.rounds import labels_by_task
 from backend.services import Services
 from backend.store import Annotation, Project, RoundRecord
-from scripts.console import console, fail, load_settings, searched
+from scripts.console import console, counted, fail, load_settings, searched
 
 
 def status(
@@ -42,7 +42,7 @@ def status(
     )
     waiting, oldest = services.store.events_waiting()
     if waiting and oldest is not None:
-        console.print(f"waiting  {waiting} webhooks, the oldest for {_span(time.time() - oldest)}")
+        console.print(f"waiting  {counted(waiting, 'webhook')}, the oldest for {_span(time.time() - oldest)}")
     for known_project in projects:
         console.print(_table(services, known_project))
 

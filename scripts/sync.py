@@ -14,7 +14,7 @@ from backend.label_studio_errors import LabelStudioError
 from backend.publish import QueuedCrop
 from backend.rounds import FinishedRound
 from backend.services import Services
-from scripts.console import ProjectNumber, console, fail, load_settings, progress, where_unknown
+from scripts.console import ProjectNumber, console, counted, fail, load_settings, progress, where_unknown
 
 
 def sync(
@@ -54,7 +54,9 @@ def sync(
 def table(finished: FinishedRound) -> Table:
     """A round as a person reads it, in the order the tasks are served."""
     record = finished.record
-    shown = Table(title=f"{record.model_version}: {record.n_labels} labels, threshold {record.threshold:.2f}")
+    shown = Table(
+        title=f"{record.model_version}: {counted(record.n_labels, 'label')}, threshold {record.threshold:.2f}"
+    )
     for column in ("task", "part", "shown as", "confidence"):
         shown.add_column(column, justify="right" if column == "confidence" else "left")
 

@@ -11,7 +11,7 @@ from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_studio_errors import LabelStudioError
 from backend.services import Services
-from scripts.console import ProjectNumber, console, fail, load_settings, progress, where_unknown
+from scripts.console import ProjectNumber, console, counted, fail, load_settings, progress, where_unknown
 
 
 def undo(
@@ -27,8 +27,12 @@ def undo(
                 services.loop.catch_up(project, compare=True, progress=report)
     except (LabelStudioError, LabelConfigError, ImageError) as error:
         fail(f"{error}{where_unknown(services, project)}")
-    stays = f" {undone.kept} that somebody has edited since stay." if undone.kept else ""
+    stays = ""
+    if undone.kept:
+        stays = f" {undone.kept} that somebody has edited since {'stays' if undone.kept == 1 else 'stay'}."
+    annotations = counted(undone.taken_back, "annotation")
     if dry_run:
-        console.print(f"Dry run: {undone.taken_back} annotations would be taken back.{stays}")
+        console.print(f"Dry run: {annotations} would be taken back.{stays}")
     else:
-        console.print(f"Took back {undone.taken_back} annotations; their crops are open again.{stays}")
+        crops = "its crop is" if undone.taken_back == 1 else "their crops are"
+        console.print(f"Took back {annotations}; {crops} open again.{stays}")
