@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend.image_file import ImageError, one_crop_only
+from backend.image_file import ImageError, NotAnImageError, one_crop_only
 from backend.store import Task
 
 if TYPE_CHECKING:
@@ -58,7 +58,11 @@ class Encoding:
     def __iter__(self) -> Iterator[tuple[Batch, NDArray[Any] | None]]:
         while True:
             try:
-                yield from self._together()
+                for batch, rows in self._together():
+                    if rows is not None:
+                        bad = not_finite(rows)
+                        batch.failed |= {key: bad[at] for key, at in batch.places.items() if at in bad}
+                    yield batch, rows
                 return
             except Exception as error:
                 if self._batches_failed or all(crops is None for _, crops in self._waiting):
@@ -118,7 +122,8 @@ def encode_each(encoder: Encoder, crops: NDArray[Any]) -> tuple[NDArray[Any], di
         Exception: the encoder fails on a plain crop too, so the fault is its own.
     """
     try:
-        return encoder.encode(crops), {}
+        together = encoder.encode(crops)
+        return together, not_finite(together)
     except Exception as error:
         rows = np.zeros((len(crops), encoder.dim), dtype=encoder.dtype)
         failed: dict[int, ImageError] = {}
@@ -133,11 +138,24 @@ def encode_each(encoder: Encoder, crops: NDArray[Any]) -> tuple[NDArray[Any], di
         return rows, failed
 
 
+def not_finite(rows: NDArray[Any]) -> dict[int, ImageError]:
+    """Return, by number, the rows that hold what is no number: one of them in a pool would make every score none."""
+    bad = np.flatnonzero(~np.isfinite(rows).reshape(len(rows), -1).all(axis=1))
+    return {
+        int(at): NotAnImageError(
+            "The crop has no embedding: the encoder's numbers for it are not finite",
+            "Delete the task, or set EVERYLABEL_ENCODER to another encoder",
+        )
+        for at in bad
+    }
+
+
 def _row(encoder: Encoder, crop: NDArray[Any]) -> NDArray[Any] | ImageError:
     try:
         with one_crop_only("The crop"):
-            row: NDArray[Any] = encoder.encode(crop)[0]
-            return row
+            rows: NDArray[Any] = encoder.encode(crop)
+            row: NDArray[Any] = rows[0]
+            return not_finite(rows).get(0, row)
     except ImageError as reason:
         return reason
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import time
 import zlib
 from collections.abc import Callable
@@ -390,6 +391,14 @@ def _upload_path(url: str) -> str | None:
     return path if path.startswith("upload/") and "://" not in url else None
 
 
+def _without_secret(part: str) -> str:
+    """Return a part of a web address's path, or a dash where it may be a token: some stores put one there."""
+    name = unquote(part)
+    long = len(name) >= 16 and any(letter.isdigit() for letter in name) and any(map(str.isalpha, name))
+    is_file = re.fullmatch(r"[^.]{1,80}\.[A-Za-z0-9]{2,5}", name) is not None
+    return "…" if "=" in name or (long and not is_file) else part
+
+
 def _shown(url: str) -> str:
     """An address for a message: without user, password, signature or other query that may be a secret."""
     if url[:5].lower() == "data:":
@@ -402,5 +411,6 @@ def _shown(url: str) -> str:
         )
     except ValueError:
         return "The address"
-    shown = host + parts.path + (f"?d={local_file}" if local_file else "")
+    path = "/".join(map(_without_secret, parts.path.split("/"))) if parts.netloc else parts.path
+    shown = host + path + (f"?d={local_file}" if local_file else "")
     return shown if len(shown) <= 200 else shown[:197] + "…"

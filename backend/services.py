@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from backend import label_config
 from backend.annotators import AnnotatorNames
+from backend.damaged_files import set_aside_damaged
 from backend.engine import Engine, LocalEngine
 from backend.heartbeat import Heartbeat
 from backend.image_file import ImageLimits
@@ -61,6 +62,7 @@ class Services:
         self.clock = clock
         keep_private(settings.model_dir)
         with private_umask():  # they are made on opening
+            set_aside_damaged(settings.model_dir)
             self.store = Store(settings.store_url, clock)
         self._locks: Locks = file_lock
         if settings.database_url.get_secret_value():

@@ -21,6 +21,7 @@ from rich.progress import (
 from backend.services import Progress as Report
 from backend.services import Services
 from backend.settings import Settings
+from model import encoders
 
 console = Console()
 errors = Console(stderr=True)
@@ -63,10 +64,15 @@ def fail(error: Exception | str, code: int = 1) -> NoReturn:
 def load_settings(**changes: object) -> Settings:
     """Read the settings, or say which variable has a value it cannot have."""
     try:
-        return Settings(**changes)  # type: ignore[arg-type]
+        settings = Settings(**changes)  # type: ignore[arg-type]
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         fail(f"A setting has a value it cannot have. {wrong}")
+    try:
+        encoders.require_known(settings.encoder)
+    except ValueError as error:
+        fail(f"EVERYLABEL_ENCODER: {error}")
+    return settings
 
 
 def searched(settings: Settings) -> str:

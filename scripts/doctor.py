@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from backend import empty_annotations, label_config
 from backend.auth import basic_login, holds_key_for_people, webhook_headers
+from backend.damaged_files import found_aside
 from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_stream import not_served
@@ -79,6 +80,7 @@ def examine(services: Services, project_id: int | None) -> Iterator[Finding]:
     if settings.redis_url.get_secret_value():
         yield _check("Queue", lambda: f"Redis answers, {services.jobs.waiting()} jobs wait")
     yield _check("Backend", lambda: _backend(services))
+    yield _check("Files", lambda: _files(services))
     yield _check("Waiting", lambda: _waiting(services, project_id))
     if token.problem or project_id is None:
         return
@@ -143,6 +145,17 @@ def _backend(services: Services) -> str:
             f"The backend answers at {url}, but its trainer is not running. Start it with `everylabel serve`."
         )
     return f"answers at {url}, trainer alive"
+
+
+def _files(services: Services) -> str:
+    """Look for databases that were damaged: something has written over them, and may again."""
+    aside = found_aside(services.settings.model_dir)
+    if aside:
+        raise CheckFailedError(
+            f"{', '.join(path.name for path in aside)} in {services.settings.model_dir} was damaged, set aside, and made "
+            "anew. Check the disk; then delete it, and no label is lost by that."
+        )
+    return "no database was damaged"
 
 
 def _waiting(services: Services, project_id: int | None) -> str:

@@ -50,6 +50,9 @@ def serve(
         )
     os.umask(OTHERS)
     keep_private(settings.model_dir)
+    if not settings.database_url.get_secret_value():  # a PostgreSQL may answer later
+        # A damaged store is told in one sentence, once: both processes would end of it again and again.
+        Services(settings).store.close()
     console.print(f"The page for people: [bold]{settings.page_url or _page(host, port)}/[/]")
     web = [
         *(sys.executable, "-m", "gunicorn", "backend.wsgi:application()"),

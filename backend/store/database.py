@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.schema import CreateColumn
 
@@ -53,7 +53,8 @@ class Database:
         pragmas: how SQLite is to behave, beyond `PRAGMAS`.
 
     Raises:
-        StorageError: PostgreSQL does not answer, refuses the login, or its driver is not installed.
+        StorageError: PostgreSQL does not answer, refuses the login, or its driver is not installed; or the file of
+            SQLite is damaged.
     """
 
     def __init__(
@@ -75,6 +76,13 @@ class Database:
             raise StorageError(
                 f"The database {self._engine.url.render_as_string()} does not answer or refuses the login "
                 f"({why}). Is EVERYLABEL_DATABASE_URL right?"
+            ) from error
+        except DatabaseError as error:
+            # SQLite says so of a file that is none of its own, or has been written over.
+            raise StorageError(
+                f"The store {self._engine.url.database} is damaged ({error.orig}). Stop the backend, then put back a backup of "
+                "it; or move the file aside, with those of its name and -wal or -shm at the end, and run `everylabel sync` "
+                "for each project: labels are read from Label Studio again."
             ) from error
         self._session = sessionmaker(self._engine, expire_on_commit=False)
 

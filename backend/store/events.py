@@ -9,6 +9,7 @@ other, it is a table beside the others.
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections import deque
@@ -23,6 +24,8 @@ from sqlalchemy.exc import DBAPIError
 
 from backend.store.database import Database, StorageError, chunks
 from backend.store.tables import EventRow, InboxBase
+
+log = logging.getLogger(__name__)
 
 LOG_PAGES = 4000
 """Pages of 4 KB the write-ahead log grows to before a webhook itself folds it back: where no trainer runs."""
@@ -51,6 +54,8 @@ class Events(Database):
         self._medium = "disk" if inbox != url else "database"
         self._waiting: deque[tuple[dict[str, Any], Future[int]]] = deque()
         self._committing = threading.Lock()
+        self.damaged_events = 0
+        """Webhooks that this process could not read and left out."""
 
     def close(self) -> None:
         """Give every connection back."""
@@ -97,7 +102,18 @@ class Events(Database):
         if project_id is not None:
             query = query.where(EventRow.project_id == project_id)
         with self._inbox._session() as session:
-            return [Event(row.id, row.action, json.loads(row.payload)) for row in session.scalars(query)]
+            rows = [(row.id, row.action, row.payload) for row in session.scalars(query)]
+        found = [Event(id_, action, body) for id_, action, text in rows if (body := _body(text)) is not None]
+        if len(found) < len(rows):
+            read = {event.id for event in found}
+            self._drop_damaged([id_ for id_, _, _ in rows if id_ not in read])
+        return found
+
+    def _drop_damaged(self, event_ids: list[int]) -> None:
+        """Drop webhooks that cannot be read, which would be tried for ever; their labels come with a comparison."""
+        self.damaged_events += len(event_ids)
+        log.error("%d webhooks were damaged on disk and are left out", len(event_ids))
+        self.delete_events(event_ids)
 
     def projects_with_events(self) -> list[int]:
         """Projects that have webhooks waiting."""
@@ -126,6 +142,15 @@ class Events(Database):
 
 
 _INSERT = insert(EventRow).returning(EventRow.id)
+
+
+def _body(text: str) -> dict[str, Any] | None:
+    """Return what a webhook said; None where that is damaged."""
+    try:
+        body = json.loads(text)
+    except (ValueError, TypeError):
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def _inbox(url: str) -> str:

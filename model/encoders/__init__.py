@@ -11,7 +11,17 @@ from model.lazy import lazy_names
 if TYPE_CHECKING:
     from model.encoders.base import Encoder
 
-__all__ = ["DEFAULT", "DEFAULT_TEXT", "HUGGING_FACE_PREFIX", "PLUGINS", "Encoder", "create", "names", "reads"]
+__all__ = [
+    "DEFAULT",
+    "DEFAULT_TEXT",
+    "HUGGING_FACE_PREFIX",
+    "PLUGINS",
+    "Encoder",
+    "create",
+    "names",
+    "reads",
+    "require_known",
+]
 
 DEFAULT = "efficientnet-lite0"
 DEFAULT_TEXT = "all-minilm-l6-v2"
@@ -52,6 +62,18 @@ def names() -> tuple[str, ...]:
     return tuple(_REGISTRY)
 
 
+def require_known(name: str) -> None:
+    """Make sure that there is an encoder of this name; of a Hugging Face model, only that one is named.
+
+    Raises:
+        ValueError: there is none, and the message lists what there is; or a plugin cannot be loaded.
+    """
+    if name in _REGISTRY | _TEXT_REGISTRY or name.removeprefix(HUGGING_FACE_PREFIX) not in ("", name):
+        return
+    if _plugin(name) is None:
+        raise _unknown(name)
+
+
 def create(name: str = DEFAULT, device: str = "auto", threads: int | None = None) -> Encoder:
     """Make an encoder.
 
@@ -80,14 +102,18 @@ def create(name: str = DEFAULT, device: str = "auto", threads: int | None = None
         return hugging_face
     plugin = _plugin(name)
     if plugin is None:
-        also = "".join(f", {found}" for found in plugins.names(PLUGINS))
-        raise ValueError(
-            f"Unknown encoder {name!r}. Known: {', '.join(names())}{also}, {DEFAULT_TEXT} for texts, "
-            f"{HUGGING_FACE_PREFIX}<name or folder> for a Hugging Face model, or package.module:Class for a class of "
-            "yours. A plugin's name is there once its package is installed where everylabel runs."
-        )
+        raise _unknown(name)
     made: Encoder = plugin(device=device, threads=threads)
     return made
+
+
+def _unknown(name: str) -> ValueError:
+    also = "".join(f", {found}" for found in plugins.names(PLUGINS))
+    return ValueError(
+        f"Unknown encoder {name!r}. Known: {', '.join(names())}{also}, {DEFAULT_TEXT} for texts, "
+        f"{HUGGING_FACE_PREFIX}<name or folder> for a Hugging Face model, or package.module:Class for a class of "
+        "yours. A plugin's name is there once its package is installed where everylabel runs."
+    )
 
 
 def _plugin(name: str) -> Any:
