@@ -63,7 +63,7 @@ def names() -> tuple[str, ...]:
 
 
 def require_known(name: str) -> None:
-    """Make sure that there is an encoder of this name; of a Hugging Face model, only that one is named.
+    """Check that there is an encoder of this name; of a Hugging Face model, only that one is named.
 
     Raises:
         ValueError: there is none, and the message lists what there is; or a plugin cannot be loaded.
