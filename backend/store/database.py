@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -78,6 +79,8 @@ class Database:
                 f"({why}). Is EVERYLABEL_DATABASE_URL right?"
             ) from error
         except DatabaseError as error:
+            if not self._is_sqlite:
+                raise
             # SQLite says so of a file that is none of its own, or has been written over.
             raise StorageError(
                 f"The store {self._engine.url.database} is damaged ({error.orig}). Stop the backend, then put back a backup of "
@@ -153,10 +156,31 @@ def make_engine(
         def _set_pragmas(connection: Any, _record: Any) -> None:
             cursor = connection.cursor()
             for name, value in pragmas.items():
-                cursor.execute(f"PRAGMA {name}={value}")
+                _set_pragma(cursor, name, value)
             cursor.close()
 
     return engine
+
+
+def _set_pragma(cursor: Any, name: str, value: object) -> None:
+    """Set a pragma, waiting for others that use the database.
+
+    SQLite waits by itself, but not where several connections make a new file a write-ahead log at a time: all but one
+    are told at once that it is locked.
+    """
+    until = time.monotonic() + CONNECT_SECONDS
+    while not _is_set(cursor, f"PRAGMA {name}={value}", last=time.monotonic() > until):
+        time.sleep(0.01)
+
+
+def _is_set(cursor: Any, pragma: str, *, last: bool) -> bool:
+    try:
+        cursor.execute(pragma)
+    except sqlite3.OperationalError as error:
+        if last or "locked" not in str(error):
+            raise
+        return False
+    return True
 
 
 def _add_what_came_later(connection: Connection, base: type[DeclarativeBase]) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.event import listen, remove
 
 from backend.settings import Settings
 from backend.store import Annotation, RoundRecord, StorageError, Store, Task
+from backend.store.database import make_engine
 from scripts import cli
 
 ROUND = RoundRecord(
@@ -232,6 +233,21 @@ def test_many_that_start_together_make_the_tables_once(path):
     assert [store.project(1).id for store in stores] == [1] * 6
     for store in stores:
         store.close()
+
+
+def test_many_that_make_a_new_file_a_write_ahead_log_at_a_time_wait_for_each_other(tmp_path):
+    """SQLite itself does not let them wait for that: one in forty was refused."""
+
+    def journal_mode(path):
+        engine = make_engine(f"sqlite:///{path}")
+        with engine.connect() as connection:
+            found = connection.execute(text("PRAGMA journal_mode")).scalar()
+        engine.dispose()
+        return found
+
+    with ThreadPoolExecutor(6) as starting:
+        for number in range(100):
+            assert [*starting.map(journal_mode, [tmp_path / f"{number}.db"] * 6)] == ["wal"] * 6
 
 
 def test_a_database_that_is_away_is_named_without_its_password():
