@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from filelock import FileLock
@@ -19,7 +19,7 @@ _MARK = ".damaged-"
 
 
 def set_aside_damaged(folder: Path) -> list[Path]:
-    """Rename the databases of a MODEL_DIR that are damaged and can be made again; returns their new names.
+    """Rename the databases of a MODEL_DIR that are damaged and can be made again; return their new names.
 
     Only what SQLite itself calls damaged counts: one that is locked, or on a disk that fails, is left alone.
     """
@@ -52,7 +52,7 @@ def _is_damaged(path: Path) -> bool:
 
 
 def _set_aside(path: Path) -> Path:
-    aside = path.with_name(f"{path.name}{_MARK}{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+    aside = path.with_name(f"{path.name}{_MARK}{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}")
     for suffix in _BESIDE:
         old = path.with_name(path.name + suffix)
         if old.exists():

@@ -392,7 +392,7 @@ def _upload_path(url: str) -> str | None:
 
 
 def _without_secret(part: str) -> str:
-    """Return a part of a web address's path, or a dash where it may be a token: some stores put one there."""
+    """Return a part of a web address's path, or … where it may be a token: some stores put one there."""
     name = unquote(part)
     long = len(name) >= 16 and any(letter.isdigit() for letter in name) and any(map(str.isalpha, name))
     is_file = re.fullmatch(r"[^.]{1,80}\.[A-Za-z0-9]{2,5}", name) is not None

@@ -14,8 +14,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from model.pool import Rows, spread
-from model.visualization.near_duplicates import NearDuplicates as Twins
-from model.visualization.near_duplicates import find_near_duplicates as find_twins
+from model.visualization.near_duplicates import NearDuplicates, find_near_duplicates
 from model.visualization.projection import (
     SAMPLE,
     align,
@@ -110,10 +109,10 @@ def _draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None
         drawn = None
     components = principal_components(pool, rows)
 
-    def keep(laid_out: int, positions: NDArray[Any], twins: Twins) -> None:
+    def keep(laid_out: int, positions: NDArray[Any], duplicates: NearDuplicates) -> None:
         by_row = np.full((len(pool), 2), np.nan, dtype=np.float32)
         by_row[rows] = positions
-        save(folder, PoolMap(embeddings, laid_out, by_row, twins.pairs, twins.similarity))
+        save(folder, PoolMap(embeddings, laid_out, by_row, duplicates.pairs, duplicates.similarity))
 
     before = None
     if drawn is not None:
@@ -123,21 +122,21 @@ def _draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None
         sample = np.flatnonzero(known)[spread(int(known.sum()), SAMPLE)]
         positions = before.copy()
         positions[~known] = place(components[sample], before[sample], components[~known])
-        twins = find_twins(components, rows)
-        keep(drawn.laid_out, positions, twins)
+        duplicates = find_near_duplicates(components, rows)
+        keep(drawn.laid_out, positions, duplicates)
         if known.any() and len(rows) < GROWTH * drawn.laid_out:
             return
     else:
         # At once, so that there is something to look at.
-        keep(0, flat_layout(components), Twins.none())
-        twins = find_twins(components, rows)
+        keep(0, flat_layout(components), NearDuplicates.none())
+        duplicates = find_near_duplicates(components, rows)
     sample = spread(len(rows), SAMPLE)
     laid_out = lay_out(components[sample], None if before is None else before[sample])
     if before is not None:
         laid_out = align(laid_out, before[sample])
     placed = place(components[sample], laid_out, components)
     placed[sample] = laid_out
-    keep(len(rows), placed, twins)
+    keep(len(rows), placed, duplicates)
 
 
 def save(folder: Path, drawn: PoolMap) -> None:
