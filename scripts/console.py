@@ -21,7 +21,7 @@ from rich.progress import (
 from backend.services import Progress as Report
 from backend.services import Services
 from backend.settings import Settings
-from model import encoders
+from model import encoders, query
 
 console = Console()
 errors = Console(stderr=True)
@@ -72,6 +72,10 @@ def load_settings(**changes: object) -> Settings:
         encoders.require_known(settings.encoder)
     except ValueError as error:
         fail(f"EVERYLABEL_ENCODER: {error}")
+    try:
+        query.require_known(settings.strategy or query.DEFAULT)
+    except ValueError as error:
+        fail(f"EVERYLABEL_STRATEGY: {error}")
     return settings
 
 

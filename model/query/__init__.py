@@ -40,6 +40,7 @@ __all__ = [
     "UHerdingQueryStrategy",
     "create",
     "names",
+    "require_known",
 ]
 
 # name -> module and class. Imported on demand: a command's --help should not wait for torch and scikit-learn.
@@ -87,7 +88,22 @@ def create(name: str, **options: Any) -> QueryStrategy:
         module, class_name = _REGISTRY[name]
         own: QueryStrategy = getattr(import_module(f"{__name__}.{module}"), class_name)(**options)
         return own
-    found = plugins.find(PLUGINS, name)
+    strategy: QueryStrategy = _plugin(name)(**options)
+    return strategy
+
+
+def require_known(name: str) -> None:
+    """Check that there is a query strategy of this name.
+
+    Raises:
+        ValueError: there is none, and the message lists what there is; or a plugin cannot be loaded.
+    """
+    if name not in _REGISTRY:
+        _plugin(name)
+
+
+def _plugin(name: str) -> type[QueryStrategy]:
+    found: Any = plugins.find(PLUGINS, name)
     if found is None:
         known = ", ".join([*names(), *plugins.names(PLUGINS)])
         raise ValueError(
@@ -95,5 +111,5 @@ def create(name: str, **options: Any) -> QueryStrategy:
             f"package.module:Class. A plugin's name is there once its package is installed where everylabel runs."
         )
     plugins.require_kind(found, import_module(f"{__name__}.base").QueryStrategy, name)
-    strategy: QueryStrategy = found(**options)
+    strategy: type[QueryStrategy] = found
     return strategy

@@ -16,7 +16,7 @@ from backend.images import _shown
 from backend.services import Services
 from backend.settings import Settings
 from backend.store import StorageError, Store
-from model import encoders
+from model import encoders, query
 from scripts.cli import app
 from scripts.doctor import CheckFailedError, _files
 
@@ -99,6 +99,16 @@ def test_an_encoder_that_does_not_exist_is_refused_at_start(command, tmp_path, m
     assert done.exit_code == 1
     assert "Unknown encoder 'nonsense'" in done.output
     assert all(name in done.output for name in encoders.names())
+
+
+@pytest.mark.parametrize("command", [["serve"], ["sync", "--project", "1"]])
+def test_a_query_strategy_that_does_not_exist_is_refused_at_start(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    monkeypatch.setenv("EVERYLABEL_STRATEGY", "nonsense")
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1
+    assert "unknown query strategy 'nonsense'" in " ".join(done.output.split())
+    assert all(name in done.output for name in query.names())
 
 
 def test_an_embedding_that_is_no_number_is_the_fault_of_its_crop():
