@@ -84,8 +84,8 @@ class Database:
             # SQLite says so of a file that is none of its own, or has been written over.
             raise StorageError(
                 f"The store {self._engine.url.database} is damaged ({error.orig}). Stop the backend, then put back a backup of "
-                "it; or move the file aside, with those of its name and -wal or -shm at the end, and run `everylabel sync` "
-                "for each project: labels are read from Label Studio again."
+                "it; or move the file aside, with those of its name and -wal or -shm at the end, and run "
+                "`everylabel connect` for each project: labels are read from Label Studio again."
             ) from error
         self._session = sessionmaker(self._engine, expire_on_commit=False)
 

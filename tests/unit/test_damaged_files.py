@@ -65,7 +65,7 @@ def test_a_damaged_store_is_one_sentence_with_the_way_out(services, settings, mo
     for suffix in ("-wal", "-shm"):
         (settings.model_dir / f"everylabel.db{suffix}").unlink(missing_ok=True)
     (settings.model_dir / "everylabel.db").write_bytes(GARBAGE)
-    with pytest.raises(StorageError, match=r"damaged.*backup.*everylabel sync"):
+    with pytest.raises(StorageError, match=r"damaged.*backup.*everylabel connect"):
         Services(settings)
     monkeypatch.setenv("MODEL_DIR", str(settings.model_dir))
     for command in (["serve"], ["trainer"], ["doctor"]):
