@@ -15,7 +15,16 @@ from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_studio_errors import LabelStudioError
 from backend.services import Services
-from scripts.console import ProjectNumber, console, counted, fail, load_settings, progress, where_unknown
+from scripts.console import (
+    ProjectNumber,
+    console,
+    counted,
+    fail,
+    fail_for_project,
+    load_settings,
+    progress,
+    where_unknown,
+)
 
 
 def accept(
@@ -47,7 +56,9 @@ def accept(
             if crops and not dry_run:
                 acceptance.save_tab(services.label_studio, project)
                 services.loop.catch_up(project, compare=True, progress=report)
-    except (LabelStudioError, LabelConfigError, ImageError, NothingLearnedError) as error:
+    except (LabelStudioError, LabelConfigError, ImageError) as error:
+        fail_for_project(error, services, project)
+    except NothingLearnedError as error:
         fail(f"{error}{where_unknown(services, project)}")
     if not crops:
         console.print(f"The model is {min_confidence:.0%} sure of no crop that is still open.")

@@ -21,7 +21,7 @@ from backend.publish import SAMPLING
 from backend.required_class import MESSAGE, requires_class, with_required_class
 from backend.services import Progress, Services
 from backend.settings import Settings
-from scripts.console import ProjectNumber, console, counted, fail, load_settings, progress, where_unknown
+from scripts.console import ProjectNumber, console, counted, fail_for_project, load_settings, progress
 
 TITLE = "everylabel"
 START_SECONDS = 30
@@ -54,7 +54,7 @@ def connect(
             taken = submit_with_enter(services.label_studio)
             console.print(f"Enter submits now, for the token's user. {UNDO}" if taken else TOO_OLD)
     except (LabelStudioError, LabelConfigError, ImageError) as error:
-        fail(f"{error}{where_unknown(services, project)}")
+        fail_for_project(error, services, project)
     counts = services.store.count_tasks(project)
     crops = sum(counts.values())
     latest = services.store.latest_round(project)

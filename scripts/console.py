@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from backend.label_studio_errors import ProjectNotFoundError
 from backend.services import Progress as Report
 from backend.services import Services
 from backend.settings import Settings
@@ -92,6 +93,12 @@ def where_unknown(services: Services, project: int) -> str:
     if services.store.latest_round(project) is not None:
         return ""
     return f"\nNo rounds of project {project} are known. {searched(services.settings)}"
+
+
+def fail_for_project(error: Exception, services: Services, project: int) -> NoReturn:
+    """End a command with an error that a project's work has met; where there is no such project, say what was searched."""
+    missing = isinstance(error, ProjectNotFoundError)
+    fail(f"{error}{where_unknown(services, project)}" if missing else error)
 
 
 def counted(n: int, what: str) -> str:

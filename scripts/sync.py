@@ -14,7 +14,15 @@ from backend.label_studio_errors import LabelStudioError
 from backend.publish import QueuedCrop
 from backend.rounds import FinishedRound
 from backend.services import Services
-from scripts.console import ProjectNumber, console, counted, fail, load_settings, progress, where_unknown
+from scripts.console import (
+    ProjectNumber,
+    console,
+    counted,
+    fail_for_project,
+    load_settings,
+    progress,
+    where_unknown,
+)
 
 
 def sync(
@@ -37,7 +45,7 @@ def sync(
                     project, compare=True, force=True, batch_size=batch_size, progress=report
                 )
     except (LabelStudioError, LabelConfigError, ImageError) as error:
-        fail(f"{error}{where_unknown(services, project)}")
+        fail_for_project(error, services, project)
     if finished is None:
         console.print(
             f"Project {project} has no crop that can be read: import tasks, or see `everylabel doctor`."

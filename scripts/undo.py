@@ -11,7 +11,7 @@ from backend.image_file import ImageError
 from backend.label_config import LabelConfigError
 from backend.label_studio_errors import LabelStudioError
 from backend.services import Services
-from scripts.console import ProjectNumber, console, counted, fail, load_settings, progress, where_unknown
+from scripts.console import ProjectNumber, console, counted, fail_for_project, load_settings, progress
 
 
 def undo(
@@ -26,7 +26,7 @@ def undo(
             if not dry_run:
                 services.loop.catch_up(project, compare=True, progress=report)
     except (LabelStudioError, LabelConfigError, ImageError) as error:
-        fail(f"{error}{where_unknown(services, project)}")
+        fail_for_project(error, services, project)
     stays = ""
     if undone.kept:
         stays = f" {undone.kept} that somebody has edited since {'stays' if undone.kept == 1 else 'stay'}."
