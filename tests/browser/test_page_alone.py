@@ -107,7 +107,9 @@ ALL_THERE = """() => {
 
 def test_one_viewer_never_asks_for_more_pictures_than_are_made_at_a_time(tab, backend, taught, monkeypatch):
     read = taught.reader.read
-    monkeypatch.setattr(taught.reader, "read", lambda *given: (time.sleep(0.2), read(*given))[1])
+    monkeypatch.setattr(
+        taught.reader, "read", lambda *given, **named: (time.sleep(0.2), read(*given, **named))[1]
+    )
     refused = []
     tab.on("response", lambda answer: refused.append(answer.url) if answer.status == 503 else None)
     tab.set_viewport_size({"width": 1280, "height": 6000})
