@@ -1,6 +1,9 @@
 """What the tutorial tells an annotator to press, pressed key by key."""
 
+from contextlib import suppress
+
 import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 from tests.browser.conftest import CHOSEN, WARNING, given
 from tests.everylabel_process import wait_until
@@ -99,13 +102,27 @@ def test_the_selected_pseudo_labels_come_pre_filled_and_enter_takes_each(
     form.page.goto(f"/projects/{reviewing.id}/data?tab={tab}")
     form.page.get_by_label("Select all rows").click()
     form.page.get_by_role("button", name=f"Label {len(waiting)} Tasks").click()
-    taken = []
+    taken, blank = [], []
     for number in range(len(waiting)):
         task = form.wait_for_task() if number == 0 else form.wait_for_next(taken[-1])
         assert task in waiting, "only what was selected is served"
-        form.page.wait_for_function(CHOSEN, arg=waiting[task][0])
+        if not comes_chosen(form, everylabel_backend, reviewing.id, task, waiting[task][0]):
+            form.choose(waiting[task][0])
+            blank.append(task)
         form.page.keyboard.press("Enter")
         taken.append(task)
     wait_until(lambda: given(label_studio, taken[-1]), "the last submit is saved")
     assert sorted(taken) == sorted(waiting)
     assert {task: given(label_studio, task) for task in taken} == {t: [waiting[t]] for t in waiting}
+    assert len(blank) < len(waiting) / 2
+
+
+def comes_chosen(form, backend, project, task, name):
+    """Wait until the crop on show has its class; False for one that a newer round keeps blind or is not sure of."""
+    wait_until(
+        lambda: form.chosen() == [name] or task not in backend.round(project).pre_annotated,
+        "a crop of the newest pseudo-labels has no class chosen",
+    )
+    with suppress(PlaywrightTimeoutError):  # it may still come with the class of the round before
+        form.page.wait_for_function(CHOSEN, arg=name, timeout=3000)
+    return form.chosen() == [name]
