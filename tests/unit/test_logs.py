@@ -27,7 +27,6 @@ def logged():
     """What is logged, as everylabel serve writes it: call it with a format."""
     stream = io.StringIO()
     root = logging.getLogger()
-    before, level = root.handlers[:], root.level
 
     def start(form):
         settings = Settings(
@@ -42,8 +41,7 @@ def logged():
         root.handlers[0].setStream(stream)
         return stream
 
-    yield start
-    root.handlers[:], root.level = before, level
+    return start
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
