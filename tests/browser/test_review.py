@@ -1,5 +1,13 @@
 """Opening a crop from a tab: a pseudo-label to check, a label that looks wrong."""
 
+import pytest
+
+
+@pytest.fixture(scope="module")
+def fresh_project(demo_project):
+    """One that has had a single round: a superseded one stays on crops that somebody may have open."""
+    return demo_project(150, "to be opened", labels=40, wrong=3)
+
 
 def open_from_tab(form, label_studio, project, title, task):
     """Open a task of a tab, as the address of its row in the tab does."""
@@ -9,29 +17,27 @@ def open_from_tab(form, label_studio, project, title, task):
     assert form.wait_for_task() == task
 
 
-def test_a_pseudo_label_opens_with_its_class_selected(
-    form, label_studio, everylabel_backend, reviewed_project
-):
-    latest = everylabel_backend.round(reviewed_project.id)
+def test_a_pseudo_label_opens_with_its_class_selected(form, label_studio, everylabel_backend, fresh_project):
+    latest = everylabel_backend.round(fresh_project.id)
     task = latest.pre_annotated[-1]
-    prediction = label_studio.predictions(reviewed_project.id, latest.model_version)[task]
-    open_from_tab(form, label_studio, reviewed_project, "Pseudo-labels", task)
+    prediction = label_studio.predictions(fresh_project.id, latest.model_version)[task]
+    open_from_tab(form, label_studio, fresh_project, "Pseudo-labels", task)
     form.page.wait_for_function("() => document.querySelector('.lsf-choices input:checked')")
     assert form.chosen() == prediction["result"][0]["value"]["choices"]
     form.page.locator(".lsf-annotation-button", has_text=latest.model_version).wait_for()
 
 
 def test_a_suspected_label_is_shown_beside_what_the_model_suggests(
-    form, label_studio, everylabel_backend, reviewed_project
+    form, label_studio, everylabel_backend, fresh_project
 ):
-    latest = everylabel_backend.round(reviewed_project.id)
+    latest = everylabel_backend.round(fresh_project.id)
     task = latest.flagged[0]
-    prediction = label_studio.predictions(reviewed_project.id, latest.model_version)[task]
+    prediction = label_studio.predictions(fresh_project.id, latest.model_version)[task]
     (annotation,) = label_studio.api("GET", f"/api/tasks/{task}")["annotations"]
     given = annotation["result"][0]["value"]["choices"]
     suggested = prediction["result"][0]["value"]["choices"]
     assert given != suggested
-    open_from_tab(form, label_studio, reviewed_project, "Suspect labels", task)
+    open_from_tab(form, label_studio, fresh_project, "Suspect labels", task)
     carousel = form.page.locator(".lsf-annotation-button")
     assert carousel.count() == 2, "the person's annotation and the model's prediction"
     form.page.wait_for_function("() => document.querySelector('.lsf-choices input:checked')")
