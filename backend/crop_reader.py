@@ -59,13 +59,15 @@ class CropReader:
     A crop of a host that was given up is left out, to be tried another time; `failure` then says why.
     """
 
-    def __init__(self, reader: ImageReader, encoder: Encoder, threads: int) -> None:
+    def __init__(
+        self, reader: ImageReader, encoder: Encoder, threads: int, hosts: Hosts | None = None
+    ) -> None:
         self._reader = reader
         self._encoder = encoder
         self._threads = threads
         self._pictures: Recent[Image.Image | ImageError] = Recent(PICTURE_BYTES, _picture_bytes)
         self._crops: Recent[Prepared | ImageError] = Recent(CROPS_KEPT, lambda _: 1)
-        self._hosts = _Hosts()
+        self._hosts = hosts or Hosts()
 
     @property
     def failure(self) -> ImageError | None:
@@ -134,8 +136,8 @@ class CropReader:
             return error
 
 
-class _Hosts:
-    """Which hosts do not answer."""
+class Hosts:
+    """Remembers which hosts do not answer: for one pass, or for as many as it is handed on to."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -143,9 +145,11 @@ class _Hosts:
         self.failure: ImageError | None = None
 
     def is_given_up(self, host: str) -> bool:
+        """Return whether a host is to be left alone."""
         return self._failures.get(host, 0) >= GIVEN_UP_AFTER
 
     def answered(self, host: str, outcome: object) -> None:
+        """Take note of what became of a crop of a host."""
         with self._lock:
             if not isinstance(outcome, ImageError) or not outcome.retry:
                 self._failures.pop(host, None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.ahead import Ahead
-from backend.crop_reader import CropReader, Prepared, ReadCrop
+from backend.crop_reader import CropReader, Hosts, Prepared, ReadCrop
 from backend.encoding import Batch, Encoding
 from backend.image_file import ImageError
 from backend.images import ImageReader
@@ -59,9 +59,25 @@ class CropEmbedder:
     """Reads crops with several threads and appends their embeddings to the project's file.
 
     Each task gets a row of its own. Crops of the same pixels are encoded once, and their row is copied.
+
+    Args:
+        store: where rows and problems are told.
+        reader: fetches pictures.
+        encoder: turns crops into rows.
+        threads: crops fetched at a time.
+        appending: held while rows are appended and told, and not while crops are fetched or encoded: several may
+            embed one project. A crop that another has embedded meanwhile is passed over.
     """
 
-    def __init__(self, store: Store, reader: ImageReader, encoder: Encoder, threads: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        reader: ImageReader,
+        encoder: Encoder,
+        threads: int,
+        appending: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self._appending = appending
         self._store = store
         self._reader = reader
         self._encoder = encoder
@@ -73,6 +89,7 @@ class CropEmbedder:
         tasks: Collection[Task],
         file: EmbeddingFile,
         progress: Callable[[int, int], None] | None = None,
+        hosts: Hosts | None = None,
     ) -> Embedded:
         """Embed the crops of `tasks`; one that cannot be read is recorded with its reason and left out.
 
@@ -81,28 +98,29 @@ class CropEmbedder:
             tasks: tasks without an embedding; gone through once, a few at a time.
             file: where the rows go.
             progress: called with (crops done, crops in all) whenever some are on disk.
+            hosts: those that did not answer an earlier pass.
 
         A host that is away costs its own crops only, until they are tried again; where it is the host of all,
         the pass ends.
         """
         size, total = self._batch_size(), len(tasks)
-        crops = CropReader(self._reader, self._encoder, self._threads)
+        crops = CropReader(self._reader, self._encoder, self._threads, hosts)
         rows = KnownRows(self._store, project_id, file)
         at_a_time = self._encoder.batches_at_a_time
         read = crops.read(tasks, min((at_a_time + 1) * size + LOOK_UP, total))
         batches = Ahead(_batches(read, rows, self._batch_size), BATCHES_AHEAD, "batches")
         encoded = Ahead(Encoding(batches, self._encoder), BATCHES_AHEAD, "encoder")
-        writer = _Writer(self._store, project_id, file, rows)
+        writer = _Writer(self._store, project_id, file, rows, self._appending)
         try:
             for batch, new_rows in encoded:
                 writer.add(batch, new_rows)
                 if writer.is_due(max(COMMIT_CROPS, 2 * size)):
                     writer.write()
                     if progress is not None:
-                        progress(writer.embedded + writer.unreadable, total)
+                        progress(writer.done, total)
             writer.write()
             if progress is not None:
-                progress(writer.embedded + writer.unreadable, total)
+                progress(writer.done, total)
             if writer.unreadable > LOGGED:
                 log.warning("project %s: %s crops in all cannot be read", project_id, writer.unreadable)
         finally:
@@ -146,14 +164,22 @@ def _batches(
 class _Writer:
     """Appends rows to the file, then tells the store of them: it never points at a row that is not on disk."""
 
-    def __init__(self, store: Store, project_id: int, file: EmbeddingFile, rows: KnownRows) -> None:
+    def __init__(
+        self,
+        store: Store,
+        project_id: int,
+        file: EmbeddingFile,
+        rows: KnownRows,
+        appending: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self._appending = appending
         self._store = store
         self._project_id = project_id
         self._file = file
         self._rows = rows
         self._waiting: list[tuple[Batch, NDArray[Any] | None]] = []
         self._written_at = time.monotonic()
-        self.embedded = self.unreadable = 0
+        self.embedded = self.unreadable = self.by_others = 0
         self._failed: dict[bytes, ImageError] = {}
         """Pixels that the encoder fails on: a crop that has them may come in a later batch."""
         self._only_failures: ImageError | None = None
@@ -163,6 +189,11 @@ class _Writer:
     def failure(self) -> ImageError | None:
         """Why nothing was embedded, where trying again may help."""
         return self._only_failures if self._another_try_helps and not self.embedded else None
+
+    @property
+    def done(self) -> int:
+        """How many crops have been dealt with."""
+        return self.embedded + self.unreadable + self.by_others
 
     def add(self, batch: Batch, rows: NDArray[Any] | None) -> None:
         self._waiting.append((batch, rows))
@@ -174,6 +205,14 @@ class _Writer:
     def write(self) -> None:
         self._written_at = time.monotonic()
         waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        with self._appending():
+            self._write(waiting)
+        for batch, _ in waiting:
+            self._rows.forget(batch.failed)
+
+    def _write(self, waiting: list[tuple[Batch, NDArray[Any] | None]]) -> None:
         for batch, _ in waiting:
             self._failed |= batch.failed
         problems = {id_: why for batch, _ in waiting for id_, why in batch.problems.items()}
@@ -183,7 +222,11 @@ class _Writer:
             for task, digest in batch.tasks
             if digest in self._failed
         }
-        self._write_rows(waiting)
+        asked = {task.id for batch, _ in waiting for task, _ in batch.tasks} | problems.keys()
+        still_open = {task.id for task in self._store.tasks_to_embed(self._project_id, asked)}
+        self.by_others += len(asked) - len(still_open)
+        problems = {id_: why for id_, why in problems.items() if id_ in still_open}
+        self._write_rows(waiting, still_open)
         self._store.save_problems(self._project_id, {id_: str(why) for id_, why in problems.items()})
         for id_, why in problems.items():
             self.unreadable += 1
@@ -191,11 +234,18 @@ class _Writer:
                 log.warning("project %s, task %s: %s", self._project_id, id_, why)
             self._only_failures = self._only_failures or why
             self._another_try_helps = self._another_try_helps and why.retry
-        for batch, _ in waiting:
-            self._rows.forget(batch.failed)
 
-    def _write_rows(self, waiting: list[tuple[Batch, NDArray[Any] | None]]) -> None:
-        tasks = [found for batch, _ in waiting for found in batch.tasks if found[1] not in self._failed]
+    def _write_rows(
+        self, waiting: list[tuple[Batch, NDArray[Any] | None]], still_open: Collection[int]
+    ) -> None:
+        """Append a row for each task that is `still_open`, and for pixels that a later crop may be copied from."""
+        of_others = {d for batch, _ in waiting for task, d in batch.tasks if task.id not in still_open}
+        written_by_others = self._rows.take_over(of_others)
+
+        def is_written(task: Task, digest: bytes) -> bool:
+            return digest not in self._failed and (task.id in still_open or digest not in written_by_others)
+
+        tasks = [found for batch, _ in waiting for found in batch.tasks if is_written(*found)]
         if not tasks:
             return
         rows = np.empty((len(tasks), self._file.dim), dtype=self._file.dtype)
@@ -205,8 +255,8 @@ class _Writer:
         for batch, new in waiting:
             if new is not None:
                 here |= {digest: new[place] for digest, place in batch.places.items()}
-            for _, digest in batch.tasks:
-                if digest in self._failed:
+            for task, digest in batch.tasks:
+                if not is_written(task, digest):
                     continue
                 rows[done] = here[digest] if digest in here else stored[self._rows.row(digest)]
                 done += 1
@@ -217,4 +267,4 @@ class _Writer:
             digests={task.id: digest for task, digest in tasks},
             read_from={task.id: task.image_url for task, _ in tasks},
         )
-        self.embedded += len(tasks)
+        self.embedded += sum(task.id in still_open for task, _ in tasks)

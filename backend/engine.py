@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
+from backend.crop_reader import Hosts
 from backend.embedding import CropEmbedder, Embedded
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ class Engine(Protocol):
         tasks: Collection[Task],
         file: EmbeddingFile,
         progress: Callable[[int, int], None] | None = None,
+        *,
+        appending: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        hosts: Hosts | None = None,
     ) -> Embedded:
         """Embed the crops of `tasks` in their order; as `CropEmbedder.embed`."""
 
@@ -56,12 +61,15 @@ class LocalEngine:
         tasks: Collection[Task],
         file: EmbeddingFile,
         progress: Callable[[int, int], None] | None = None,
+        *,
+        appending: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        hosts: Hosts | None = None,
     ) -> Embedded:
         """Embed the crops of `tasks` in their order; as `CropEmbedder.embed`."""
         services = self._services
         threads = services.settings.download_threads
-        embedder = CropEmbedder(services.store, services.reader, services.encoder(), threads)
-        return embedder.embed(project_id, tasks, file, progress)
+        embedder = CropEmbedder(services.store, services.reader, services.encoder(), threads, appending)
+        return embedder.embed(project_id, tasks, file, progress, hosts)
 
     def scorer(self, file: EmbeddingFile) -> Scorer:
         """What scores the pool that lies in this file."""

@@ -40,7 +40,10 @@ class Work(Protocol):
         """Catch up with a project and run a round if one is due; False if that has to be tried again."""
 
     def embed(self, project_id: int, task_ids: Sequence[int]) -> None:
-        """Embed these tasks' crops if they are not."""
+        """Have these tasks' crops embedded if they are not; returns at once."""
+
+    def stop(self) -> None:
+        """Begin nothing more: the process ends."""
 
     def tend(self) -> Sequence[int]:
         """Once a minute: clean up, and say which projects need a look."""
@@ -127,6 +130,7 @@ class Jobs:
             self._consumer(Consumer).run()
         finally:
             stopping.set()
+            self._work().stop()
 
     def start_trainer_thread(self) -> Callable[[], None]:
         """Work jobs in threads of this process; returns what stops them."""
@@ -139,6 +143,7 @@ class Jobs:
             stopping.set()
             consumer.stop(graceful=True)
             thread.join(timeout=30)
+            self._work().stop()
 
         return stop
 
@@ -173,7 +178,7 @@ class Jobs:
             raise
 
     def _consumer(self, kind: type[Consumer]) -> Consumer:
-        # Two threads: /predict's embeddings do not wait behind a round.
+        # Two threads, so that a round does not wait behind another project's. None of them ever embeds.
         return kind(
             self._huey, workers=2, initial_delay=0.02, max_delay=0.1, backoff=1.2, graceful_signal="TERM"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from threading import Lock
 from typing import Any
 
@@ -22,7 +22,7 @@ class KnownRows:
     Args:
         store: knows the digests of the rows it points at.
         project_id: the project.
-        file: its rows. Only one at a time appends to it: `ProjectFiles.embedding_lock`.
+        file: its rows. Only one at a time appends to it, whoever else looks up: `ProjectFiles.embedding_lock`.
     """
 
     def __init__(self, store: Store, project_id: int, file: EmbeddingFile) -> None:
@@ -31,7 +31,6 @@ class KnownRows:
         self._file = file
         self._lock = Lock()
         self._rows: OrderedDict[bytes, int | None] = OrderedDict()
-        self._end = store.embedded_until(project_id, len(file))
 
     def look_up(self, digests: Iterable[bytes]) -> None:
         """Ask the store for the rows of crops that come next."""
@@ -61,6 +60,17 @@ class KnownRows:
             raise KeyError("The row of these pixels is not written yet.")
         return row
 
+    def take_over(self, digests: Collection[bytes]) -> set[bytes]:
+        """Learn where another has put the rows of these pixels meanwhile; returns those of them that have one."""
+        with self._lock:
+            known = {digest for digest in digests if self._rows.get(digest) is not None}
+        on_disk = len(self._file)
+        unknown = [digest for digest in digests if digest not in known]
+        found = {d: row for d, row in self._store.rows_of(self._project_id, unknown).items() if row < on_disk}
+        with self._lock:
+            self._rows.update(found)
+        return known | found.keys()
+
     def forget(self, digests: Iterable[bytes]) -> None:
         """No longer expect the rows of these: they are not to be had."""
         with self._lock:
@@ -71,10 +81,11 @@ class KnownRows:
     def append(self, rows: NDArray[Any], digests: Sequence[bytes]) -> int:
         """Append rows, one a digest; returns the number of the first.
 
-        What a crash has left at the end of the file, and the store has never pointed at, is written over.
+        What a crash has left at the end of the file, and the store has never pointed at, is written over. Where that
+        is, is read anew each time: others append too.
         """
-        first = self._file.append(rows, at=self._end)
-        self._end = first + len(rows)
+        end = self._store.embedded_until(self._project_id, len(self._file))
+        first = self._file.append(rows, at=end)
         with self._lock:
             for i, digest in enumerate(digests):
                 if self._rows.get(digest) is None:

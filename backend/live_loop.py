@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
 from backend import label_config, logs
-from backend.embedding import Embedded
 from backend.label_config import LabelConfigError
 from backend.label_studio_errors import LabelStudioError, LabelStudioUnreachableError, ProjectNotFoundError
-from backend.learner import check_encoder
 from backend.mirror import LOOK, LOOK_AND_TRAIN, Change, Mirror
+from backend.pool_embedding import PoolGoneError
 from backend.publish import Queue
 from backend.rounds import FinishedRound
 
@@ -31,6 +31,21 @@ PAUSE_FACTOR = 100.0
 """A project is compared with Label Studio again after a hundred times what that took: one per cent of its time."""
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a look at webhooks, and perhaps at Label Studio, has found."""
+
+    change: Change
+    events: list[int]
+    """To be deleted once the round they ask for is kept."""
+    newest_round: int | None
+    """The number of the newest round at that time."""
+
+    @property
+    def is_due(self) -> bool:
+        return bool(self.change) or self.newest_round is None
+
+
 class LiveLoop:
     """Keeps a project's labels equal to Label Studio's, and Label Studio's queue equal to the newest round.
 
@@ -44,6 +59,8 @@ class LiveLoop:
         self._store = services.store
         self._mirror = Mirror(services.store, services.clock)
         self._look_took: dict[int, float] = {}
+        self._embedded_anew: set[int] = set()
+        """Projects whose embeddings were thrown away since their newest round."""
 
     def reconcile(self, project_id: int, progress: Progress | None = None, *, whole: bool = False) -> Change:
         """Read from a project in Label Studio what has changed, or the `whole` of it.
@@ -58,30 +75,6 @@ class LiveLoop:
         self._store.forget_old_deletions(project_id)
         return change
 
-    def embed_missing(
-        self, project_id: int, task_ids: Sequence[int] | None = None, progress: Progress | None = None
-    ) -> Embedded:
-        """Embed every crop (or those of `task_ids`) that is not embedded yet."""
-        with self._services.files(project_id).embedding_lock():
-            encoder = self._services.encoder()
-            project = self._store.project(project_id)
-            file = self._services.embedding_file(project_id)
-            if project is not None and project.encoder != encoder.signature:
-                self._store.forget_embeddings(project_id, encoder.signature)
-            elif self._store.embedded_until(project_id, len(file)) > len(file):
-                log.error(
-                    "project %s: %s has lost rows, so every crop is embedded anew", project_id, file.path
-                )
-                self._store.forget_embeddings(project_id, encoder.signature)
-            tasks = self._store.tasks_to_embed(project_id, task_ids)
-            if project is None or not len(tasks):
-                return Embedded(0, 0)
-            check_encoder(label_config.parse(project.label_config), self._settings.encoder)
-            report = (
-                None if progress is None else (lambda done, total: progress("Embedding crops", done, total))
-            )
-            return self._services.engine.embed(project_id, tasks, file, report)
-
     def catch_up(
         self,
         project_id: int,
@@ -91,6 +84,7 @@ class LiveLoop:
         batch_size: int | None = None,
         progress: Progress | None = None,
         wait: bool = True,
+        embed: bool = True,
     ) -> FinishedRound | None:
         """Work waiting webhooks in, embed what is new, run a round if one is due, and publish it.
 
@@ -101,6 +95,8 @@ class LiveLoop:
             batch_size: crops this round asks for; the setting's number if None.
             progress: called with (what, done, total) during long work.
             wait: wait while another round of this project runs.
+            embed: embed what is missing before the round. Without, `embedding_lanes` are asked to, and the round
+                is run on the crops embedded so far.
 
         Raises:
             LabelStudioError: Label Studio does not answer or refuses; what was learned is kept.
@@ -109,21 +105,80 @@ class LiveLoop:
         """
         if self._store.events(project_id):
             time.sleep(self._settings.coalesce_seconds)
-        finished = None
-        with self._turn(project_id, wait, progress):
+        with ExitStack() as turn:
+            turn.enter_context(self._turn(project_id, wait, progress))
             if self._forget_deleted(project_id):
                 return None
-            due, events = self._bring_up_to_date(project_id, compare, progress)
-            unpublished = None if due or force else self._unpublished(project_id)
-            if due or force or (unpublished is None and self._waits_for_publishing(project_id)):
-                finished = self._run(project_id, batch_size, force)
-            # Not before the round is kept: after a crash in its middle they ask for it again.
-            self._store.delete_events(events)
+            found = self._bring_up_to_date(project_id, compare, progress)
+            if not embed:
+                found = self._request_missing(project_id, found)
+            else:
+                turn.close()  # the trainer runs this project's rounds meanwhile
+                self._embed_missing(project_id, progress)
+                turn.enter_context(self._turn(project_id, wait, progress))
+                if self._store.project(project_id) is None:
+                    return None
+            return self._finish(project_id, found, batch_size, force)
+
+    def _finish(
+        self, project_id: int, found: _Found, batch_size: int | None, force: bool
+    ) -> FinishedRound | None:
+        """Run the round that is due, if one is, and publish it."""
+        latest = self._store.latest_round(project_id)
+        newest = None if latest is None else latest.number
+        # What was found is in the store: a round that was run since has learned from it.
+        due = force or newest is None or (found.is_due and newest == found.newest_round)
+        due = due or self.has_grown_enough(project_id)
+        finished = None
+        unpublished = None if due else self._unpublished(project_id)
+        if due or (unpublished is None and self._waits_for_publishing(project_id)):
+            finished = self._run(project_id, batch_size, force)
             if finished is not None:
-                self._publish(project_id, finished, force)
-            elif unpublished is not None:
-                self._publish(project_id, unpublished, force, again=True)
+                self._embedded_anew.discard(project_id)
+        # Not before the round is kept: after a crash in its middle they ask for it again.
+        self._store.delete_events(found.events)
+        if finished is not None:
+            self._publish(project_id, finished, force)
+        elif unpublished is not None:
+            self._publish(project_id, unpublished, force, again=True)
         return finished or unpublished
+
+    def _embed_missing(self, project_id: int, progress: Progress | None) -> None:
+        missing = self._services.pool_embedding.missing(project_id)
+        if missing is not None and missing.anew:
+            self._embedded_anew.add(project_id)
+        with suppress(PoolGoneError):
+            embedded = self._services.pool_embedding.embed(project_id, progress=progress)
+            if embedded.failure is not None:
+                # The crops at hand are worth a round; the others are tried again with the next comparison.
+                log.warning("project %s: %s", project_id, embedded.failure)
+
+    def _request_missing(self, project_id: int, found: _Found) -> _Found:
+        """Ask the trainer's threads for what is missing, and do not wait for it.
+
+        Always: another machine that was asked may have been killed. A pass that embeds nothing makes no round due.
+        """
+        missing = self._services.pool_embedding.missing(project_id)
+        if missing is not None and missing.anew:
+            self._embedded_anew.add(project_id)
+        if missing is None or not len(missing.tasks):
+            return found
+        self._services.embedding_lanes.request(project_id)
+        # New tasks make a round due when they are embedded.
+        return replace(found, change=replace(found.change, tasks=False)) if found.newest_round else found
+
+    def has_grown_enough(self, project_id: int) -> bool:
+        """Return whether crops that were embedded since the newest round are worth another.
+
+        They are when all are embedded that can be; until then when there are twice as many: a pool of 100,000 gets
+        a dozen rounds on its way, and every label gets one besides.
+        """
+        latest = self._store.latest_round(project_id)
+        before = 0 if latest is None else latest.embedded_until
+        now = self._store.known_rows(project_id)
+        if now == before and project_id not in self._embedded_anew:
+            return False
+        return now >= 2 * before or not self._services.embedding_lanes.is_active(project_id)
 
     @contextmanager
     def _turn(self, project_id: int, wait: bool, progress: Progress | None = None) -> Iterator[None]:
@@ -142,9 +197,7 @@ class LiveLoop:
                 with suppress(Timeout):
                     held.enter_context(files.lock(timeout=WAITING_SHOWN_SECONDS))
                     break
-                counts = self._store.count_tasks(project_id)
-                done, total = counts["embedded"] + counts["unreadable"], sum(counts.values())
-                progress("Waiting for the backend, which embeds crops", done, total)
+                progress("Waiting for the backend, which runs a round", 0, 0)
             yield
 
     def preview(
@@ -170,21 +223,17 @@ class LiveLoop:
     @contextmanager
     def _looking(self, project_id: int, progress: Progress | None) -> Iterator[None]:
         with self._turn(project_id, True, progress):
-            due, events = self._bring_up_to_date(project_id, True, progress)
-            if not due:
-                self._store.delete_events(events)  # looking asks for no round
+            found = self._bring_up_to_date(project_id, True, progress)
+        self._embed_missing(project_id, progress)
+        with self._turn(project_id, True, progress):
+            if not found.is_due and not self.has_grown_enough(project_id):
+                self._store.delete_events(found.events)  # looking asks for no round
             yield
         if self._publishes(project_id, force=False):
             self._services.jobs.learn(project_id)  # What was found new here still waits for its round.
 
-    def _bring_up_to_date(
-        self, project_id: int, compare: bool, progress: Progress | None
-    ) -> tuple[bool, list[int]]:
-        """Bring the store up to Label Studio's state.
-
-        Returns:
-            Whether a round is due, and the events to be deleted once it is kept.
-        """
+    def _bring_up_to_date(self, project_id: int, compare: bool, progress: Progress | None) -> _Found:
+        """Bring the store up to Label Studio's state."""
         if self._store.project(project_id) is None:
             self._store.save_project(project_id)
         events = self._store.events(project_id)
@@ -208,12 +257,8 @@ class LiveLoop:
                 raise
             ids.append(marker)
             self._store.forget_problems(project_id)
-        embedded = self.embed_missing(project_id, progress=progress)
-        if embedded.failure is not None:
-            # The crops at hand are worth a round; the others are tried again with the next reconcile.
-            log.warning("project %s: %s", project_id, embedded.failure)
-        change |= Change(tasks=embedded.embedded > 0)
-        return bool(change) or self._store.latest_round(project_id) is None, ids
+        latest = self._store.latest_round(project_id)
+        return _Found(change, ids, None if latest is None else latest.number)
 
     def _run(self, project_id: int, batch_size: int | None, force: bool) -> FinishedRound | None:
         first = self._store.latest_round(project_id) is None

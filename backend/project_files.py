@@ -127,12 +127,22 @@ class ProjectFiles:
         return self._lock("round", timeout)
 
     def embedding_lock(self, timeout: float = -1) -> AbstractContextManager[Any]:
-        """Only one process at a time appends embeddings; /predict's do not wait behind a round.
+        """Only one at a time appends embeddings, and holds this only as long as that takes.
 
         Raises:
             filelock.Timeout: as `lock`.
         """
         return self._lock("embedding", timeout)
+
+    def pool_lock(self, timeout: float = -1) -> AbstractContextManager[Any]:
+        """Only one process at a time embeds what is missing of a pool: it is held while crops are fetched.
+
+        The trainer never waits for it. Crops that `/predict` waits for are embedded without it.
+
+        Raises:
+            filelock.Timeout: as `lock`.
+        """
+        return self._lock("pool", timeout)
 
     def drawing_lock(self) -> AbstractContextManager[Any]:
         """Only one process at a time draws the map; another has no need to wait for it."""

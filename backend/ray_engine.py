@@ -15,6 +15,7 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import SecretStr
 
-from backend.crop_reader import CropReader, Prepared
+from backend.crop_reader import CropReader, Hosts, Prepared
 from backend.embedding import Embedded
 from backend.encoding import encode_each
 from backend.engine import EngineError
@@ -116,15 +117,22 @@ class RayEngine:
         tasks: Collection[Task],
         file: EmbeddingFile,
         progress: Callable[[int, int], None] | None = None,
+        *,
+        appending: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        hosts: Hosts | None = None,
     ) -> Embedded:
         """Embed the crops of `tasks` in their order; as `CropEmbedder.embed`."""
+        del hosts  # each process of the cluster finds out for itself
         store, embedded, unreadable = self._services.store, 0, 0
         for chunk in self._embedded(tasks):
-            if chunk.readable:
-                first = file.append(chunk.rows)
-                rows = {id_: first + i for i, id_ in enumerate(chunk.readable)}
-                store.save_embedded(project_id, rows, digests=chunk.readable, read_from=chunk.read_from)
-            store.save_problems(project_id, {id_: why.text for id_, why in chunk.problems.items()})
+            with appending():
+                if chunk.readable:
+                    first = file.append(chunk.rows)
+                    rows = {id_: first + i for i, id_ in enumerate(chunk.readable)}
+                    store.save_embedded(project_id, rows, digests=chunk.readable, read_from=chunk.read_from)
+                still_open = {task.id for task in store.tasks_to_embed(project_id, chunk.problems)}
+                problems = {id_: why.text for id_, why in chunk.problems.items() if id_ in still_open}
+                store.save_problems(project_id, problems)
             embedded, unreadable = embedded + len(chunk.readable), unreadable + len(chunk.problems)
             if progress is not None:
                 progress(embedded + unreadable, len(tasks))

@@ -143,15 +143,15 @@ class Rounds:
             )
         control = label_config.parse(project.label_config)
         check_encoder(control, self._settings.encoder)
+        encoder = self._encoder()
+        file = self._files(project_id).embeddings(encoder.signature, encoder.dim, encoder.dtype)
+        until = self._store.embedded_until(project_id, len(file))  # first: what comes meanwhile counts as new
         embedded, rows = self._store.embedding_rows(project_id)
         if not len(embedded):
             return None
         latest = self._store.latest_round(project_id)
-        taken = [number for name in versions if (number := version_number(name)) is not None]
-        before = max([latest.number if latest else 0, *taken])
+        before = max(latest.number if latest else 0, *(version_number(name) or 0 for name in versions), 0)
         annotations = self._store.annotations(project_id)
-        encoder = self._encoder()
-        file = self._files(project_id).embeddings(encoder.signature, encoder.dim, encoder.dtype)
         pool = file.read()
         classifier = make_classifier(control, encoder)
         crops = CropRows(embedded, rows, len(pool))
@@ -204,6 +204,7 @@ class Rounds:
             seconds={phase: round(seconds, 4) for phase, seconds in outcome.seconds.items()},
             finished_at=self._clock(),
             promoted=promoted,
+            embedded_until=until,
         )
         if save:
             if outcome.probabilities is not None:

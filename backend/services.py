@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from backend import label_config
 from backend.annotators import AnnotatorNames
 from backend.damaged_files import set_aside_damaged
+from backend.embedding_lanes import EmbeddingLanes
 from backend.engine import Engine, LocalEngine
 from backend.heartbeat import Heartbeat
 from backend.image_file import ImageLimits
@@ -23,6 +24,7 @@ from backend.learner import make_classifier
 from backend.live_loop import LiveLoop
 from backend.locks import DatabaseLocks, Locks, file_lock
 from backend.metrics import Metrics
+from backend.pool_embedding import PoolEmbedding
 from backend.private_files import keep_private, private_umask
 from backend.project_files import EmbeddingFile, ProjectFiles
 from backend.publish import Publisher
@@ -111,6 +113,16 @@ class Services:
     def loop(self) -> LiveLoop:
         """What keeps projects up to date and runs their rounds."""
         return LiveLoop(self)
+
+    @cached_property
+    def pool_embedding(self) -> PoolEmbedding:
+        """What embeds the crops of projects."""
+        return PoolEmbedding(self)
+
+    @cached_property
+    def embedding_lanes(self) -> EmbeddingLanes:
+        """Where the trainer embeds."""
+        return EmbeddingLanes(self, self.trainer.embedding_failed)
 
     @cached_property
     def annotator_names(self) -> AnnotatorNames:

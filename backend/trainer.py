@@ -51,22 +51,44 @@ class Trainer:
         """Annotated tasks of each project that were freed of superseded rounds."""
         self._failing: set[int] = set()
         """Projects whose last job failed unexpectedly."""
+        self._embedding_problems: dict[int, str] = {}
+        """Why crops of projects cannot be embedded."""
 
     def embed(self, project_id: int, task_ids: Sequence[int]) -> None:
-        """Embed these tasks' crops if they are not (a job): somebody waits for them in `/predict`."""
-        with logs.about(project=project_id), self._told(project_id):
-            self._embed(project_id, task_ids)
+        """Have these tasks' crops embedded if they are not (a job): somebody waits for them in `/predict`."""
+        self._services.embedding_lanes.request_tasks(project_id, task_ids)
 
-    def _embed(self, project_id: int, task_ids: Sequence[int]) -> None:
-        failure = self._loop.embed_missing(project_id, task_ids).failure
-        if failure is not None:
-            # Recorded, so that whoever waits learns the reason; the next reconcile tries them again.
-            left = [task.id for task in self._store.tasks(project_id, task_ids) if task.embedding_row is None]
-            self._store.save_problems(project_id, dict.fromkeys(left, str(failure)))
+    def embedding_failed(self, project_id: int, error: Exception | None) -> None:
+        """Keep why crops could not be embedded as the project's problem, until they can be."""
+        if error is None:
+            self._embedding_problems.pop(project_id, None)
+            self._store.save_project(project_id, problem=None)
+            return
+        log.error("project %s: its crops cannot be embedded", project_id, exc_info=error)
+        self._embedding_problems[project_id] = _unexpected(error)
+        self._keep_embedding_problem(project_id)
+
+    def _keep_embedding_problem(self, project_id: int) -> None:
+        problem = self._embedding_problems.get(project_id)
+        try:
+            if problem is not None and self._store.project(project_id) is not None:
+                self._store.save_project(project_id, problem=problem)
+        except Exception:
+            log.exception("project %s: its problem could not be kept either", project_id)
+
+    def stop(self) -> None:
+        """Begin nothing more: the process ends."""
+        self._services.embedding_lanes.stop()
 
     def waiting(self) -> list[int]:
-        """Return the projects that have webhooks waiting, and that Label Studio has."""
-        return self._unverified.leave_out(self._store.projects_with_events())
+        """Return the projects that Label Studio has and that have webhooks waiting, or enough new embeddings."""
+        waiting = set(self._store.projects_with_events())
+        for project_id in self._services.embedding_lanes.grown():
+            if self._loop.has_grown_enough(project_id):
+                waiting.add(project_id)
+            else:
+                self._services.embedding_lanes.looked_at(project_id)
+        return self._unverified.leave_out(sorted(waiting))
 
     def learn(self, project_id: int) -> bool:
         """Catch up with a project and run a round if one is due (a job); False if it has to be tried again.
@@ -78,12 +100,25 @@ class Trainer:
             if learned and project_id in self._failing:
                 self._failing.discard(project_id)
                 self._store.save_project(project_id, problem=None)
+            self._keep_embedding_problem(project_id)
             return learned
         return False
 
     def _learn(self, project_id: int) -> bool:
+        lanes = self._services.embedding_lanes
+        grown = project_id in lanes.grown()
+        lanes.looked_at(project_id)
+        learned = False
         try:
-            self._loop.catch_up(project_id, wait=False)
+            learned = self._catch_up(project_id)
+        finally:
+            if grown and not learned:
+                lanes.has_grown(project_id)
+        return learned
+
+    def _catch_up(self, project_id: int) -> bool:
+        try:
+            self._loop.catch_up(project_id, wait=False, embed=False)
         except Timeout:
             return False  # another process runs this project's round
         except (LabelStudioError, LabelConfigError) as error:
@@ -136,6 +171,9 @@ class Trainer:
             due = project.reconciled_at is None or self._loop.reconcile_due(project.id, project.reconciled_at)
             if due or latest is None or latest.published_at is None:
                 waiting.add(project.id)
+            elif self._store.count_tasks(project.id)["missing"]:
+                # Whoever was to embed them may have been killed.
+                self._services.embedding_lanes.request(project.id)
             try:
                 self._clean_up(project.id)
                 self._clean_tasks(project.id)

@@ -104,7 +104,7 @@ class UnverifiedProjects:
         """Drop what is kept of a project, unless somebody is at work on it just now."""
         files = self._files(project_id)
         try:
-            with files.lock(timeout=0), files.embedding_lock(timeout=0):
+            with files.lock(timeout=0), files.pool_lock(timeout=0), files.embedding_lock(timeout=0):
                 self._store.forget_events(project_id)
                 self._store.delete_project(project_id)
                 files.delete()

@@ -113,6 +113,12 @@ class Embeddings(Tasks):
                 project.embedded_until = on_disk
             return project.embedded_until
 
+    def known_rows(self, project_id: int) -> int:
+        """Return where the rows end that a task has ever pointed at; 0 where that is not known."""
+        query = select(ProjectRow.embedded_until).where(ProjectRow.id == project_id)
+        with self._session() as session:
+            return session.scalar(query) or 0
+
     def rows_of(self, project_id: int, digests: Iterable[bytes]) -> dict[bytes, int]:
         """A row of the embedding file for each of these digests that has one."""
         query = select(TaskRow.digest, TaskRow.embedding_row).where(

@@ -43,6 +43,8 @@ class RoundRecord:
     """Tasks whose label became empty by an update; they stand among the suspected ones, with the label they had."""
     single_classes: tuple[str, ...] = ()
     """Classes with one label: no label error can be found there, and nothing is pre-filled with them."""
+    embedded_until: int = 0
+    """Where the rows of the embedding file ended that it could know; more of them make another round due."""
     published_at: float | None = None
 
     @property
@@ -117,6 +119,7 @@ class RoundRecords(Database):
 
 _RECORD_FIELDS = (
     "model_version",
+    "embedded_until",
     "n_labels",
     "classes",
     "threshold",

@@ -160,7 +160,7 @@ def test_each_box_on_a_picture_is_embedded_by_itself_and_the_picture_read_once(s
     services.store.save_project(1, label_config=config())
     boxes = [Box(0, 0, 50, 100), Box(50, 0, 50, 100), Box(50, 0, 50, 100)]
     services.store.save_tasks(1, [Task(i, crop_box.address(uri, box)) for i, box in enumerate(boxes, 1)])
-    assert services.loop.embed_missing(1).embedded == 3
+    assert services.pool_embedding.embed(1).embedded == 3
     rows = services.embeddings(1)
     left, right, again = (rows[task.embedding_row] for task in services.store.tasks(1))
     assert (right == again).all()

@@ -41,6 +41,9 @@ class Recorder:
     def tend(self):
         return self.to_tend
 
+    def stop(self):
+        pass
+
 
 @pytest.fixture
 def work():

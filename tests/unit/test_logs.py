@@ -88,6 +88,8 @@ def test_a_round_from_webhook_to_queue_leaves_no_secret_anywhere(
     for task in ids[:4]:
         assert client.post("/webhook", json=stand_in.annotate(task, "0"), headers=allowed).status_code == 201
     services.trainer.learn(1)
+    assert services.embedding_lanes.wait_until_idle(15)
+    services.trainer.learn(1)
     stand_in.token = "another"
     assert client.post("/webhook", json=stand_in.annotate(ids[5], "1"), headers=allowed).status_code == 201
     services.store.save_project(1, reconciled_at=None)

@@ -190,7 +190,7 @@ def test_with_another_encoder_than_last_time_nothing_fails_and_the_loop_goes_on(
     backend = ActiveLearningBackend(1, services=services)
     assert [a["result"] for a in backend.predict(tasks(stand_in, project))] == [[]] * len(project)
 
-    assert services.loop.embed_missing(1).embedded == len(project)
+    assert services.pool_embedding.embed(1).embedded == len(project)
     assert services.store.project(1).encoder == pixels.signature
     assert len(services.embeddings(1)) == len(project)
     assert services.rounds.run(1).record.n_labels == 16

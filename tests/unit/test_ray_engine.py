@@ -96,7 +96,7 @@ def test_crops_on_one_picture_lie_in_the_same_rows(make_services, on_ray, digit_
             '<Choice value="a"/><Choice value="b"/></Choices></View>',
         )
         services.store.save_tasks(1, [Task(n + 1, box) for n, box in enumerate(boxes)])
-        services.loop.embed_missing(1)
+        services.pool_embedding.embed(1)
         rows.append((services.store.tasks(1), np.asarray(services.embeddings(1)).tobytes()))
     assert rows[0] == rows[1]
 

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from backend import live_loop
+from backend import live_loop, pool_embedding
 from backend.label_studio_errors import LabelStudioError, LabelStudioUnreachableError, TokenRefusedError
 from backend.ml_backend import ActiveLearningBackend
 from backend.project_files import ProjectFiles
@@ -182,6 +182,10 @@ def test_a_file_of_embeddings_that_lost_rows_is_made_anew(stand_in, services, pr
     task = stand_in.queue(1)[0]
     send(stand_in.annotate(task, project[task]))
     services.trainer.learn(1)
+    assert services.embedding_lanes.wait_until_idle(15)
+    assert services.trainer.waiting() == [1]
+    services.trainer.learn(1)
+    assert services.trainer.waiting() == []
     assert services.store.project(1).problem is None
     assert services.store.latest_round(1).n_labels == 1
     tasks = services.store.tasks(1)
@@ -330,7 +334,12 @@ def test_new_tasks_come_into_the_pool(stand_in, services, project, send, digit_c
     new = stand_in.add_tasks(1, *(image for image, _ in digit_crops[60:63]))
     send(stand_in.webhook("TASKS_CREATED", tasks=[stand_in.plain(id_) for id_ in new]))
     services.trainer.learn(1)
+    assert services.embedding_lanes.wait_until_idle(15)
     assert all(task.embedding_row is not None for task in services.store.tasks(1, new))
+    assert services.trainer.waiting() == [1], "and another round is due"
+    services.trainer.learn(1)
+    assert services.trainer.waiting() == []
+    assert services.store.latest_round(1).number == 2
 
 
 @pytest.fixture
@@ -407,7 +416,7 @@ def test_embeddings_are_made_once_whoever_asks(stand_in, services, make_services
     other = make_services()
     services.store.forget_embeddings(1, services.encoder().signature)
     before = len(services.embeddings(1))
-    threads = [threading.Thread(target=each.loop.embed_missing, args=(1,)) for each in (services, other)]
+    threads = [threading.Thread(target=each.pool_embedding.embed, args=(1,)) for each in (services, other)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -460,12 +469,29 @@ def test_health_tells_a_dead_trainer_from_a_live_one(services, wait):
     wait(lambda: services.health()["trainer"] == "alive")
 
 
-def test_who_waits_for_another_round_is_shown_how_far_that_one_has_come(services, project, monkeypatch):
+def test_who_waits_for_another_round_is_told_so(services, project, monkeypatch):
     monkeypatch.setattr(live_loop, "WAITING_SHOWN_SECONDS", 0.05)
     other = services.files(1).lock()
     told = []
 
     def progress(what, done, total):
+        told.append(what)
+        if len(told) == 1:
+            other.__exit__(None, None, None)
+
+    other.__enter__()
+    services.loop.catch_up(1, compare=True, progress=progress)
+    assert told[0] == "Waiting for the backend, which runs a round"
+
+
+def test_who_waits_for_another_pass_is_shown_how_far_that_one_has_come(services, project, monkeypatch):
+    monkeypatch.setattr(pool_embedding, "WAITING_SHOWN_SECONDS", 0.05)
+    other = services.files(1).pool_lock()
+    told = []
+
+    def progress(what, done, total):
+        if what.startswith("Reading"):
+            return
         told.append((what, done, total))
         if len(told) == 1:
             services.store.save_tasks(1, [Task(10**6, "http://images/1.png")])

@@ -121,6 +121,7 @@ def test_one_of_two_machines_dies_in_the_middle_of_a_round_and_nothing_is_lost(
 
     shown = Counter((p["task"], p["model_version"]) for p in stand_in.predictions)
     assert max(shown.values()) == 1, "a round was published twice"
+    wait_until(lambda: second.services.store.count_tasks(1)["embedded"] == len(ids), "crops are missing", 90)
     rows = {task.id: task.embedding_row for task in second.services.store.tasks(1)}
     assert len({*rows.values()} - {None}) == len(ids), "every crop has a row of its own"
     pictures = [second.services.reader.read(image, id_) for id_, image in zip(ids, images, strict=True)]
