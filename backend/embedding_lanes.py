@@ -116,6 +116,7 @@ class EmbeddingLanes:
     def _slice(self, project_id: int) -> float | None:
         with logs.about(project=project_id):
             try:
+                self._services.pool_embedding.check(project_id)  # the lock would make its folder anew
                 with self._services.files(project_id).pool_lock(timeout=0):
                     pause = self._embed_slice(project_id)
             except Timeout:
@@ -123,6 +124,7 @@ class EmbeddingLanes:
                 return LOCKED_SECONDS
             except PoolGoneError:
                 self._passes.pop(project_id, None)
+                self._failures.pop(project_id, None)
                 return None
             except Exception as error:  # noqa: BLE001 - one project's fault never stops the others
                 self._passes.pop(project_id, None)
@@ -189,7 +191,9 @@ class EmbeddingLanes:
             except PoolGoneError:
                 return None
             except Exception as error:  # noqa: BLE001 - as above
+                self._failures[project_id] = self._failures.get(project_id, 0) + 1
                 self._failed(project_id, error)
+                self._pools.request(project_id)  # tried again there, and no longer a problem once it works
                 return None
             if failure is not None:
                 # Recorded, so that whoever waits learns the reason; the next comparison tries them again.

@@ -314,8 +314,10 @@ class LiveLoop:
         try:
             self._services.label_studio.project(project_id)
         except ProjectNotFoundError:
-            self._store.delete_project(project_id)
-            self._services.files(project_id).delete()
+            files = self._services.files(project_id)
+            with files.embedding_lock():  # nobody appends rows to what is being deleted
+                self._store.delete_project(project_id)
+                files.delete()
             log.info("project %s was deleted in Label Studio and is forgotten", project_id)
             return True
         return False

@@ -115,6 +115,7 @@ class PoolEmbedding:
         Raises:
             PoolGoneError: the project was forgotten meanwhile.
         """
+        self._check_encoder(project_id)  # looking for its file would make its folder anew
         file = self._services.embedding_file(project_id)
         return self._services.engine.embed(
             project_id, tasks, file, progress, appending=lambda: self._appending(project_id), hosts=hosts
@@ -123,12 +124,17 @@ class PoolEmbedding:
     @contextmanager
     def _appending(self, project_id: int) -> Iterator[None]:
         """Hold the embedding lock of a project that is still there and still wants this encoder."""
-        self._check(project_id)  # entering the lock would make the folder anew
+        self._check_encoder(project_id)  # entering the lock would make the folder anew
         with self._services.files(project_id).embedding_lock():
-            self._check(project_id)
+            self._check_encoder(project_id)
             yield
 
-    def _check(self, project_id: int) -> None:
+    def check(self, project_id: int) -> None:
+        """Raise PoolGoneError where a project is not known, or no longer."""
+        if self._store.project(project_id) is None:
+            raise PoolGoneError(f"Project {project_id} was forgotten.")
+
+    def _check_encoder(self, project_id: int) -> None:
         project = self._store.project(project_id)
         if project is None or project.encoder != self._services.encoder().signature:
             raise PoolGoneError(f"Project {project_id} was forgotten, or embedded with another encoder.")

@@ -62,7 +62,8 @@ class Trainer:
         """Keep why crops could not be embedded as the project's problem, until they can be."""
         if error is None:
             self._embedding_problems.pop(project_id, None)
-            self._store.save_project(project_id, problem=None)
+            if self._store.project(project_id) is not None:
+                self._store.save_project(project_id, problem=None)
             return
         log.error("project %s: its crops cannot be embedded", project_id, exc_info=error)
         self._embedding_problems[project_id] = _unexpected(error)

@@ -203,3 +203,44 @@ def test_an_encoder_that_fails_is_the_projects_problem_until_it_works(
     assert services.embedding_lanes.wait_until_idle(30), "it is tried again by itself"
     assert services.store.project(1).problem is None
     assert services.store.count_tasks(1)["embedded"] == 13
+
+
+def test_what_fails_for_predict_is_no_problem_any_more_once_it_works(
+    stand_in, services, connect, digit_crops, monkeypatch, wait
+):
+    connect(1)
+    (new,) = stand_in.add_tasks(1, digit_crops[30][0])
+    services.store.save_tasks(1, [Task(new, digit_crops[30][0])])
+
+    def fails(*args, **options):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(services.engine, "embed", fails)
+        services.trainer.embed(1, [new])
+        wait(lambda: services.store.project(1).problem is not None)
+    assert services.embedding_lanes.wait_until_idle(30)
+    assert services.store.project(1).problem is None
+    assert services.store.tasks(1, [new])[0].embedding_row is not None
+
+
+def test_a_project_deleted_while_its_pool_hangs_leaves_nothing_behind(
+    stand_in, services, connect, add_slow, host, send
+):
+    connect(1)
+    add_slow(1)
+    services.trainer.learn(1)
+    assert host.asked.wait(15)
+    body = stand_in.webhook("PROJECT_DELETED")
+    del stand_in.projects[1]
+    send(body)
+    services.trainer.learn(1)
+    assert services.store.project(1) is None, "it does not wait for the host"
+    assert not host.release.is_set()
+    host.release.set()
+    assert services.embedding_lanes.wait_until_idle(30)
+    services.embedding_lanes.request(1)
+    assert services.embedding_lanes.wait_until_idle(30)
+    assert services.trainer.waiting() == []
+    assert services.store.project(1) is None
+    assert not services.files(1).folder.exists()
