@@ -113,9 +113,7 @@ class LiveLoop:
             if not embed:
                 found = self._request_missing(project_id, found)
             else:
-                turn.close()  # the trainer runs this project's rounds meanwhile
-                self._embed_missing(project_id, progress)
-                turn.enter_context(self._turn(project_id, wait, progress))
+                self._embed_missing(project_id, found, turn, wait, progress)
                 if self._store.project(project_id) is None:
                     return None
             return self._finish(project_id, found, batch_size, force)
@@ -143,15 +141,24 @@ class LiveLoop:
             self._publish(project_id, unpublished, force, again=True)
         return finished or unpublished
 
-    def _embed_missing(self, project_id: int, progress: Progress | None) -> None:
+    def _embed_missing(
+        self, project_id: int, found: _Found, turn: ExitStack, wait: bool, progress: Progress | None
+    ) -> None:
+        """Embed what is missing, and let the trainer run this project's rounds meanwhile: leave our `turn` to it."""
         missing = self._services.pool_embedding.missing(project_id)
         if missing is not None and missing.anew:
             self._embedded_anew.add(project_id)
+        if missing is None or not len(missing.tasks):
+            return
+        if not found.is_due:
+            self._store.delete_events(found.events)  # or the trainer would run a round that nothing asks for
+        turn.close()
         with suppress(PoolGoneError):
             embedded = self._services.pool_embedding.embed(project_id, progress=progress)
             if embedded.failure is not None:
                 # The crops at hand are worth a round; the others are tried again with the next comparison.
                 log.warning("project %s: %s", project_id, embedded.failure)
+        turn.enter_context(self._turn(project_id, wait, progress))
 
     def _request_missing(self, project_id: int, found: _Found) -> _Found:
         """Ask the trainer's threads for what is missing, and do not wait for it.
@@ -222,12 +229,12 @@ class LiveLoop:
 
     @contextmanager
     def _looking(self, project_id: int, progress: Progress | None) -> Iterator[None]:
-        with self._turn(project_id, True, progress):
+        with ExitStack() as turn:
+            turn.enter_context(self._turn(project_id, True, progress))
             found = self._bring_up_to_date(project_id, True, progress)
-        self._embed_missing(project_id, progress)
-        with self._turn(project_id, True, progress):
-            if not found.is_due and not self.has_grown_enough(project_id):
+            if not found.is_due:
                 self._store.delete_events(found.events)  # looking asks for no round
+            self._embed_missing(project_id, found, turn, True, progress)
             yield
         if self._publishes(project_id, force=False):
             self._services.jobs.learn(project_id)  # What was found new here still waits for its round.

@@ -7,6 +7,7 @@ import http.server
 import threading
 
 import pytest
+from filelock import Timeout
 
 from backend.store import Task
 
@@ -244,3 +245,42 @@ def test_a_project_deleted_while_its_pool_hangs_leaves_nothing_behind(
     assert services.trainer.waiting() == []
     assert services.store.project(1) is None
     assert not services.files(1).folder.exists()
+
+
+def test_a_dry_run_makes_the_trainer_run_no_round(
+    services, make_services, connect, trainer, wait, monkeypatch
+):
+    connect(1)
+    command = make_services(allow_private_addresses=True)
+    looked = command.pool_embedding.missing
+    held = []
+
+    def missing(*args):
+        with pytest.raises(Timeout), command.files(1).lock(timeout=0):
+            pass
+        held.append(True)
+        return looked(*args)
+
+    monkeypatch.setattr(command.pool_embedding, "missing", missing)
+    assert command.loop.preview(1) is not None
+    assert held, "with nothing to embed the trainer has no turn in between"
+    wait(lambda: services.jobs.waiting() == 0 and not services.store.events(1))
+    assert len(services.store.rounds(1)) == 1
+
+
+def test_a_look_that_finds_nothing_new_asks_for_no_round_while_it_embeds(
+    stand_in, services, make_services, connect, add_slow, host
+):
+    connect(1)
+    add_slow(1)
+    services.loop._bring_up_to_date(1, True, None)
+    services.store.delete_events([event.id for event in services.store.events(1)])
+    command = make_services(allow_private_addresses=True)
+    looking = threading.Thread(target=command.loop.preview, args=(1,))
+    looking.start()
+    assert host.asked.wait(15)
+    assert services.store.events(1) == []
+    assert not host.release.is_set()
+    host.release.set()
+    looking.join(30)
+    assert services.store.count_tasks(1)["embedded"] == 18

@@ -484,7 +484,10 @@ def test_who_waits_for_another_round_is_told_so(services, project, monkeypatch):
     assert told[0] == "Waiting for the backend, which runs a round"
 
 
-def test_who_waits_for_another_pass_is_shown_how_far_that_one_has_come(services, project, monkeypatch):
+def test_who_waits_for_another_pass_is_shown_how_far_that_one_has_come(
+    stand_in, services, project, digit_crops, monkeypatch
+):
+    stand_in.add_tasks(1, digit_crops[60][0])
     monkeypatch.setattr(pool_embedding, "WAITING_SHOWN_SECONDS", 0.05)
     other = services.files(1).pool_lock()
     told = []
