@@ -150,8 +150,10 @@ class LiveLoop:
             self._embedded_anew.add(project_id)
         if missing is None or not len(missing.tasks):
             return
-        if not found.is_due:
-            self._store.delete_events(found.events)  # or the trainer would run a round that nothing asks for
+        # The trainer is to run what is due, and neither to compare again nor to run a round that nothing asks for.
+        if found.is_due:
+            found.events.append(self._store.add_event(project_id, "START_TRAINING", {}))
+        self._store.delete_events(found.events[:-1] if found.is_due else found.events)
         turn.close()
         with suppress(PoolGoneError):
             embedded = self._services.pool_embedding.embed(project_id, progress=progress)
@@ -263,7 +265,9 @@ class LiveLoop:
                     self._store.delete_events([marker])
                 raise
             ids.append(marker)
-            self._store.forget_problems(project_id)
+            # While crops are embedded their problems are news, and a command that is at it counts them at its end.
+            if compare or not self._services.embedding_lanes.is_active(project_id):
+                self._store.forget_problems(project_id)
         latest = self._store.latest_round(project_id)
         return _Found(change, ids, None if latest is None else latest.number)
 

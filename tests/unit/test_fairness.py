@@ -284,3 +284,25 @@ def test_a_look_that_finds_nothing_new_asks_for_no_round_while_it_embeds(
     host.release.set()
     looking.join(30)
     assert services.store.count_tasks(1)["embedded"] == 18
+
+
+def test_what_a_command_finds_unreadable_stays_so_while_the_trainer_runs_rounds(
+    stand_in, services, make_services, connect, host, send, trainer, wait
+):
+    truth = connect(1)
+    stand_in.add_tasks(1, "data:image/png;base64,broken", *(f"{host.url}/slow/{i}.png" for i in range(600)))
+    command = make_services(allow_private_addresses=True, download_threads=8)
+    foreground = threading.Thread(target=command.loop.catch_up, args=(1,), kwargs={"compare": True})
+    foreground.start()
+    assert host.asked.wait(15)
+    before = len(stand_in.calls)
+    task = next(iter(truth))
+    send(stand_in.annotate(task, truth[task]))
+    wait(lambda: _labels(services, 1) == 1)
+    assert ("GET", "/api/tasks") not in stand_in.calls[before:], "and does not compare once more"
+    services.store.save_project(1, reconciled_at=0.0)  # another comparison is due
+    services.jobs.learn(1)
+    wait(lambda: services.store.project(1).reconciled_at > 0)
+    host.release.set()
+    foreground.join(60)
+    assert services.store.count_tasks(1)["unreadable"] == 1
