@@ -225,8 +225,9 @@ class StandIn:
         items = json.loads(query.get("query", ["{}"])[0]).get("filters", {}).get("items", [])
         if any("annotations" in item["filter"] for item in items):
             found = [t for t in found if t["annotations"]]
-        if any("updated_at" in item["filter"] for item in items):
-            found = [t for t in found if changed_at[t["id"]] > items[0]["value"]]
+        for item in items:
+            if item["filter"] == "filter:tasks:updated_at":
+                found = [t for t in found if changed_at[t["id"]] > item["value"]]
         for item in (part for one in items[:1] for part in (one, one.get("child_filter")) if part):
             if item["filter"] == "filter:tasks:id":
                 among = item["operator"] == "in_list"

@@ -1,5 +1,6 @@
 """Reading a project in more pages than one: every task is read once, whatever happens in between."""
 
+import sqlite3
 import time
 
 import pytest
@@ -90,3 +91,30 @@ def test_a_comparison_reads_what_has_changed_and_finds_every_kind_of_change(
     assert compare().tasks
     assert [task.id for task in store.tasks(project.id)] == list(ids[:7])
     assert not compare()
+
+
+def test_a_label_is_found_that_label_studio_was_killed_before_counting(
+    label_studio, everylabel_backend, digits
+):
+    database = label_studio.server.data_dir / "label_studio.sqlite3"
+    if not database.exists():
+        pytest.skip("Label Studio's database is not a file here, and its counts cannot be set back")
+    project = label_studio.digits_project(digits, 6, "killed")
+    first, second, *_ = project.task_ids
+    services = everylabel_backend.services
+    services.store.save_project(project.id)
+    services.loop.reconcile(project.id)
+    for task in (first, second):
+        label_studio.annotate(task, project.labels[task])
+    # An annotation is saved in one step and counted in the next.
+    with sqlite3.connect(database, timeout=30) as connection:
+        connection.execute(
+            "UPDATE task SET total_annotations = 0, is_labeled = 0, updated_at = created_at WHERE id = ?",
+            (second,),
+        )
+    connection.close()
+    services.loop.reconcile(project.id)
+    assert {a.task_id for a in services.store.annotations(project.id)} == {first, second}
+    services.loop.reconcile(project.id, whole=True)
+    assert {a.task_id for a in services.store.annotations(project.id)} == {first, second}
+    assert services.label_studio.annotated(project.id, project.task_ids) == {first, second}
