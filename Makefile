@@ -44,7 +44,7 @@ install-lowest: $(LOWEST)/.installed  ## Install what `make test-lowest` needs
 containers: $(VENV)/.installed-test  ## Build the image and run the compose file: a kill, a restart, no label lost (as root)
 	$(BIN)/python -m pytest tests/containers $(PYTEST_ARGS)
 
-# Those named in backend/label_studio_versions.py unless VERSIONS says otherwise.
+# Those named in backend/label_studio/versions.py unless VERSIONS says otherwise.
 test-label-studio: $(VENV)/.installed-test  ## The tests that meet Label Studio, against VERSIONS="1.20.0 1.23.2" (DATABASES="sqlite postgresql")
 	@$(BIN)/python -m tests.version_matrix $(VERSIONS) --databases $(or $(DATABASES),sqlite) $(ARGS)
 
@@ -60,7 +60,7 @@ clean:  ## Remove the environments and caches; the demo's projects in .everylabe
 # Installed ahead of pytest, so that no test's time limit counts it. An existing one can be named instead.
 label-studio: $(VENV)/.installed-test
 ifndef EVERYLABEL_TEST_LABEL_STUDIO
-	@$(BIN)/python -m scripts.label_studio_server $(LABEL_STUDIO_ENVS)
+	@$(BIN)/python -m everylabel.scripts.local_label_studio.server $(LABEL_STUDIO_ENVS)
 endif
 
 chromium:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from werkzeug.datastructures import Authorization
 
-    from backend.settings import Settings
+    from everylabel.backend.settings import Settings
 
 LOGIN = "everylabel"
 DELIVERY_ROUTES = {"/webhook", "/predict", "/setup", "/versions"}

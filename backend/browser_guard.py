@@ -7,7 +7,7 @@ A browser sends its login, and reaches addresses that nobody else does, whicheve
 - A page whose name is pointed at this machine after it was loaded (DNS rebinding) is of our origin, for the browser.
   It gives itself away by the name it calls us by (`Host`). An address in digits cannot be rebound.
 
-A route by which the page itself writes asks for a token besides (`backend.page_token`), without a word of its own: all do
+A route by which the page itself writes asks for a token besides (`everylabel.backend.page_token`), without a word of its own: all do
 that take anything but GET and that Label Studio does not call. Let it be called with `fetch`: a form of a page with
 `Referrer-Policy: no-referrer`, as ours, sends `Origin: null`.
 """
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from werkzeug.wrappers import Request
 
-from backend.settings import Settings
+from everylabel.backend.settings import Settings
 
 OWN_SITE = {None, "same-origin", "none"}
 """What a browser says of a request by our own page, or by its user; Label Studio is no browser and says nothing."""

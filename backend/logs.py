@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from backend.auth import LOGIN, delivery_secret
+from everylabel.backend.auth import LOGIN, delivery_secret
 
 if TYPE_CHECKING:
-    from backend.settings import Settings
+    from everylabel.backend.settings import Settings
 
 QUIET = ("httpx", "httpcore", "huey", "sqlalchemy.engine", "label_studio_sdk")
 """Libraries that log every request."""

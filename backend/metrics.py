@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 if TYPE_CHECKING:
-    from backend.services import Services
+    from everylabel.backend.services import Services
 
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"

@@ -18,21 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backend import label_config as label_configs
-from backend import (
-    mirror,
-    preload,  # noqa: F401 - so that no request waits for an import
-)
-from backend.label_studio_errors import LabelStudioError
-from backend.learner import check_encoder
-from backend.listing import stored_task
-from backend.publish import version_name
-from backend.services import current_services
-from backend.store import LARGEST_ID, StorageError, Task
+from everylabel.backend.label_studio import label_config as label_configs
+from everylabel.backend.sync import mirror
+from everylabel.backend import preload  # noqa: F401 - so that no request waits for an import
+from everylabel.backend.label_studio.errors import LabelStudioError
+from everylabel.backend.rounds.models import check_encoder
+from everylabel.backend.sync.task_listing import stored_task
+from everylabel.backend.label_studio.publisher import version_name
+from everylabel.backend.services import current_services
+from everylabel.backend.store import LARGEST_ID, StorageError, Task
 
 if TYPE_CHECKING:
-    from backend.label_config import ImageChoices
-    from backend.services import Services
+    from everylabel.backend.label_studio.label_config import ImageChoices
+    from everylabel.backend.services import Services
 
 log = logging.getLogger(__name__)
 

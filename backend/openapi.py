@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backend.store import LARGEST_ID
+from everylabel.backend.store import LARGEST_ID
 
 _OBJECT = {"type": "object", "additionalProperties": True}
 _ID = {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}

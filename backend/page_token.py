@@ -7,7 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
-from backend.partial_file import partial
+from everylabel.backend.store.atomic_write import partial
 
 HEADER = "X-Everylabel-Token"
 """Where a script of the page sends it; it finds it in `<meta name="page-token">`."""

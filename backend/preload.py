@@ -11,10 +11,10 @@ import label_studio_sdk.core.api_error
 import label_studio_sdk.label_interface
 import label_studio_sdk.tokens.client_ext
 
-import model.classifiers.embedding
-import model.classifiers.multi_label
-import model.encoders.pixels
-import model.evaluation.stopping
-import model.label_quality.consensus
-import model.query.auto
-import model.session
+import everylabel.model.classifiers.embedding
+import everylabel.model.classifiers.multi_label
+import everylabel.model.encoders.pixels
+import everylabel.model.evaluation.stopping
+import everylabel.model.label_quality.consensus
+import everylabel.model.query.auto
+import everylabel.model.session

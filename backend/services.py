@@ -10,33 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from backend import label_config
-from backend.annotators import AnnotatorNames
-from backend.damaged_files import set_aside_damaged
-from backend.embedding_lanes import EmbeddingLanes
-from backend.engine import Engine, LocalEngine
-from backend.heartbeat import Heartbeat
-from backend.image_file import ImageLimits
-from backend.images import ImageReader
-from backend.jobs import Jobs
-from backend.label_studio import LabelStudio
-from backend.learner import make_classifier
-from backend.live_loop import LiveLoop
-from backend.locks import DatabaseLocks, Locks, file_lock
-from backend.metrics import Metrics
-from backend.pool_embedding import PoolEmbedding
-from backend.private_files import keep_private, private_umask
-from backend.project_files import EmbeddingFile, ProjectFiles
-from backend.publish import Publisher
-from backend.rounds import Rounds
-from backend.settings import Settings
-from backend.store import Store
-from backend.trainer import Trainer
-from model import encoders
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.label_studio.annotators import AnnotatorNames
+from everylabel.backend.store.damaged_files import set_aside_damaged
+from everylabel.backend.embedding.lanes import EmbeddingLanes
+from everylabel.backend.embedding.executor import Engine, LocalEngine
+from everylabel.backend.store.heartbeat import Heartbeat
+from everylabel.backend.images.decode import ImageLimits
+from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.worker.jobs import Jobs
+from everylabel.backend.label_studio.client import LabelStudio
+from everylabel.backend.rounds.models import make_classifier
+from everylabel.backend.rounds.live_loop import LiveLoop
+from everylabel.backend.store.locks import DatabaseLocks, Locks, file_lock
+from everylabel.backend.metrics import Metrics
+from everylabel.backend.embedding.passes import PoolEmbedding
+from everylabel.backend.store.private_files import keep_private, private_umask
+from everylabel.backend.store.files import EmbeddingFile, ProjectFiles
+from everylabel.backend.label_studio.publisher import Publisher
+from everylabel.backend.rounds.runner import Rounds
+from everylabel.backend.settings import Settings
+from everylabel.backend.store import Store
+from everylabel.backend.worker.trainer import Trainer
+from everylabel.model import encoders
 
 if TYPE_CHECKING:
-    from model.classifiers.base import Classifier
-    from model.encoders import Encoder
+    from everylabel.model.classifiers.base import Classifier
+    from everylabel.model.encoders import Encoder
 
 EMBEDDING_WAITS = 3
 

@@ -1,4 +1,4 @@
-"""What gunicorn serves: `gunicorn "backend.wsgi:application()"`."""
+"""What gunicorn serves: `gunicorn "everylabel.backend.wsgi:application()"`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 
 from flask import Flask
 
-from backend import logs
-from backend.app import create_app
-from backend.private_files import OTHERS
-from backend.services import Services
-from backend.settings import Settings
+from everylabel.backend import logs
+from everylabel.backend.app import create_app
+from everylabel.backend.store.private_files import OTHERS
+from everylabel.backend.services import Services
+from everylabel.backend.settings import Settings
 
 
 def application() -> Flask:

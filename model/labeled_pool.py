@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.pool import Rows, sample
+from everylabel.model.pool import Rows, sample
 
 
 class LabeledPool:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.threads import on_each_core
+from everylabel.model.threads import on_each_core
 
 CHUNK_ROWS = 1024
 MOST_CHUNK_ROWS = 4096

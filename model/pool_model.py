@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.classifiers.base import Classifier
-from model.pool import Rows, gather, release_pages
-from model.round import TrainingData
+from everylabel.model.classifiers.base import Classifier
+from everylabel.model.pool import Rows, gather, release_pages
+from everylabel.model.round import TrainingData
 
 Scorer = Callable[[Classifier, Rows], NDArray[Any]]
 """Computes what `classifier.predict_proba(pool)` gives, perhaps elsewhere: (n, k) float32."""

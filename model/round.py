@@ -8,10 +8,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from model.evaluation.check_set import CheckSetEstimate
-from model.evaluation.stopping import PoolPredictions, StoppingAdvice
-from model.label_quality.label_errors import LabelIssue
-from model.pseudo_labels.confident_crops import PseudoLabel
+from everylabel.model.evaluation.check_set import CheckSetEstimate
+from everylabel.model.evaluation.stopping import PoolPredictions, StoppingAdvice
+from everylabel.model.label_quality.label_errors import LabelIssue
+from everylabel.model.pseudo_labels.confident_crops import PseudoLabel
 
 
 @dataclass(frozen=True)

@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.classifiers.base import Classifier
-from model.classifiers.embedding import EmbeddingClassifier
-from model.classifiers.torch_classifier import TorchClassifier
-from model.evaluation.check_set import CheckSetEstimate, check_crops_wanted, estimate_accuracy
-from model.evaluation.stopping import PoolPredictions, StoppingAdvice, stop_set, stopping_advice
-from model.label_quality.label_errors import LabelAudit, LabelIssue, audit_labels
-from model.labeled_pool import LabeledPool
-from model.pool import MappedRows, Rows, gather, release_pages
-from model.pool_model import PoolModel, Scorer
-from model.pseudo_labels.base import PseudoLabelRule
-from model.pseudo_labels.rules import DEFAULT as DEFAULT_RULE
-from model.pseudo_labels.rules import create_rule
-from model.pseudo_labels.threshold import PseudoLabeler
-from model.query import DEFAULT, Query, QueryStrategy, create
-from model.round import Round, TrainingData
-from model.trainer import Trainer
+from everylabel.model.classifiers.base import Classifier
+from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.classifiers.torch_classifier import TorchClassifier
+from everylabel.model.evaluation.check_set import CheckSetEstimate, check_crops_wanted, estimate_accuracy
+from everylabel.model.evaluation.stopping import PoolPredictions, StoppingAdvice, stop_set, stopping_advice
+from everylabel.model.label_quality.label_errors import LabelAudit, LabelIssue, audit_labels
+from everylabel.model.labeled_pool import LabeledPool
+from everylabel.model.pool import MappedRows, Rows, gather, release_pages
+from everylabel.model.pool_model import PoolModel, Scorer
+from everylabel.model.pseudo_labels.base import PseudoLabelRule
+from everylabel.model.pseudo_labels.rules import DEFAULT as DEFAULT_RULE
+from everylabel.model.pseudo_labels.rules import create_rule
+from everylabel.model.pseudo_labels.threshold import PseudoLabeler
+from everylabel.model.query import DEFAULT, Query, QueryStrategy, create
+from everylabel.model.round import Round, TrainingData
+from everylabel.model.trainer import Trainer
 
 __all__ = ["ActiveLearningSession", "Round", "TrainingData"]
 

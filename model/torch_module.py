@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.pool import Rows, chunks
+from everylabel.model.pool import Rows, chunks
 
 Device = str | torch.device
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.labeled_pool import LabeledPool
-from model.pool import MappedRows
-from model.pool_model import PoolModel
-from model.pseudo_labels.base import PseudoLabelQuery, PseudoLabelRule, TrainingPseudoLabels
-from model.pseudo_labels.confident_crops import NONE_CONFIDENT, ConfidentCrops
-from model.pseudo_labels.pool_graph import PoolGraph
-from model.pseudo_labels.threshold import PseudoLabeler
-from model.round import TrainingData
+from everylabel.model.labeled_pool import LabeledPool
+from everylabel.model.pool import MappedRows
+from everylabel.model.pool_model import PoolModel
+from everylabel.model.pseudo_labels.base import PseudoLabelQuery, PseudoLabelRule, TrainingPseudoLabels
+from everylabel.model.pseudo_labels.confident_crops import NONE_CONFIDENT, ConfidentCrops
+from everylabel.model.pseudo_labels.pool_graph import PoolGraph
+from everylabel.model.pseudo_labels.threshold import PseudoLabeler
+from everylabel.model.round import TrainingData
 
 
 class Trainer:

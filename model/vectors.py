@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.pool import Rows
+from everylabel.model.pool import Rows
 
 
 def flat_rows(x: Rows) -> NDArray[Any]:

@@ -100,7 +100,7 @@ def main() -> None:
     try:
         app()
     except RuntimeError as error:
-        from backend.store import StorageError  # noqa: PLC0415 - loaded by then, and `--help` needs none of it
+        from everylabel.backend.store import StorageError  # noqa: PLC0415 - loaded by then, and `--help` needs none of it
 
         if not isinstance(error, StorageError):
             raise

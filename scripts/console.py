@@ -18,11 +18,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from backend.label_studio_errors import ProjectNotFoundError
-from backend.services import Progress as Report
-from backend.services import Services
-from backend.settings import Settings
-from model import encoders, query
+from everylabel.backend.label_studio.errors import ProjectNotFoundError
+from everylabel.backend.services import Progress as Report
+from everylabel.backend.services import Services
+from everylabel.backend.settings import Settings
+from everylabel.model import encoders, query
 
 console = Console()
 errors = Console(stderr=True)

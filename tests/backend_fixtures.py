@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from backend.ml_backend import ActiveLearningBackend
-from backend.services import Services
-from backend.settings import Settings
-from model import encoders
-from model.encoders import Encoder
+from everylabel.backend.ml_backend import ActiveLearningBackend
+from everylabel.backend.services import Services
+from everylabel.backend.settings import Settings
+from everylabel.model import encoders
+from everylabel.model.encoders import Encoder
 from tests.stand_in_label_studio import CLASSES, TOKEN, StandIn, data_uri, png
 
 

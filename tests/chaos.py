@@ -27,8 +27,8 @@ from pathlib import Path
 
 import httpx
 
-from scripts import datasets
-from scripts.datasets import Dataset
+from everylabel.scripts.replay import datasets
+from everylabel.scripts.replay.datasets import Dataset
 from tests.conftest import CACHE, LabelStudio, Project, choice, own_label_studio
 from tests.everylabel_process import EveryLabel, descendants, wait_until
 from tests.label_studio_setups import DATABASES, postgresql_settings

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from backend.embedding import CropEmbedder
-from backend.project_files import EmbeddingFile
-from backend.store import Store, Task
-from model.encoders import Encoder
+from everylabel.backend.embedding.pipeline import CropEmbedder
+from everylabel.backend.store.files import EmbeddingFile
+from everylabel.backend.store import Store, Task
+from everylabel.model.encoders import Encoder
 
 
 class StandIn(Encoder):

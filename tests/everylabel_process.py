@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 import httpx
 
-from backend.services import Services
-from backend.settings import Settings
-from backend.store import RoundRecord
-from scripts.connect import connect_project
-from scripts.serve import Child
+from everylabel.backend.services import Services
+from everylabel.backend.settings import Settings
+from everylabel.backend.store import RoundRecord
+from everylabel.scripts.commands.connect import connect_project
+from everylabel.scripts.commands.serve import Child
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -103,7 +103,7 @@ class EveryLabel:
 
     def start(self, *options: str) -> None:
         """Start `everylabel serve` and return once its trainer is alive too."""
-        command = [sys.executable, "-m", "scripts.cli", "serve", "--port", str(self.port), *options]
+        command = [sys.executable, "-m", "everylabel.scripts.cli", "serve", "--port", str(self.port), *options]
         started = time.time()
         with self.log_path.open("ab") as log:
             self._child = Child("everylabel serve", command, environment=self.environment, output=log)
@@ -142,7 +142,7 @@ class EveryLabel:
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run an `everylabel` command as a person would, in a process of its own."""
         return subprocess.run(
-            [sys.executable, "-m", "scripts.cli", *arguments],
+            [sys.executable, "-m", "everylabel.scripts.cli", *arguments],
             env={**self.environment, **environment},
             cwd=REPOSITORY,
             capture_output=True,

@@ -145,12 +145,12 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
             stand_in.add_project(LARGE)
             stand_in.add_tasks(LARGE, *(f"{host}/{i}.jpg" for i in range(given.crops)))
-            command = [sys.executable, "-m", "scripts.cli", "connect", "--project", str(LARGE)]
+            command = [sys.executable, "-m", "everylabel.scripts.cli", "connect", "--project", str(LARGE)]
             with (folder / "connect.log").open("wb") as log:
                 connecting = subprocess.Popen(
                     command, env=backend.environment, cwd=REPOSITORY, stdout=log, stderr=log
                 )
-            wait_until(lambda: backend.services.store.count_tasks(LARGE)["embedded"], "connect embeds", 120)
+            wait_until(lambda: everylabel.backend.services.store.count_tasks(LARGE)["embedded"], "connect embeds", 120)
             found["while a pool is connected"] = rounds.measure(BYSTANDER, given.rounds)
             found["it was still being connected"] = connecting.poll() is None
             connecting.wait(600)
@@ -163,7 +163,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             time.sleep(2)
             found["beside two slow hosts"] = rounds.measure(BYSTANDER, given.rounds)
             found["behind a slow host"] = rounds.measure(SLOW, given.rounds)
-            found["slow crops embedded by then"] = backend.services.store.count_tasks(SLOW)["embedded"] - POOL
+            found["slow crops embedded by then"] = everylabel.backend.services.store.count_tasks(SLOW)["embedded"] - POOL
         finally:
             backend.stop()
             stand_in.close()

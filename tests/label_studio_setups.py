@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scripts.label_studio_server import LabelStudioServer
+from everylabel.scripts.local_label_studio.server import LabelStudioServer
 from tests.servers import Postgres, Redis
 
 DATABASES = ("sqlite", "postgresql")

@@ -8,8 +8,8 @@ import sys
 
 import numpy as np
 
-from model import encoders
-from model.session import ActiveLearningSession
+from everylabel.model import encoders
+from everylabel.model.session import ActiveLearningSession
 
 
 def main(strategy: str, encoder_name: str) -> None:

@@ -151,7 +151,7 @@ def connect(
 ) -> Connect:
     """Run it until it ends or `stop(what, done, total)` says to kill it."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "scripts.cli", "connect", "--project", str(project)]
+    command = [sys.executable, "-m", "everylabel.scripts.cli", "connect", "--project", str(project)]
     environment = {**backend.environment, "TERM": "xterm"}
     began = time.monotonic()
     process = subprocess.Popen(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from backend import region_tasks
+from everylabel.backend.regions import region_tasks
 from tests.stand_in_label_studio import StandIn, label_config, png
 
 PROJECT, PICTURES, CROPS_TO = 1, 2, 3

@@ -18,13 +18,13 @@ import numpy as np
 from playwright.sync_api import Browser, CDPSession, sync_playwright
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from backend import pool_map, pool_view
-from backend.app import create_app
-from backend.pool_map import PoolMap
-from backend.services import Services
-from backend.settings import Settings
-from backend.store import Annotation, Task
-from model.round import Round
+from everylabel.backend.store import pool_map, round_snapshot
+from everylabel.backend.app import create_app
+from everylabel.backend.store.pool_map import PoolMap
+from everylabel.backend.services import Services
+from everylabel.backend.settings import Settings
+from everylabel.backend.store import Annotation, Task
+from everylabel.model.round import Round
 from tests.stand_in_label_studio import label_config
 
 CLASSES = tuple("0123456789")
@@ -90,7 +90,7 @@ def pool(services: Services, crops: int) -> None:
     outcome = Round(1, LABELLED, CLASSES, (), (), probabilities, 0.9, (), (), None, {})
     folder = services.files(1).folder
     folder.mkdir(parents=True, exist_ok=True)
-    pool_view.save(folder, outcome, np.arange(1, crops + 1))
+    round_snapshot.save(folder, outcome, np.arange(1, crops + 1))
     positions = (middle[heap] + random.normal(0, 3, (crops, 2))).astype(np.float32)
     pool_map.save(
         folder, PoolMap("none", crops, positions, np.zeros((0, 2), np.intp), np.zeros(0, np.float32))

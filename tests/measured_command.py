@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from scripts.cli import main
+from everylabel.scripts.cli import main
 
 
 def cost(pid: int | str = "self") -> dict[str, float]:

@@ -24,9 +24,9 @@ from typing import Any
 import httpx
 import numpy as np
 
-from backend import pool_map
-from backend.services import Services
-from backend.store import Task
+from everylabel.backend.store import pool_map
+from everylabel.backend.services import Services
+from everylabel.backend.store import Task
 from tests.everylabel_process import REPOSITORY, EveryLabel, descendants, wait_until
 from tests.large_stand_in import CLASSES, CROPS_TO, PICTURES, PROJECT, Tasks, class_of, label_studio
 from tests.measured_command import cost
@@ -115,7 +115,7 @@ class Measured:
         code = (
             # At the usual priority: beside other work it would hardly get on.
             "import os, runpy; from tests.measured_command import cost; os.nice = abs; "
-            "runpy.run_module('backend.map_drawing', run_name='__main__'); "
+            "runpy.run_module('everylabel.backend.worker.map_drawing', run_name='__main__'); "
             "print(cost()['peak'], sum(os.times()[:4]))"
         )
         done = subprocess.run(

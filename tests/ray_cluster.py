@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend import pool_view
-from backend.ray_engine import RayEngine
-from backend.services import Services
+from everylabel.backend.store import round_snapshot
+from everylabel.backend.embedding.ray_executor import RayEngine
+from everylabel.backend.services import Services
 from tests.everylabel_process import descendants
 
 
@@ -65,7 +65,7 @@ def what_a_round_left(services: Services) -> dict[str, Any]:
     """Everything a project holds after a round but how long it took."""
     store, files = services.store, services.files(1)
     latest, model = store.latest_round(1), services.model(1)
-    view = pool_view.load(files.folder)
+    view = round_snapshot.load(files.folder)
     assert latest is not None
     assert model is not None
     assert view is not None

@@ -30,7 +30,7 @@ import httpx
 
 from tests.everylabel_process import REPOSITORY, free_port, wait_until
 
-WORKER = "backend.web_server.worker.BufferingWorker"
+WORKER = "everylabel.backend.web_server.worker.BufferingWorker"
 HEAD = b"POST /webhook HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 PATIENCE_SECONDS = 1.0
 """Label Studio's for a webhook."""
@@ -41,7 +41,7 @@ def _backend(folder: Path, worker: str, workers: int) -> Iterator[int]:
     """Run the web side of a backend; yields its port."""
     port = free_port()
     command = [
-        *(sys.executable, "-m", "gunicorn", "backend.wsgi:application()", "--bind", f"127.0.0.1:{port}"),
+        *(sys.executable, "-m", "gunicorn", "everylabel.backend.wsgi:application()", "--bind", f"127.0.0.1:{port}"),
         *("--worker-class", worker, "--workers", str(workers), "--threads", "8", "--timeout", "120"),
         *("--keep-alive", "75", "--log-level", "warning", "--no-control-socket"),
     ]

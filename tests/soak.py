@@ -25,8 +25,8 @@ from typing import Any
 import httpx
 from sklearn.datasets import load_digits
 
-from backend import pool_map
-from scripts.connect import connect_project
+from everylabel.backend.store import pool_map
+from everylabel.scripts.commands.connect import connect_project
 from tests.everylabel_process import EveryLabel, descendants, wait_until
 from tests.stand_in_label_studio import CLASSES, TOKEN, StandIn, data_uri, png
 

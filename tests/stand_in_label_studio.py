@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
 
-from backend.label_studio_versions import NEWEST
+from everylabel.backend.label_studio.versions import NEWEST
 
 TOKEN = "0123456789abcdef"
 CLASSES = ("0", "1", "2", "3")

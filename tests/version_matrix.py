@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from backend.label_studio_versions import TESTED
-from scripts.label_studio_install import InstallError, environment_in, install
+from everylabel.backend.label_studio.versions import TESTED
+from everylabel.scripts.local_label_studio.install import InstallError, environment_in, install
 from tests.conftest import CACHE, REPOSITORY
 from tests.label_studio_setups import DATABASES
 

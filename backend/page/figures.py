@@ -8,22 +8,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backend import label_config, mirror
-from backend.accuracy import Accuracy, accuracy_of
-from backend.annotators import annotator_name, names_by_id
-from backend.disputes import counted_annotations
-from backend.empty_annotations import EmptyAnnotation, empty_annotations
-from backend.label_config import ImageChoices, LabelConfigError
-from backend.publish import version_name
-from backend.rare_classes import RareClasses, rare_classes
-from backend.rounds import closed_tasks, labels_by_task
-from backend.store import Annotation, Project, ProjectState, RoundRecord
-from model import label_set
-from model.evaluation.forecast import CurvePoint, Forecast, forecast_gain
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.sync import mirror
+from everylabel.backend.rounds.accuracy import Accuracy, accuracy_of
+from everylabel.backend.label_studio.annotators import annotator_name, names_by_id
+from everylabel.backend.rounds.disagreements import counted_annotations
+from everylabel.backend.rounds.empty_annotations import EmptyAnnotation, empty_annotations
+from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
+from everylabel.backend.label_studio.publisher import version_name
+from everylabel.backend.rounds.rare_classes import RareClasses, rare_classes
+from everylabel.backend.rounds.runner import closed_tasks, labels_by_task
+from everylabel.backend.store import Annotation, Project, ProjectState, RoundRecord
+from everylabel.model import label_set
+from everylabel.model.evaluation.forecast import CurvePoint, Forecast, forecast_gain
 
 if TYPE_CHECKING:
-    from backend.services import Services
-    from backend.store import Store
+    from everylabel.backend.services import Services
+    from everylabel.backend.store import Store
 
 LOGGED = 30
 WAITING_SHOWN = 500

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from backend import pool_map, pool_view
-from backend.pool_map import PoolMap
-from backend.pool_view import PoolView
+from everylabel.backend.store import pool_map, round_snapshot
+from everylabel.backend.store.pool_map import PoolMap
+from everylabel.backend.store.round_snapshot import PoolView
 
 if TYPE_CHECKING:
-    from backend.services import Services
+    from everylabel.backend.services import Services
 
 Content = TypeVar("Content")
 
@@ -22,7 +22,7 @@ class PoolFiles:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._views = _Cache(pool_view.written_at, pool_view.load)
+        self._views = _Cache(round_snapshot.written_at, round_snapshot.load)
         self._maps = _Cache(pool_map.drawn_at, pool_map.load)
 
     def view(self, project_id: int) -> PoolView | None:
@@ -36,7 +36,7 @@ class PoolFiles:
     def versions(self, project_id: int) -> tuple[int | None, int | None]:
         """What changes whenever the view or the map does."""
         folder = self._services.files(project_id).folder
-        return pool_view.written_at(folder), pool_map.drawn_at(folder)
+        return round_snapshot.written_at(folder), pool_map.drawn_at(folder)
 
 
 class _Cache(Generic[Content]):

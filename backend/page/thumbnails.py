@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from backend.decoding_limits import decoding_memory
-from backend.image_file import one_crop_only
-from backend.partial_file import partial
+from everylabel.backend.images.decoding_limits import decoding_memory
+from everylabel.backend.images.decode import one_crop_only
+from everylabel.backend.store.atomic_write import partial
 
 if TYPE_CHECKING:
-    from backend.services import Services
-    from backend.store import Task
+    from everylabel.backend.services import Services
+    from everylabel.backend.store import Task
 
 SIDE = 128
 ENOUGH = 2 * SIDE

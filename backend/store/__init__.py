@@ -1,21 +1,21 @@
 """The backend's memory: projects, tasks, annotations, events and rounds in SQL, a file each.
 
 SQLite in WAL mode by default, webhooks in a database of their own; PostgreSQL where a URL names one. Embeddings and
-models are files beside it (`backend/project_files.py`). Every method is one transaction: a crash leaves all of
+models are files beside it (`backend/store/files.py`). Every method is one transaction: a crash leaves all of
 it or nothing.
 """
 
 from __future__ import annotations
 
-from backend.store.annotations import Annotation, Annotations
-from backend.store.annotators import Annotator, Annotators
-from backend.store.database import LARGEST_ID, StorageError
-from backend.store.embeddings import Embeddings
-from backend.store.events import Event, Events
-from backend.store.projects import Project, Projects
-from backend.store.rounds import RoundRecord, RoundRecords
-from backend.store.state import LONG_WAIT_SECONDS, ProjectState, ProjectStates
-from backend.store.tasks import Task
+from everylabel.backend.store.annotations import Annotation, Annotations
+from everylabel.backend.store.annotators import Annotator, Annotators
+from everylabel.backend.store.database import LARGEST_ID, StorageError
+from everylabel.backend.store.embeddings import Embeddings
+from everylabel.backend.store.events import Event, Events
+from everylabel.backend.store.projects import Project, Projects
+from everylabel.backend.store.rounds import RoundRecord, RoundRecords
+from everylabel.backend.store.state import LONG_WAIT_SECONDS, ProjectState, ProjectStates
+from everylabel.backend.store.tasks import Task
 
 __all__ = [
     "LARGEST_ID",

@@ -8,9 +8,9 @@ from datetime import datetime
 
 from sqlalchemy import delete, func, select
 
-from backend.store.database import chunks
-from backend.store.deletions import Deletions
-from backend.store.tables import AnnotationRow
+from everylabel.backend.store.database import chunks
+from everylabel.backend.store.deletions import Deletions
+from everylabel.backend.store.tables import AnnotationRow
 
 
 @dataclass(frozen=True)

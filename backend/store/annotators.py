@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from backend.store.database import Database
-from backend.store.tables import AnnotationRow, AnnotatorRow
+from everylabel.backend.store.database import Database
+from everylabel.backend.store.tables import AnnotationRow, AnnotatorRow
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.schema import CreateColumn
 
-from backend.store.tables import Base
+from everylabel.backend.store.tables import Base
 
 T = TypeVar("T")
 CHUNK = 500  # ids in one statement: every database takes that many parameters

@@ -11,8 +11,8 @@ from typing import Literal
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from backend.store.database import Database, chunks
-from backend.store.tables import DeletedRow
+from everylabel.backend.store.database import Database, chunks
+from everylabel.backend.store.tables import DeletedRow
 
 REMEMBERED_SECONDS = 86_400.0
 """How long a deletion is remembered; no webhook is that late."""

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from sqlalchemy import ColumnElement, func, null, select, update
 from sqlalchemy.orm import Session
 
-from backend.store.database import CHUNK, chunks
-from backend.store.tables import ProjectRow, TaskRow
-from backend.store.tasks import TASKS, Task, Tasks
+from everylabel.backend.store.database import CHUNK, chunks
+from everylabel.backend.store.tables import ProjectRow, TaskRow
+from everylabel.backend.store.tasks import TASKS, Task, Tasks
 
 
 class TasksToEmbed(Collection[Task]):

@@ -22,8 +22,8 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from backend.store.database import Database, StorageError, chunks
-from backend.store.tables import EventRow, InboxBase
+from everylabel.backend.store.database import Database, StorageError, chunks
+from everylabel.backend.store.tables import EventRow, InboxBase
 
 log = logging.getLogger(__name__)
 

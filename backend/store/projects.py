@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import delete, false, func, select
 
-from backend.store.database import Database
-from backend.store.tables import AnnotationRow, DeletedRow, ProjectRow, RoundRow, TaskRow
+from everylabel.backend.store.database import Database
+from everylabel.backend.store.tables import AnnotationRow, DeletedRow, ProjectRow, RoundRow, TaskRow
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import delete, select, update
 
-from backend.store.database import Database
-from backend.store.tables import ProjectRow, RoundRow
+from everylabel.backend.store.database import Database
+from everylabel.backend.store.tables import ProjectRow, RoundRow
 
 ROUNDS_KEPT = 2000
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
-from backend.store.events import Events
-from backend.store.tables import AnnotationRow, AnnotatorRow, ProjectRow, RoundRow, TaskRow
+from everylabel.backend.store.events import Events
+from everylabel.backend.store.tables import AnnotationRow, AnnotatorRow, ProjectRow, RoundRow, TaskRow
 
 LONG_WAIT_SECONDS = 120.0
 """From this age on a webhook waits too long: a round takes seconds, and a failure is tried again within half a minute."""

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from backend.store.database import chunks
-from backend.store.deletions import Deletions
-from backend.store.tables import AnnotationRow, ProjectRow, TaskRow
+from everylabel.backend.store.database import chunks
+from everylabel.backend.store.deletions import Deletions
+from everylabel.backend.store.tables import AnnotationRow, ProjectRow, TaskRow
 
 
 @dataclass(frozen=True)

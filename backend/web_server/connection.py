@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import h11
 
-from backend.web_server.wsgi_call import Answer, call, environ_of
+from everylabel.backend.web_server.wsgi_call import Answer, call, environ_of
 
 if TYPE_CHECKING:
-    from backend.web_server.server import Server
+    from everylabel.backend.web_server.server import Server
 
 log = logging.getLogger("everylabel.web")
 

@@ -9,9 +9,9 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import count
 from typing import Any
 
-from backend.web_server.connection import Connection
-from backend.web_server.limits import Limits
-from backend.web_server.wsgi_call import WsgiApp
+from everylabel.backend.web_server.connection import Connection
+from everylabel.backend.web_server.limits import Limits
+from everylabel.backend.web_server.wsgi_call import WsgiApp
 
 log = logging.getLogger("everylabel.web")
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from gunicorn.workers.base import Worker
 
-from backend.web_server.limits import Limits, affordable_connections
-from backend.web_server.server import Server
+from everylabel.backend.web_server.limits import Limits, affordable_connections
+from everylabel.backend.web_server.server import Server
 
 
 class BufferingWorker(Worker):  # type: ignore[misc]

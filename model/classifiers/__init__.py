@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.lazy import lazy_names
+from everylabel.model.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from model.classifiers.base import Classifier
-    from model.classifiers.embedding import EmbeddingClassifier
-    from model.classifiers.embedding_space import EmbeddingSpace
-    from model.classifiers.multi_label import MultiLabelClassifier
-    from model.classifiers.torch_classifier import TorchClassifier
+    from everylabel.model.classifiers.base import Classifier
+    from everylabel.model.classifiers.embedding import EmbeddingClassifier
+    from everylabel.model.classifiers.embedding_space import EmbeddingSpace
+    from everylabel.model.classifiers.multi_label import MultiLabelClassifier
+    from everylabel.model.classifiers.torch_classifier import TorchClassifier
 
 __all__ = ["Classifier", "EmbeddingClassifier", "EmbeddingSpace", "MultiLabelClassifier", "TorchClassifier"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from model.classifiers.embedding_space import EmbeddingSpace
-from model.pool import Rows
+from everylabel.model.classifiers.embedding_space import EmbeddingSpace
+from everylabel.model.pool import Rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self

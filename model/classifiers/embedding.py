@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.classifiers.base import Classifier, require_labelled_rows
-from model.classifiers.calibration import averaged_softmax, can_be_left_out, posterior_scales
-from model.classifiers.class_weights import balanced
-from model.classifiers.embedding_space import EmbeddingSpace
-from model.classifiers.ridge import fit_ridge, leave_one_out_scores
-from model.pool import Rows, each_chunk
-from model.threads import single_threaded
+from everylabel.model.classifiers.base import Classifier, require_labelled_rows
+from everylabel.model.classifiers.calibration import averaged_softmax, can_be_left_out, posterior_scales
+from everylabel.model.classifiers.class_weights import balanced
+from everylabel.model.classifiers.embedding_space import EmbeddingSpace
+from everylabel.model.classifiers.ridge import fit_ridge, leave_one_out_scores
+from everylabel.model.pool import Rows, each_chunk
+from everylabel.model.threads import single_threaded
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.pool import Rows, each_chunk, gather, spread
-from model.vectors import flat_rows, unit_rows
+from everylabel.model.pool import Rows, each_chunk, gather, spread
+from everylabel.model.vectors import flat_rows, unit_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from model import label_set
-from model.classifiers.base import Classifier, require_labelled_rows
-from model.classifiers.calibration import averaged_softmax, posterior_scales
-from model.classifiers.embedding import NOT_FINITE, TUNING_ROWS, choose_penalty
-from model.classifiers.embedding_space import EmbeddingSpace
-from model.classifiers.ridge import fit_ridge
-from model.pool import Rows, chunks, gather, spread
-from model.threads import single_threaded
+from everylabel.model import label_set
+from everylabel.model.classifiers.base import Classifier, require_labelled_rows
+from everylabel.model.classifiers.calibration import averaged_softmax, posterior_scales
+from everylabel.model.classifiers.embedding import NOT_FINITE, TUNING_ROWS, choose_penalty
+from everylabel.model.classifiers.embedding_space import EmbeddingSpace
+from everylabel.model.classifiers.ridge import fit_ridge
+from everylabel.model.pool import Rows, chunks, gather, spread
+from everylabel.model.threads import single_threaded
 
 if TYPE_CHECKING:
     from typing_extensions import Self

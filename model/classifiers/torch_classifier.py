@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from model.classifiers.base import Classifier, require_labelled_rows
-from model.classifiers.class_weights import balanced
-from model.pool import Rows, chunks, spread
-from model.torch_module import Device, embed, predict_proba, to_tensor
-from model.vectors import flat_rows, unit_rows
+from everylabel.model.classifiers.base import Classifier, require_labelled_rows
+from everylabel.model.classifiers.class_weights import balanced
+from everylabel.model.pool import Rows, chunks, spread
+from everylabel.model.torch_module import Device, embed, predict_proba, to_tensor
+from everylabel.model.vectors import flat_rows, unit_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -33,7 +33,7 @@ class TorchClassifier(Classifier):
     - `loss(rows, codes, weights) -> scalar`: replaces the weighted cross-entropy of the logits in training;
     - `set_support(rows, codes)`: called once after training with all training rows, for few-shot modules;
       what it keeps must be registered buffers, so that `state()` carries it;
-    - `predict_proba`, `features`, `encode`: read as in `model.torch_module`.
+    - `predict_proba`, `features`, `encode`: read as in `everylabel.model.torch_module`.
 
     Classes weigh the same, whatever their counts. With one known class nothing is trained and every
     probability is 1.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from model import plugins
-from model.lazy import lazy_names
+from everylabel.model import plugins
+from everylabel.model.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from model.encoders.base import Encoder
+    from everylabel.model.encoders.base import Encoder
 
 __all__ = [
     "DEFAULT",

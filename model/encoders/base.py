@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.classifiers.base import Classifier
-from model.encoders.pixels import letterbox, to_rgb
+from everylabel.model.classifiers.base import Classifier
+from everylabel.model.encoders.pixels import letterbox, to_rgb
 
 ENOUGH = 2
 """A picture of so many times the crop's size loses nothing that an encoder would see."""
@@ -23,13 +23,13 @@ class Encoder(ABC):
 
     To add an encoder, in a package of yours (`docs/extending.md`) or in one file beside this one:
 
-    1. Subclass `Encoder` (a frozen network) or `model.encoders.trainable.TrainableEncoder` (a network
+    1. Subclass `Encoder` (a frozen network) or `everylabel.model.encoders.trainable.TrainableEncoder` (a network
        trained on the labels), set `name`, `dim`, `dtype`, `crop_size` and `batch_size`.
     2. Write `_encode_batch`: at most `batch_size` crops in, one row a crop out. Batching, checking, the
        empty pool and the cast to `dtype` are done here, so that no encoder ever sees a whole pool at once.
     3. Write `make_classifier`: what a session trains on these rows.
     4. Enter it in the entry points `everylabel.encoders` of your package, or in the registry of
-       `model/encoders/__init__.py`. `model.testing.EncoderContract` tests it.
+       `model/encoders/__init__.py`. `everylabel.model.testing.EncoderContract` tests it.
 
     The same crop must give the same row, whatever stands beside it in a batch: rows are stored for good.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from model.encoders.trainable import ConvolutionalTrunk, TrainableEncoder
+from everylabel.model.encoders.trainable import ConvolutionalTrunk, TrainableEncoder
 
 
 class DirectCNN(nn.Module):

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from model.classifiers.base import Classifier
-from model.classifiers.embedding import EmbeddingClassifier
-from model.encoders.base import Encoder, choose_device
-from model.encoders.cuda import BatchedNetwork, place
-from model.encoders.in_order import in_order
+from everylabel.model.classifiers.base import Classifier
+from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.encoders.base import Encoder, choose_device
+from everylabel.model.encoders.cuda import BatchedNetwork, place
+from everylabel.model.encoders.in_order import in_order
 
 CROP_SIZE = 160
 SMALL_SIZE = 96

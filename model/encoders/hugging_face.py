@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.classifiers.base import Classifier
-from model.classifiers.embedding import EmbeddingClassifier
-from model.encoders.base import Encoder, choose_device
-from model.encoders.cuda import BatchedNetwork, place
+from everylabel.model.classifiers.base import Classifier
+from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.encoders.base import Encoder, choose_device
+from everylabel.model.encoders.cuda import BatchedNetwork, place
 
 
 class HuggingFaceEncoder(Encoder):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from model.encoders.trainable import ConvolutionalTrunk, TrainableEncoder
+from everylabel.model.encoders.trainable import ConvolutionalTrunk, TrainableEncoder
 
 TEMPERATURE = 0.1
 

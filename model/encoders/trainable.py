@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from model.classifiers.base import Classifier
-from model.classifiers.torch_classifier import TorchClassifier
-from model.encoders.base import Encoder, choose_device
+from everylabel.model.classifiers.base import Classifier
+from everylabel.model.classifiers.torch_classifier import TorchClassifier
+from everylabel.model.encoders.base import Encoder, choose_device
 
 CROP_SIZE = 64
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.lazy import lazy_names
+from everylabel.model.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from model.evaluation.check_set import CheckSetEstimate, accuracy_interval, estimate_accuracy
-    from model.evaluation.forecast import CurvePoint, Forecast, forecast_gain
-    from model.evaluation.stopping import PoolPredictions, StoppingAdvice, stopping_advice
+    from everylabel.model.evaluation.check_set import CheckSetEstimate, accuracy_interval, estimate_accuracy
+    from everylabel.model.evaluation.forecast import CurvePoint, Forecast, forecast_gain
+    from everylabel.model.evaluation.stopping import PoolPredictions, StoppingAdvice, stopping_advice
 
 __all__ = [
     "CheckSetEstimate",

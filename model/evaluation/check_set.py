@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.special import gammaincinv
 from scipy.stats import binomtest
 
-from model.classifiers.base import Classifier
-from model.label_quality.folds import out_of_fold_probabilities
-from model.pool import Rows
+from everylabel.model.classifiers.base import Classifier
+from everylabel.model.label_quality.folds import out_of_fold_probabilities
+from everylabel.model.pool import Rows
 
 
 @dataclass(frozen=True)

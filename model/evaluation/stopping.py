@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
-from model.pool import sample
+from everylabel.model.pool import sample
 
 STOP_SET = 1000
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.lazy import lazy_names
+from everylabel.model.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from model.label_quality.consensus import CropConsensus, find_consensus
-    from model.label_quality.label_errors import LabelAudit, LabelIssue, audit_labels, detect_label_errors
+    from everylabel.model.label_quality.consensus import CropConsensus, find_consensus
+    from everylabel.model.label_quality.label_errors import LabelAudit, LabelIssue, audit_labels, detect_label_errors
 
 __all__ = [
     "CropConsensus",

@@ -11,9 +11,9 @@ import numpy as np
 from cleanlab.multiannotator import get_label_quality_multiannotator
 from numpy.typing import NDArray
 
-from model.classifiers.base import Classifier
-from model.label_quality.label_errors import predict_out_of_sample
-from model.pool import Rows
+from everylabel.model.classifiers.base import Classifier
+from everylabel.model.label_quality.label_errors import predict_out_of_sample
+from everylabel.model.pool import Rows
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.classifiers.base import Classifier
-from model.pool import Rows
+from everylabel.model.classifiers.base import Classifier
+from everylabel.model.pool import Rows
 
 
 def stratified_folds(codes: NDArray[Any], n_folds: int, seed: int = 0) -> NDArray[Any]:

@@ -11,14 +11,14 @@ import numpy as np
 from cleanlab.rank import get_self_confidence_for_each_label
 from numpy.typing import NDArray
 
-from model.classifiers.base import Classifier
-from model.classifiers.calibration import averaged_softmax, posterior_scales
-from model.classifiers.class_weights import balanced
-from model.classifiers.embedding import EmbeddingClassifier
-from model.classifiers.ridge import leave_one_out_scores
-from model.label_quality.folds import out_of_fold_probabilities, stratified_folds
-from model.pool import Rows
-from model.threads import single_threaded
+from everylabel.model.classifiers.base import Classifier
+from everylabel.model.classifiers.calibration import averaged_softmax, posterior_scales
+from everylabel.model.classifiers.class_weights import balanced
+from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.classifiers.ridge import leave_one_out_scores
+from everylabel.model.label_quality.folds import out_of_fold_probabilities, stratified_folds
+from everylabel.model.pool import Rows
+from everylabel.model.threads import single_threaded
 
 AUDIT_PENALTY = 1.0
 # Labels left out together: leaving each out in closed form costs the cube of their number.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.lazy import lazy_names
+from everylabel.model.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from model.pseudo_labels.agreement import AgreementRule
-    from model.pseudo_labels.base import PseudoLabelQuery, PseudoLabelRule, TrainingPseudoLabels
-    from model.pseudo_labels.confident_crops import ConfidentCrops, PseudoLabel
-    from model.pseudo_labels.pool_graph import PoolGraph
-    from model.pseudo_labels.rules import create_rule
-    from model.pseudo_labels.threshold import PseudoLabeler, ThresholdRule
+    from everylabel.model.pseudo_labels.agreement import AgreementRule
+    from everylabel.model.pseudo_labels.base import PseudoLabelQuery, PseudoLabelRule, TrainingPseudoLabels
+    from everylabel.model.pseudo_labels.confident_crops import ConfidentCrops, PseudoLabel
+    from everylabel.model.pseudo_labels.pool_graph import PoolGraph
+    from everylabel.model.pseudo_labels.rules import create_rule
+    from everylabel.model.pseudo_labels.threshold import PseudoLabeler, ThresholdRule
 
 __all__ = [
     "AgreementRule",

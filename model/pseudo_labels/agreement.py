@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.classifiers.calibration import SCALES, can_be_left_out
-from model.classifiers.class_weights import balanced
-from model.classifiers.embedding import choose_penalty
-from model.classifiers.logistic import log_loss
-from model.classifiers.ridge import fit_ridge
-from model.label_quality.folds import stratified_folds
-from model.pseudo_labels.base import PseudoLabelQuery, PseudoLabelRule, TrainingPseudoLabels
-from model.pseudo_labels.pool_graph import PoolGraph
-from model.threads import single_threaded
-from model.vectors import project
+from everylabel.model.classifiers.calibration import SCALES, can_be_left_out
+from everylabel.model.classifiers.class_weights import balanced
+from everylabel.model.classifiers.embedding import choose_penalty
+from everylabel.model.classifiers.logistic import log_loss
+from everylabel.model.classifiers.ridge import fit_ridge
+from everylabel.model.label_quality.folds import stratified_folds
+from everylabel.model.pseudo_labels.base import PseudoLabelQuery, PseudoLabelRule, TrainingPseudoLabels
+from everylabel.model.pseudo_labels.pool_graph import PoolGraph
+from everylabel.model.threads import single_threaded
+from everylabel.model.vectors import project
 
 CHECK_FOLDS = 5
 # Enough to compare two heads out of fold; the head itself is trained on all dimensions.

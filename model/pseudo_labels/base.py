@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.pseudo_labels.confident_crops import ConfidentCrops
-from model.pseudo_labels.pool_graph import PoolGraph
+from everylabel.model.pseudo_labels.confident_crops import ConfidentCrops
+from everylabel.model.pseudo_labels.pool_graph import PoolGraph
 
 
 @dataclass(frozen=True)

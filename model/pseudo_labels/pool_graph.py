@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from model.pool import Rows, chunks, sample
-from model.vectors import project, unit_rows
+from everylabel.model.pool import Rows, chunks, sample
+from everylabel.model.vectors import project, unit_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from model.pseudo_labels.agreement import AgreementRule
-from model.pseudo_labels.base import PseudoLabelRule
-from model.pseudo_labels.threshold import ThresholdRule
+from everylabel.model.pseudo_labels.agreement import AgreementRule
+from everylabel.model.pseudo_labels.base import PseudoLabelRule
+from everylabel.model.pseudo_labels.threshold import ThresholdRule
 
 DEFAULT = AgreementRule.name
 _RULES: dict[str, type[PseudoLabelRule]] = {rule.name: rule for rule in (AgreementRule, ThresholdRule)}

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.pool import Rows
-from model.pseudo_labels.base import PseudoLabelQuery, PseudoLabelRule, TrainingPseudoLabels
-from model.torch_module import predict_proba
+from everylabel.model.pool import Rows
+from everylabel.model.pseudo_labels.base import PseudoLabelQuery, PseudoLabelRule, TrainingPseudoLabels
+from everylabel.model.torch_module import predict_proba
 
 Crops = TypeVar("Crops", NDArray[Any], torch.Tensor)
 
@@ -106,7 +106,7 @@ class PseudoLabeler:
     def generate_pseudo_labels(
         self, model: torch.nn.Module, unlabeled_crops: Rows, device: str | torch.device = "cpu"
     ) -> PseudoLabels:
-        """Pseudo-label (n, ...) crops by a torch module, read as in `model.torch_module.predict_proba`."""
+        """Pseudo-label (n, ...) crops by a torch module, read as in `everylabel.model.torch_module.predict_proba`."""
         return self.select(predict_proba(model, unlabeled_crops, device))
 
 

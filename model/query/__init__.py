@@ -5,22 +5,22 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from model import plugins
-from model.lazy import lazy_names
+from everylabel.model import plugins
+from everylabel.model.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from model.query.auto import AutoQueryStrategy
-    from model.query.badge import BadgeQueryStrategy
-    from model.query.base import Query, QueryStrategy
-    from model.query.dropquery import DropQueryQueryStrategy
-    from model.query.hybrid import HybridQueryStrategy
-    from model.query.k_centre import KCentreQueryStrategy
-    from model.query.margin import MarginQueryStrategy
-    from model.query.max_herding import MaxHerdingQueryStrategy
-    from model.query.probcover import ProbCoverQueryStrategy
-    from model.query.random import RandomQueryStrategy
-    from model.query.typiclust import TypiClustQueryStrategy
-    from model.query.uherding import UHerdingQueryStrategy
+    from everylabel.model.query.auto import AutoQueryStrategy
+    from everylabel.model.query.badge import BadgeQueryStrategy
+    from everylabel.model.query.base import Query, QueryStrategy
+    from everylabel.model.query.dropquery import DropQueryQueryStrategy
+    from everylabel.model.query.hybrid import HybridQueryStrategy
+    from everylabel.model.query.k_centre import KCentreQueryStrategy
+    from everylabel.model.query.margin import MarginQueryStrategy
+    from everylabel.model.query.max_herding import MaxHerdingQueryStrategy
+    from everylabel.model.query.probcover import ProbCoverQueryStrategy
+    from everylabel.model.query.random import RandomQueryStrategy
+    from everylabel.model.query.typiclust import TypiClustQueryStrategy
+    from everylabel.model.query.uherding import UHerdingQueryStrategy
 
 __all__ = [
     "DEFAULT",

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from model.query.base import Query, QueryStrategy, count
-from model.query.kernel import (
+from everylabel.model.query.base import Query, QueryStrategy, count
+from everylabel.model.query.kernel import (
     Coverage,
     gaussian,
     median_distance,
@@ -19,8 +19,8 @@ from model.query.kernel import (
     sample_rows,
     squared_distances,
 )
-from model.query.uncertainty import margin_uncertainty
-from model.threads import single_threaded
+from everylabel.model.query.uncertainty import margin_uncertainty
+from everylabel.model.threads import single_threaded
 
 # So that coverage still decides where a model is certain of everything.
 LEAST_UNCERTAINTY = 1e-3

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from model.query.base import Query, QueryStrategy, count
-from model.query.kernel import sample_candidates
-from model.query.max_herding import MaxHerdingQueryStrategy
+from everylabel.model.query.base import Query, QueryStrategy, count
+from everylabel.model.query.kernel import sample_candidates
+from everylabel.model.query.max_herding import MaxHerdingQueryStrategy
 
 
 class BadgeQueryStrategy(QueryStrategy):

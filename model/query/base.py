@@ -1,7 +1,7 @@
 """The contract of a query strategy: which crops should a person label next?
 
 To add one of yours, subclass `QueryStrategy` with a `name` and a `select`, in a package that enters it in the entry points
-`everylabel.query_strategies` (`docs/extending.md`); `model.testing.QueryStrategyContract` tests it. One of ours is a file
+`everylabel.query_strategies` (`docs/extending.md`); `everylabel.model.testing.QueryStrategyContract` tests it. One of ours is a file
 beside this one, listed in `model/query/__init__.py`; `tests/contract/test_query_strategies.py` then holds it to the
 promises of `select`.
 """
@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.pool import Rows
-from model.torch_module import embed, predict_proba
+from everylabel.model.pool import Rows
+from everylabel.model.torch_module import embed, predict_proba
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class QueryStrategy(ABC):
     ) -> list[int]:
         """Choose from (n, ...) crops that a torch module predicts: min(batch_size, n) distinct positions.
 
-        Probabilities and embeddings come from the module as `model.torch_module` reads it.
+        Probabilities and embeddings come from the module as `everylabel.model.torch_module` reads it.
         """
         n = len(unlabeled_crops)
         if n == 0 or batch_size == 0:

@@ -7,12 +7,12 @@ from typing import ClassVar
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
-from model.classifiers.class_weights import balanced
-from model.classifiers.logistic import fit_softmax
-from model.query.base import Query, QueryStrategy, count
-from model.query.kernel import read_features, sample_candidates
-from model.query.max_herding import MaxHerdingQueryStrategy
-from model.threads import single_threaded
+from everylabel.model.classifiers.class_weights import balanced
+from everylabel.model.classifiers.logistic import fit_softmax
+from everylabel.model.query.base import Query, QueryStrategy, count
+from everylabel.model.query.kernel import read_features, sample_candidates
+from everylabel.model.query.max_herding import MaxHerdingQueryStrategy
+from everylabel.model.threads import single_threaded
 
 
 class DropQueryQueryStrategy(QueryStrategy):

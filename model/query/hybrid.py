@@ -7,10 +7,10 @@ from typing import ClassVar
 import numpy as np
 from sklearn.cluster import KMeans
 
-from model.query.base import Query, QueryStrategy, count, most_uncertain
-from model.query.max_herding import MaxHerdingQueryStrategy
-from model.query.uncertainty import margin_uncertainty
-from model.threads import single_threaded
+from everylabel.model.query.base import Query, QueryStrategy, count, most_uncertain
+from everylabel.model.query.max_herding import MaxHerdingQueryStrategy
+from everylabel.model.query.uncertainty import margin_uncertainty
+from everylabel.model.threads import single_threaded
 
 
 class HybridQueryStrategy(QueryStrategy):

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.query.base import Query, QueryStrategy, count
-from model.query.kernel import read_features, sample_candidates, squared_distances
-from model.threads import single_threaded
+from everylabel.model.query.base import Query, QueryStrategy, count
+from everylabel.model.query.kernel import read_features, sample_candidates, squared_distances
+from everylabel.model.threads import single_threaded
 
 
 class KCentreQueryStrategy(QueryStrategy):

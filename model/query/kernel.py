@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.pool import chunks, sample
-from model.query.base import Query
+from everylabel.model.pool import chunks, sample
+from everylabel.model.query.base import Query
 
 READ_ROWS = 2000
 EVALUATED_TOGETHER = 64

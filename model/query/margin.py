@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from model.query.base import Query, QueryStrategy, count, most_uncertain
-from model.query.max_herding import MaxHerdingQueryStrategy
-from model.query.uncertainty import margin_uncertainty
+from everylabel.model.query.base import Query, QueryStrategy, count, most_uncertain
+from everylabel.model.query.max_herding import MaxHerdingQueryStrategy
+from everylabel.model.query.uncertainty import margin_uncertainty
 
 
 class MarginQueryStrategy(QueryStrategy):

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from model.query.base import Query, QueryStrategy, count
-from model.query.kernel import (
+from everylabel.model.query.base import Query, QueryStrategy, count
+from everylabel.model.query.kernel import (
     gaussian,
     median_distance,
     pick_by_coverage,
@@ -16,7 +16,7 @@ from model.query.kernel import (
     sample_rows,
     squared_distances,
 )
-from model.threads import single_threaded
+from everylabel.model.threads import single_threaded
 
 
 class MaxHerdingQueryStrategy(QueryStrategy):

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from model.query.base import Query, QueryStrategy, count
+from everylabel.model.query.base import Query, QueryStrategy, count
 
 
 class RandomQueryStrategy(QueryStrategy):

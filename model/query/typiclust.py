@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 
-from model.query.base import Query, QueryStrategy, count
-from model.query.kernel import read_features, sample_candidates, squared_distances
-from model.threads import single_threaded
+from everylabel.model.query.base import Query, QueryStrategy, count
+from everylabel.model.query.kernel import read_features, sample_candidates, squared_distances
+from everylabel.model.threads import single_threaded
 
 
 class TypiClustQueryStrategy(QueryStrategy):

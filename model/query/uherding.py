@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from model.query.base import Query, QueryStrategy, count
-from model.query.kernel import (
+from everylabel.model.query.base import Query, QueryStrategy, count
+from everylabel.model.query.kernel import (
     gaussian,
     median_distance,
     pick_by_coverage,
@@ -16,9 +16,9 @@ from model.query.kernel import (
     sample_rows,
     squared_distances,
 )
-from model.query.max_herding import MaxHerdingQueryStrategy
-from model.query.uncertainty import margin_uncertainty
-from model.threads import single_threaded
+from everylabel.model.query.max_herding import MaxHerdingQueryStrategy
+from everylabel.model.query.uncertainty import margin_uncertainty
+from everylabel.model.threads import single_threaded
 
 
 class UHerdingQueryStrategy(QueryStrategy):

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.pool import Rows
-from model.torch_module import predict_proba
+from everylabel.model.pool import Rows
+from everylabel.model.torch_module import predict_proba
 
 
 def margin_uncertainty(probabilities: NDArray[Any]) -> NDArray[Any]:
@@ -28,7 +28,7 @@ def compute_uncertainty_scores(
 ) -> NDArray[Any]:
     """Return the margin uncertainty of each crop under a torch module: (n, ...) crops to (n,) in 0 … 1, 1 at p = 0.5.
 
-    The module is read as in `model.torch_module.predict_proba`: one logit, two or many, or its own
+    The module is read as in `everylabel.model.torch_module.predict_proba`: one logit, two or many, or its own
     `predict_proba`.
     """
     return margin_uncertainty(predict_proba(model, crops, device))

@@ -2,7 +2,7 @@
 
 A plugin's test file is as short as this (with `pytest` installed):
 
-    from model.testing import QueryStrategyContract
+    from everylabel.model.testing import QueryStrategyContract
 
     class TestFarthest(QueryStrategyContract):
         @pytest.fixture
@@ -21,8 +21,8 @@ pytest.register_assert_rewrite(
     f"{__name__}.classifiers", f"{__name__}.encoders", f"{__name__}.query_strategies"
 )
 
-from model.testing.classifiers import ClassifierContract  # noqa: E402
-from model.testing.encoders import EncoderContract  # noqa: E402
-from model.testing.query_strategies import QueryStrategyContract  # noqa: E402
+from everylabel.model.testing.classifiers import ClassifierContract  # noqa: E402
+from everylabel.model.testing.encoders import EncoderContract  # noqa: E402
+from everylabel.model.testing.query_strategies import QueryStrategyContract  # noqa: E402
 
 __all__ = ["ClassifierContract", "EncoderContract", "QueryStrategyContract"]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.classifiers.base import Classifier
-from model.session import ActiveLearningSession
+from everylabel.model.classifiers.base import Classifier
+from everylabel.model.session import ActiveLearningSession
 
 NAMES = ("ant", "bee", "cow")
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from model.encoders.base import Encoder
+from everylabel.model.encoders.base import Encoder
 
 
 def _circle(size: tuple[int, int] = (96, 96), mode: str = "RGB", seed: int = 0) -> Image.Image:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.query.base import Query, QueryStrategy
+from everylabel.model.query.base import Query, QueryStrategy
 
 SIZES = (1, 2, 4, 5, 6, 40, 10_000)
 

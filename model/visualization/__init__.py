@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.lazy import lazy_names
+from everylabel.model.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from model.visualization.near_duplicates import NearDuplicates, find_near_duplicates
-    from model.visualization.projection import lay_out, principal_components
+    from everylabel.model.visualization.near_duplicates import NearDuplicates, find_near_duplicates
+    from everylabel.model.visualization.projection import lay_out, principal_components
 
 __all__ = ["NearDuplicates", "find_near_duplicates", "lay_out", "principal_components"]
 

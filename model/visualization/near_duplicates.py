@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.pool import chunks
-from model.vectors import unit_rows
+from everylabel.model.pool import chunks
+from everylabel.model.vectors import unit_rows
 
 ALL_COMPARED = 10_000
 """Crops up to which each is compared with every other."""

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import orthogonal_procrustes
 
-from model.pool import Rows, chunks, each_chunk, gather, spread
-from model.vectors import unit_rows
+from everylabel.model.pool import Rows, chunks, each_chunk, gather, spread
+from everylabel.model.vectors import unit_rows
 
 COMPONENTS = 50
 WIDE = 2048

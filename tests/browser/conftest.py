@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, sync_playwright
 
-from backend.hotkeys import submit_with_enter
-from scripts.demo import label_config
+from everylabel.backend.label_studio.hotkeys import submit_with_enter
+from everylabel.scripts.commands.demo import label_config
 
 if TYPE_CHECKING:
-    from scripts.datasets import Dataset
+    from everylabel.scripts.replay.datasets import Dataset
     from tests.conftest import LabelStudio, Project
     from tests.everylabel_process import EveryLabel
 

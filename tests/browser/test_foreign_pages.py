@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from werkzeug.serving import make_server
 
-from backend.app import create_app
+from everylabel.backend.app import create_app
 from tests.backend_fixtures import (  # noqa: F401
     encoder,
     make_services,

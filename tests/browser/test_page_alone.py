@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
-from backend import pool_map, pool_view
-from backend.app import create_app
+from everylabel.backend.store import pool_map, round_snapshot
+from everylabel.backend.app import create_app
 from tests.backend_fixtures import (  # noqa: F401
     digit_crops,
     encoder,
@@ -30,7 +30,7 @@ def taught(stand_in, services, project, send, monkeypatch):  # noqa: F811
     for task in list(project)[:12]:
         send(stand_in.annotate(task, project[task]))
     services.loop.catch_up(1)
-    view = pool_view.load(services.files(1).folder)
+    view = round_snapshot.load(services.files(1).folder)
     pool_map.draw(services.files(1).folder, "rows", services.embeddings(1), np.flatnonzero(view.tasks))
     return services
 

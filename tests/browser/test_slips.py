@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from scripts.doctor import examine
+from everylabel.scripts.commands.doctor import examine
 from tests.browser.conftest import CHOSEN, WARNING, demo_choice
 
 # Twenty-four crops by real key presses: three minutes where two cores are busy.

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scripts.label_studio_server import Credentials
+from everylabel.scripts.local_label_studio.server import Credentials
 from tests.conftest import CACHE, REPOSITORY, LabelStudio
 from tests.containers.engine import Compose, Podman, require_engine
 from tests.containers.images import make_images

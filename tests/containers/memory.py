@@ -3,8 +3,8 @@
 import json
 import sys
 
-from backend.services import Services
-from backend.settings import Settings
+from everylabel.backend.services import Services
+from everylabel.backend.settings import Settings
 
 project = int(sys.argv[1])
 store = Services(Settings()).store

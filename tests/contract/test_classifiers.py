@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.classifiers import Classifier, EmbeddingClassifier, MultiLabelClassifier, TorchClassifier
-from model.testing import ClassifierContract
+from everylabel.model.classifiers import Classifier, EmbeddingClassifier, MultiLabelClassifier, TorchClassifier
+from everylabel.model.testing import ClassifierContract
 
 
 def network(n_classes: int) -> torch.nn.Module:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import encoders
-from model.encoders import Encoder
-from model.testing import EncoderContract
+from everylabel.model import encoders
+from everylabel.model.encoders import Encoder
+from everylabel.model.testing import EncoderContract
 
 
 def saved_vit(folder: Path) -> str:

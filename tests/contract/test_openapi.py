@@ -12,8 +12,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from backend.app import create_app
-from backend.openapi import DESCRIPTION
+from everylabel.backend.app import create_app
+from everylabel.backend.openapi import DESCRIPTION
 
 CHECKS = [
     not_a_server_error,

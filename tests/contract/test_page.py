@@ -11,12 +11,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from backend import pool_map, pool_view
-from backend.app import create_app
-from backend.page.pool_files import PoolFiles
-from backend.page.routes import HEADERS
-from backend.store import Annotation
-from model.evaluation.check_set import accuracy_interval
+from everylabel.backend.store import pool_map, round_snapshot
+from everylabel.backend.app import create_app
+from everylabel.backend.page.pool_files import PoolFiles
+from everylabel.backend.page.routes import HEADERS
+from everylabel.backend.store import Annotation
+from everylabel.model.evaluation.check_set import accuracy_interval
 from tests.stand_in_label_studio import label_config
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -35,7 +35,7 @@ def taught(stand_in, services, project, send):
     for task in list(project)[:12]:
         send(stand_in.annotate(task, project[task]))
     services.loop.catch_up(1)
-    view = pool_view.load(services.files(1).folder)
+    view = round_snapshot.load(services.files(1).folder)
     pool_map.draw(services.files(1).folder, "rows", services.embeddings(1), np.flatnonzero(view.tasks))
     return project
 

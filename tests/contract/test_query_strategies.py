@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.query import Query, create, names
-from model.testing import QueryStrategyContract
+from everylabel.model.query import Query, create, names
+from everylabel.model.testing import QueryStrategyContract
 
 
 @pytest.fixture(params=names())

@@ -9,7 +9,7 @@ import pytest
 from tests.everylabel_process import EveryLabel
 
 if TYPE_CHECKING:
-    from scripts.datasets import Dataset
+    from everylabel.scripts.replay.datasets import Dataset
     from tests.conftest import LabelStudio, Project
 
     Connected = Callable[..., Project]

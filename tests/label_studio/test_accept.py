@@ -2,7 +2,7 @@
 
 import pytest
 
-from backend.acceptance import ACCEPTED, Undone, accept, acceptable, is_accepted, undo
+from everylabel.backend.rounds.bulk_accept import ACCEPTED, Undone, accept, acceptable, is_accepted, undo
 from tests.conftest import choice
 
 LABELS = 60

@@ -10,7 +10,7 @@ from tests import chaos
 from tests.everylabel_process import EveryLabel
 
 if TYPE_CHECKING:
-    from scripts.datasets import Dataset
+    from everylabel.scripts.replay.datasets import Dataset
     from tests.conftest import LabelStudio
 
 

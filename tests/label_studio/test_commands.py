@@ -3,8 +3,8 @@
 import pytest
 from pydantic import SecretStr
 
-from backend.services import Services
-from scripts.doctor import examine
+from everylabel.backend.services import Services
+from everylabel.scripts.commands.doctor import examine
 from tests.everylabel_process import free_port, wait_until
 
 LABELS = 20

@@ -2,7 +2,7 @@
 
 import pytest
 
-from backend.label_studio_errors import LabelStudioError
+from everylabel.backend.label_studio.errors import LabelStudioError
 from tests.everylabel_process import free_port
 
 OURS = {"Next batch", "Pseudo-labels", "Suspect labels"}

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from backend.hotkeys import submits_with_enter
-from backend.required_class import MESSAGE, requires_class
+from everylabel.backend.label_studio.hotkeys import submits_with_enter
+from everylabel.backend.label_studio.required_class import MESSAGE, requires_class
 from tests.everylabel_process import REPOSITORY
 
 CONFIG = """<View>
@@ -37,7 +37,7 @@ def on_a_terminal(everylabel_backend, *arguments, answer, seconds=120):
     """Run a command on a terminal of its own; give `answer` once it asks, and return its status and all it showed."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "scripts.cli", *arguments],
+        [sys.executable, "-m", "everylabel.scripts.cli", *arguments],
         env={**everylabel_backend.environment, "TERM": "xterm", "COLUMNS": "200"},
         cwd=REPOSITORY,
         stdin=theirs,

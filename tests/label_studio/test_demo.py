@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from backend import label_config
-from backend.label_studio import LabelStudio
-from scripts.label_studio_install import environment_in
-from scripts.label_studio_server import Credentials
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.label_studio.client import LabelStudio
+from everylabel.scripts.local_label_studio.install import environment_in
+from everylabel.scripts.local_label_studio.server import Credentials
 from tests.everylabel_process import REPOSITORY, descendants, free_port, is_running, wait_until
 
 # Each of these starts a Label Studio of the demo's own.
@@ -33,7 +33,7 @@ def demo(digits, tmp_path_factory):
     named = os.environ.get("EVERYLABEL_TEST_LABEL_STUDIO")
     executable = named or environment_in(REPOSITORY / ".everylabel") / "bin" / "label-studio"
     return [
-        *(sys.executable, "-m", "scripts.cli", "demo"),
+        *(sys.executable, "-m", "everylabel.scripts.cli", "demo"),
         *("--images", str(home / "crops"), "--directory", str(home / "everylabel")),
         *("--label-studio", str(executable)),
         *("--port", str(free_port()), "--backend-port", str(free_port())),

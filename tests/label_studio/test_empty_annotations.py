@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.doctor import examine
+from everylabel.scripts.commands.doctor import examine
 from tests.conftest import choice
 
 

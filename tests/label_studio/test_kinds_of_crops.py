@@ -8,10 +8,10 @@ import httpx
 import pytest
 from PIL import Image
 
-from backend.label_config import LabelConfigError
-from backend.regions import put_back, spread_out
-from model import label_set
-from scripts.connect import connect_project
+from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.regions.region_projects import put_back, spread_out
+from everylabel.model import label_set
+from everylabel.scripts.commands.connect import connect_project
 from tests.conftest import Project
 from tests.everylabel_process import EveryLabel
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import httpx
 
-from backend.label_studio import LabelStudio as Client
-from scripts.demo import NUMBER, _upload, file_names, label_config
+from everylabel.backend.label_studio.client import LabelStudio as Client
+from everylabel.scripts.commands.demo import NUMBER, _upload, file_names, label_config
 
 NAMES = ("cats/naïve é (1).png", "cats/same.png", "dogs/same.png", "crop-000002.png", "100 % #1.png")
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from backend import label_studio as client
-from backend import listing
+from everylabel.backend.label_studio import client
+from everylabel.backend.sync import task_listing
 from tests.conftest import choice
 
 
@@ -55,7 +55,7 @@ def test_label_studio_tells_which_tasks_have_changed(label_studio, everylabel_ba
 def test_a_comparison_reads_what_has_changed_and_finds_every_kind_of_change(
     label_studio, everylabel_backend, digits, monkeypatch
 ):
-    monkeypatch.setattr(listing, "LATE_SECONDS", 0.0)
+    monkeypatch.setattr(task_listing, "LATE_SECONDS", 0.0)
     project = label_studio.digits_project(digits, 8, "compared")
     services, ids = everylabel_backend.services, project.task_ids
     made = [label_studio.annotate(task, project.labels[task]) for task in ids[:4]]

@@ -5,7 +5,7 @@ import base64
 import httpx
 import pytest
 
-from backend.auth import webhook_headers
+from everylabel.backend.auth import webhook_headers
 from tests.everylabel_process import EveryLabel
 
 SECRET = "a-secret-of-more-than-sixteen"

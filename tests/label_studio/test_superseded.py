@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from backend.superseded import BEFORE_SECONDS
+from everylabel.backend.label_studio.superseded import BEFORE_SECONDS
 from tests.conftest import choice
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from backend.label_studio import LabelStudio
-from backend.label_studio_errors import TokenRefusedError
+from everylabel.backend.label_studio.client import LabelStudio
+from everylabel.backend.label_studio.errors import TokenRefusedError
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import json
 
 from PIL import Image, ImageChops
 
-from backend.regions import put_back, spread_out
+from everylabel.backend.regions.region_projects import put_back, spread_out
 from tests.label_studio.test_kinds_of_crops import CELL, imported, label_at_once
 
 TURNED = """

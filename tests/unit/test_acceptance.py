@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import create_engine, text
 
-from backend import acceptance
-from backend.acceptance import accept, acceptable, is_accepted, undo
-from backend.mirror import compact
-from backend.rounds import closed_tasks, labels_by_task
-from backend.store import Annotation, Store
+from everylabel.backend.rounds import bulk_accept
+from everylabel.backend.rounds.bulk_accept import accept, acceptable, is_accepted, undo
+from everylabel.backend.sync.mirror import compact
+from everylabel.backend.rounds.runner import closed_tasks, labels_by_task
+from everylabel.backend.store import Annotation, Store
 
 MADE, LATER = "2026-03-01T10:00:00.000100Z", "2026-03-01T10:00:04.000000Z"
 
@@ -109,7 +109,7 @@ def after_the_first(services, monkeypatch, name, act):
 def test_a_crop_somebody_labels_while_others_are_accepted_is_theirs(
     stand_in, services, taught, send, monkeypatch, heard_of
 ):
-    monkeypatch.setattr(acceptance, "CHUNK", 4)
+    monkeypatch.setattr(bulk_accept, "CHUNK", 4)
     crops = taught[:12]
     theirs = crops[6].task_id
     before = services.store.latest_round(1)
@@ -133,7 +133,7 @@ def test_a_crop_somebody_labels_while_others_are_accepted_is_theirs(
 def test_the_live_loop_has_its_turn_while_accepted_crops_are_taken_back(
     stand_in, services, taught, send, monkeypatch
 ):
-    monkeypatch.setattr(acceptance, "DELETED_AT_ONCE", 4)
+    monkeypatch.setattr(bulk_accept, "DELETED_AT_ONCE", 4)
     accept(services, 1, taught[:12])
     person = next(task for task in services.store.latest_round(1).queue)
     before, left = services.store.latest_round(1), []

@@ -2,8 +2,8 @@
 
 import pytest
 
-from backend.accuracy import Accuracy
-from model.evaluation.check_set import accuracy_interval
+from everylabel.backend.rounds.accuracy import Accuracy
+from everylabel.model.evaluation.check_set import accuracy_interval
 
 
 def measured(correct, n):

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from backend.ahead import Ahead
-from backend.recent import Recent
+from everylabel.backend.embedding.prefetch import Ahead
+from everylabel.backend.embedding.cache import Recent
 
 
 def test_items_come_in_order_and_never_more_than_the_limit_ahead():

@@ -7,15 +7,15 @@ import logging
 import pytest
 from typer.testing import CliRunner
 
-from backend.annotators import (
+from everylabel.backend.label_studio.annotators import (
     REFRESH_SECONDS,
     RETRY_SECONDS,
     AnnotatorNames,
     annotator_name,
     names_by_id,
 )
-from backend.store import Annotator
-from scripts import cli
+from everylabel.backend.store import Annotator
+from everylabel.scripts import cli
 from tests.stand_in_label_studio import CLASSES
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from backend.acceptance import Acceptable
-from scripts import accept
-from scripts.console import counted
+from everylabel.backend.rounds.bulk_accept import Acceptable
+from everylabel.scripts.commands import accept
+from everylabel.scripts.console import counted
 
 
 @pytest.mark.parametrize(

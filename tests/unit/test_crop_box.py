@@ -7,12 +7,12 @@ import io
 import pytest
 from PIL import Image
 
-from backend import crop_box
-from backend.crop_box import Box
-from backend.image_file import NotAnImageError
-from backend.images import ImageReader
-from backend.label_config import LabelConfigError, parse
-from backend.store import Task
+from everylabel.backend.label_studio import crop_shapes
+from everylabel.backend.label_studio.crop_shapes import Box
+from everylabel.backend.images.decode import NotAnImageError
+from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.label_studio.label_config import LabelConfigError, parse
+from everylabel.backend.store import Task
 from tests.stand_in_label_studio import data_uri
 
 RECTANGLE = '<Rectangle name="box" toName="photo"/>'
@@ -37,7 +37,7 @@ def test_a_box_in_percent_goes_along_with_the_address():
     crop = parse(config()).crop(DATA)
     assert crop.problem is None
     assert crop.url == "/data/upload/1/a.jpg#xywh=percent:10,20,30,40"
-    assert crop_box.split(crop.url) == ("/data/upload/1/a.jpg", Box(10, 20, 30, 40))
+    assert crop_shapes.split(crop.url) == ("/data/upload/1/a.jpg", Box(10, 20, 30, 40))
 
 
 def test_a_box_in_pixels_is_told_in_percent_of_the_size_the_data_says():
@@ -46,25 +46,25 @@ def test_a_box_in_pixels_is_told_in_percent_of_the_size_the_data_says():
 
 
 def test_only_the_box_is_cut_out():
-    cut = crop_box.cut(picture(), Box(10, 20, 30, 40))
+    cut = crop_shapes.cut(picture(), Box(10, 20, 30, 40))
     assert cut.size == (60, 40)
     assert cut.getcolors() == [(2400, (255, 0, 0))]
-    assert crop_box.cut(picture(), None).size == (200, 100)
+    assert crop_shapes.cut(picture(), None).size == (200, 100)
 
 
 def test_reading_an_address_with_a_box_gives_the_box():
     content = io.BytesIO()
     picture().save(content, "PNG")
     reader = ImageReader("http://127.0.0.1:1")
-    found = reader.read(crop_box.address(data_uri(content.getvalue()), Box(10, 20, 30, 40)), 1)
+    found = reader.read(crop_shapes.address(data_uri(content.getvalue()), Box(10, 20, 30, 40)), 1)
     reader.close()
     assert found.size == (60, 40)
     assert found.getcolors() == [(2400, (255, 0, 0))]
 
 
 def test_a_box_of_less_than_a_pixel_is_one_pixel_and_one_beyond_the_edge_ends_there():
-    assert crop_box.cut(picture(), Box(99.99, 99.99, 0.001, 0.001)).size == (1, 1)
-    assert crop_box.cut(picture(), Box(90, 0, 10.4, 100)).size == (20, 100)
+    assert crop_shapes.cut(picture(), Box(99.99, 99.99, 0.001, 0.001)).size == (1, 1)
+    assert crop_shapes.cut(picture(), Box(90, 0, 10.4, 100)).size == (20, 100)
 
 
 @pytest.mark.parametrize(
@@ -139,13 +139,13 @@ def test_a_labelled_rectangle_is_drawn_with_its_label():
 
 def test_an_address_with_no_box_is_left_as_it_is():
     for url in ("a.png", "a.png#frag", "a.png#xywh=percent:1,2,3", "a.png#xywh=percent:1..,2,3,4", ""):
-        assert crop_box.split(url) == (url, None)
+        assert crop_shapes.split(url) == (url, None)
 
 
 @pytest.mark.parametrize("box", [Box(50, 50, 200, 10), Box(-0.4, 10, 0.1, 10), Box(10, 100.2, 10, 0.3)])
 def test_a_box_that_is_not_on_the_picture_is_no_image(box):
     with pytest.raises(NotAnImageError, match="not on the picture"):
-        crop_box.cut(picture(), box)
+        crop_shapes.cut(picture(), box)
 
 
 def test_each_box_on_a_picture_is_embedded_by_itself_and_the_picture_read_once(services):
@@ -159,7 +159,7 @@ def test_each_box_on_a_picture_is_embedded_by_itself_and_the_picture_read_once(s
     services.reader.read = lambda url, task_id: read.append(url) or reads(url, task_id)
     services.store.save_project(1, label_config=config())
     boxes = [Box(0, 0, 50, 100), Box(50, 0, 50, 100), Box(50, 0, 50, 100)]
-    services.store.save_tasks(1, [Task(i, crop_box.address(uri, box)) for i, box in enumerate(boxes, 1)])
+    services.store.save_tasks(1, [Task(i, crop_shapes.address(uri, box)) for i, box in enumerate(boxes, 1)])
     assert services.pool_embedding.embed(1).embedded == 3
     rows = services.embeddings(1)
     left, right, again = (rows[task.embedding_row] for task in services.store.tasks(1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backend.crop_rows import CropRows
+from everylabel.backend.store.task_rows import CropRows
 
 
 def test_a_task_is_found_by_its_row_and_a_row_by_its_task():

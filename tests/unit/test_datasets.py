@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts import datasets
-from scripts.datasets import DatasetError
+from everylabel.scripts.replay import datasets
+from everylabel.scripts.replay.datasets import DatasetError
 
 
 def write_image(path: Path, shade: int = 128) -> Path:

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from backend import crop_box, decoding_limits, image_file
-from backend.decoding_limits import MOST_SCANS, MemoryBudget, decoding_memory
-from backend.image_file import ImageLimits, ImageTooLargeError, decode
-from backend.images import ImageReader
-from backend.page.thumbnails import SIDE, thumbnail
-from model import encoders
-from model.encoders import pixels
-from model.encoders.pixels import letterbox, to_rgb
+from everylabel.backend.label_studio import crop_shapes
+from everylabel.backend.images import decoding_limits, decode
+from everylabel.backend.images.decoding_limits import MOST_SCANS, MemoryBudget, decoding_memory
+from everylabel.backend.images.decode import ImageLimits, ImageTooLargeError, decode
+from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.page.thumbnails import SIDE, thumbnail
+from everylabel.model import encoders
+from everylabel.model.encoders import pixels
+from everylabel.model.encoders.pixels import letterbox, to_rgb
 from tests.stand_in_label_studio import data_uri
 from tests.unit.test_image_file import photograph, stored
 
@@ -71,7 +72,7 @@ def test_one_that_takes_more_than_the_budget_is_decoded_alone(budget):
 
 def test_a_damaged_picture_gives_back_what_it_held(budget):
     content = png_of_one_colour(1000, 1000)
-    with pytest.raises(image_file.NotAnImageError):
+    with pytest.raises(decode.NotAnImageError):
         decode(content[: len(content) // 2], ImageLimits())
     assert budget.most_in_flight == 8_000_000
     assert budget.in_flight == 0
@@ -130,8 +131,8 @@ def test_a_huge_picture_is_made_small_before_it_is_laid_over_white():
 MEASURE = """
 import resource, sys
 from concurrent.futures import ThreadPoolExecutor
-from backend.image_file import ImageLimits, decode
-from model.encoders import pixels
+from everylabel.backend.images.decode import ImageLimits, decode
+from everylabel.model.encoders import pixels
 content = sys.stdin.buffer.read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with ThreadPoolExecutor(8) as threads:
@@ -210,6 +211,6 @@ def test_a_picture_one_pixel_wide_is_prepared_and_drawn_small(size):
 
 def test_a_box_on_a_huge_picture_is_still_cut_out_of_every_pixel():
     reader = ImageReader("http://localhost:1")
-    address = crop_box.address(data_uri(png_of_one_colour(4000, 3000, "RGB")), crop_box.Box(10, 10, 25, 50))
+    address = crop_shapes.address(data_uri(png_of_one_colour(4000, 3000, "RGB")), crop_shapes.Box(10, 10, 25, 50))
     assert reader.read(address, 1, enough=100).size == (1000, 1500)
     reader.close()

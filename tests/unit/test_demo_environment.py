@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.demo import write_environment
+from everylabel.scripts.commands.demo import write_environment
 
 
 def test_a_shell_reads_it_and_only_its_owner_can(tmp_path: Path) -> None:

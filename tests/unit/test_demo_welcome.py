@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
-from scripts import demo
+from everylabel.scripts.commands import demo
 
 
 def test_the_demo_s_words_fill_their_lines_in_a_narrow_terminal(monkeypatch):

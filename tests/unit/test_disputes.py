@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from backend.disputes import counted_annotations, settle
-from backend.store import Annotation
-from model.classifiers.embedding import EmbeddingClassifier
+from everylabel.backend.rounds.disagreements import counted_annotations, settle
+from everylabel.backend.store import Annotation
+from everylabel.model.classifiers.embedding import EmbeddingClassifier
 
 CAREFUL, SECOND, CARELESS = 1, 2, 3
 

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend.settings import Settings
-from model.encoders import Encoder
-from model.query import QueryStrategy
-from model.session import ActiveLearningSession
-from model.testing import QueryStrategyContract
-from scripts import cli, reference
+from everylabel.backend.settings import Settings
+from everylabel.model.encoders import Encoder
+from everylabel.model.query import QueryStrategy
+from everylabel.model.session import ActiveLearningSession
+from everylabel.model.testing import QueryStrategyContract
+from everylabel.scripts import cli
+from everylabel.scripts.docs import reference
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
 PAGES = sorted([REPOSITORY / "README.md", *DOCS.glob("*.md")])
-RENEW = "Run: python -m scripts.reference"
+RENEW = "Run: python -m everylabel.scripts.docs.reference"
 
 
 def test_every_setting_is_in_the_settings_page_as_it_is():

@@ -11,15 +11,15 @@ import pytest
 from typer.testing import CliRunner
 from werkzeug.serving import make_server
 
-from backend import label_studio_versions
-from backend.app import create_app
-from backend.auth import delivery_secret
-from backend.label_config import LabelConfigError
-from backend.label_studio_errors import BackendUnreachableError
-from scripts import connect, doctor
-from scripts.cli import app
-from scripts.connect import connect_project
-from scripts.doctor import examine
+from everylabel.backend.label_studio import versions
+from everylabel.backend.app import create_app
+from everylabel.backend.auth import delivery_secret
+from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.label_studio.errors import BackendUnreachableError
+from everylabel.scripts.commands import connect, doctor
+from everylabel.scripts.cli import app
+from everylabel.scripts.commands.connect import connect_project
+from everylabel.scripts.commands.doctor import examine
 from tests.stand_in_label_studio import label_config
 
 
@@ -223,13 +223,13 @@ def test_a_label_studio_nobody_tested_is_a_warning_with_a_way_out_and_no_failure
     assert problems(connected) == {}
 
 
-@pytest.mark.parametrize("release", [*label_studio_versions.TESTED, "1.21.0", "1.23.0.post1"])
+@pytest.mark.parametrize("release", [*versions.TESTED, "1.21.0", "1.23.0.post1"])
 def test_a_label_studio_that_was_tested_or_lies_between_two_is_no_warning(stand_in, connected, release):
     stand_in.release = release
     (server, *_) = examine(connected, 1)
     assert (server.problem, server.warning) == (None, None)
     assert release in server.detail
-    assert label_studio_versions.tested_versions() in server.detail
+    assert versions.tested_versions() in server.detail
 
 
 def test_connect_waits_for_a_backend_that_was_started_a_moment_before(stand_in, served, monkeypatch):

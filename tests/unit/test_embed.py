@@ -5,7 +5,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from scripts import cli
+from everylabel.scripts import cli
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend import crop_box
-from backend.crop_box import Box
-from backend.crop_reader import GIVEN_UP_AFTER
-from backend.embedding import CropEmbedder
-from backend.image_file import ImageUnreachableError, NotAnImageError
-from backend.project_files import EmbeddingFile
-from backend.store import Store, Task
-from model.encoders import Encoder
+from everylabel.backend.label_studio import crop_shapes
+from everylabel.backend.label_studio.crop_shapes import Box
+from everylabel.backend.embedding.crop_loader import GIVEN_UP_AFTER
+from everylabel.backend.embedding.pipeline import CropEmbedder
+from everylabel.backend.images.decode import ImageUnreachableError, NotAnImageError
+from everylabel.backend.store.files import EmbeddingFile
+from everylabel.backend.store import Store, Task
+from everylabel.model.encoders import Encoder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -179,7 +179,7 @@ def test_another_encoder_does_not_take_the_rows_of_the_one_before(project):
 
 
 def test_a_picture_is_read_once_for_boxes_that_do_not_stand_side_by_side(project):
-    urls = [crop_box.address(f"http://images/{i % 5}.png", Box(10 * (i // 5), 0, 10, 100)) for i in range(50)]
+    urls = [crop_shapes.address(f"http://images/{i % 5}.png", Box(10 * (i // 5), 0, 10, 100)) for i in range(50)]
     project.store.save_tasks(1, [Task(i + 1, url) for i, url in enumerate(urls)])
     assert project.embed().embedded == 50
     assert sorted(project.pictures.read_urls) == [f"http://images/{i}.png" for i in range(5)]
@@ -284,8 +284,8 @@ from pathlib import Path
 from tests.unit.test_embedding import Project
 project = Project(Path(sys.argv[1]))
 project.pictures.pause = lambda _: time.sleep(0.002)
-from backend import embedding
-embedding.COMMIT_CROPS = 48
+from everylabel.backend.embedding import pipeline
+pipeline.COMMIT_CROPS = 48
 print("ready", flush=True)
 project.embed(lambda done, total: print(done, flush=True))
 print("encoded", project.encoder.encoded, flush=True)

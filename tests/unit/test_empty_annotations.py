@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from backend import empty_annotations, mirror
-from backend.disputes import counted_annotations
-from backend.label_config import parse
-from backend.page.figures import RoundLog, read_figures
-from backend.publish import FLAGGED, Queue
-from backend.rounds import closed_tasks, confirmed_labels, labels_by_task
-from backend.store import Annotation, Store
-from scripts.cli import app
-from scripts.doctor import examine
+from everylabel.backend.rounds import empty_annotations
+from everylabel.backend.sync import mirror
+from everylabel.backend.rounds.disagreements import counted_annotations
+from everylabel.backend.label_studio.label_config import parse
+from everylabel.backend.page.figures import RoundLog, read_figures
+from everylabel.backend.label_studio.publisher import FLAGGED, Queue
+from everylabel.backend.rounds.runner import closed_tasks, confirmed_labels, labels_by_task
+from everylabel.backend.store import Annotation, Store
+from everylabel.scripts.cli import app
+from everylabel.scripts.commands.doctor import examine
 from tests.stand_in_label_studio import choice
 from tests.unit.test_rounds import flagging
 

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from backend import fair_threads
-from backend.fair_threads import AT_ONCE, BUSY_AT_ONCE, KEPT_FREE, FairThreads
+from everylabel.backend.embedding import fair_threads
+from everylabel.backend.embedding.fair_threads import AT_ONCE, BUSY_AT_ONCE, KEPT_FREE, FairThreads
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import threading
 import pytest
 from filelock import Timeout
 
-from backend.store import Task
+from everylabel.backend.store import Task
 
 
 class SlowHost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.event import listen, remove
 
-from backend.app import create_app
+from everylabel.backend.app import create_app
 
 
 @pytest.fixture

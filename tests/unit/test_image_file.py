@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend import crop_box
-from backend.crop_box import Box
-from backend.image_file import ImageLimits, ImageTooLargeError, decode
-from backend.images import ImageReader
-from model import encoders
+from everylabel.backend.label_studio import crop_shapes
+from everylabel.backend.label_studio.crop_shapes import Box
+from everylabel.backend.images.decode import ImageLimits, ImageTooLargeError, decode
+from everylabel.backend.images.reader import ImageReader
+from everylabel.model import encoders
 from tests.stand_in_label_studio import data_uri
 
 
@@ -64,9 +64,9 @@ def test_a_box_is_cut_out_of_every_pixel():
     uri = data_uri(stored(photograph(1200, 600))).replace("image/png", "image/jpeg")
     reader = ImageReader("http://localhost:1")
     whole, box = reader.read(uri, 1), Box(12.3, 40, 30, 30)
-    found = reader.read(crop_box.address(uri, box), 1, enough=100)
+    found = reader.read(crop_shapes.address(uri, box), 1, enough=100)
     assert found.size == (360, 180)
-    assert (np.asarray(found) == np.asarray(crop_box.cut(whole, box))).all()
+    assert (np.asarray(found) == np.asarray(crop_shapes.cut(whole, box))).all()
     assert reader.read(uri, 1, enough=100).width == 150
     reader.close()
 

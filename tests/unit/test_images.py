@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.image_file import (
+from everylabel.backend.images.decode import (
     AddressRefusedError,
     ImageError,
     ImageLimits,
@@ -32,9 +32,9 @@ from backend.image_file import (
     NotAnImageError,
     decode,
 )
-from backend.images import ImageReader
-from backend.label_studio_errors import LabelStudioError
-from backend.web_address import is_reserved
+from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.label_studio.errors import LabelStudioError
+from everylabel.backend.images.guarded_transport import is_reserved
 
 SECRET = "Token 5ec2e7"
 LIMITS = ImageLimits(

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from backend.jobs import Jobs
-from backend.store import StorageError
+from everylabel.backend.worker.jobs import Jobs
+from everylabel.backend.store import StorageError
 
 
 class Recorder:
@@ -197,7 +197,7 @@ def test_a_project_one_trainer_asks_for_and_another_does_is_asked_for_again(in_r
 
 
 def test_what_a_killed_trainer_had_taken_another_does(in_redis, work, trainer, wait, monkeypatch):
-    monkeypatch.setattr("backend.attempts.CLAIM_SECONDS", 0.5)
+    monkeypatch.setattr("everylabel.backend.worker.backoff.CLAIM_SECONDS", 0.5)
     killed = in_redis(work)
     assert killed._attempts.begin(5)
     killed._ask(5)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.label_config import ImageChoices, LabelConfigError, parse
+from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError, parse
 
 IMAGE = '<Image name="photo" value="$crop"/>'
 CHOICES = '<Choices name="kind" toName="photo"><Choice value="cat"/><Choice value="dog"/></Choices>'

@@ -13,8 +13,8 @@ import httpx
 import jwt
 import pytest
 
-from backend.label_studio import PAGE_SIZE, LabelStudio
-from backend.label_studio_errors import (
+from everylabel.backend.label_studio.client import PAGE_SIZE, LabelStudio
+from everylabel.backend.label_studio.errors import (
     BackendUnreachableError,
     LabelStudioError,
     LabelStudioUnreachableError,

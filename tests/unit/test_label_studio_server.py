@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from backend import label_studio_versions
-from scripts import label_studio_install
-from scripts.label_studio_install import InstallError
-from scripts.label_studio_server import Credentials, LabelStudioServer, ServerError
+from everylabel.backend.label_studio import versions
+from everylabel.scripts.local_label_studio import install
+from everylabel.scripts.local_label_studio.install import InstallError
+from everylabel.scripts.local_label_studio.server import Credentials, LabelStudioServer, ServerError
 
 #: Answers what start() asks for, starts a child of its own as Label Studio may, and notes its environment.
 STAND_IN = """
@@ -168,7 +168,7 @@ def test_an_executable_that_is_none_is_named(tmp_path):
 def test_a_python_without_ensurepip_gets_debian_s_command(tmp_path):
     python = program(tmp_path / "python", "import sys; print('ensurepip is not available'); sys.exit(1)")
     with pytest.raises(InstallError, match="apt-get install -y python3-venv"):
-        label_studio_install.install(tmp_path / "environment", python=python)
+        install.install(tmp_path / "environment", python=python)
 
 
 #: Plays `python -m venv --clear DIR`: an environment whose pip notes each call and fails the first time.
@@ -195,10 +195,10 @@ def test_an_interrupted_installation_is_taken_up_and_a_finished_one_costs_nothin
     python = program(tmp_path / "python", FAKE_PYTHON.replace("{python}", sys.executable))
     environment = tmp_path / "environment"
     with pytest.raises(InstallError, match=r"(?s)No space left on device.*goes on where it stopped"):
-        label_studio_install.install(environment, python=python)
-    executable = label_studio_install.install(environment, python=python)
+        install.install(environment, python=python)
+    executable = install.install(environment, python=python)
     assert os.access(executable, os.X_OK)
-    assert label_studio_install.install(environment, python=python) == executable
+    assert install.install(environment, python=python) == executable
     assert (environment / "calls").read_text() == "xx"
 
 
@@ -206,10 +206,10 @@ def test_a_moved_installation_is_not_trusted(tmp_path):
     python = program(tmp_path / "python", FAKE_PYTHON.replace("{python}", sys.executable))
     first = tmp_path / "first"
     with pytest.raises(InstallError):
-        label_studio_install.install(first, python=python)
-    label_studio_install.install(first, python=python)
+        install.install(first, python=python)
+    install.install(first, python=python)
     first.rename(tmp_path / "moved")
-    label_studio_install.install(tmp_path / "moved", python=python)
+    install.install(tmp_path / "moved", python=python)
     assert (tmp_path / "moved" / "calls").read_text() == "xxx"
 
 
@@ -217,28 +217,28 @@ def test_a_link_to_an_installation_is_used_and_never_cleared(tmp_path):
     python = program(tmp_path / "python", FAKE_PYTHON.replace("{python}", sys.executable))
     first = tmp_path / "first"
     with pytest.raises(InstallError):
-        label_studio_install.install(first, python=python)
-    label_studio_install.install(first, python=python)
+        install.install(first, python=python)
+    install.install(first, python=python)
     (tmp_path / "link").symlink_to(first)
-    executable = label_studio_install.install(tmp_path / "link", python=python)
+    executable = install.install(tmp_path / "link", python=python)
     assert os.access(executable, os.X_OK)
     assert (first / "calls").read_text() == "xx", "nothing was installed a third time"
 
 
 def test_a_version_is_installed_as_named_and_never_taken_for_another(tmp_path):
     python = program(tmp_path / "python", FAKE_PYTHON.replace("{python}", sys.executable))
-    environment = label_studio_install.environment_in(tmp_path, "1.20.0")
+    environment = install.environment_in(tmp_path, "1.20.0")
     with pytest.raises(InstallError, match=r"Label Studio 1\.20\.0"):
-        label_studio_install.install(environment, "1.20.0", python=python)
-    label_studio_install.install(environment, "1.20.0", python=python)
+        install.install(environment, "1.20.0", python=python)
+    install.install(environment, "1.20.0", python=python)
     assert (environment / "asked").read_text() == "label-studio==1.20.0"
-    label_studio_install.install(environment, python=python)
-    assert (environment / "asked").read_text() == f"label-studio=={label_studio_versions.NEWEST}"
+    install.install(environment, python=python)
+    assert (environment / "asked").read_text() == f"label-studio=={versions.NEWEST}"
 
 
 def test_the_module_installs_from_the_command_line_and_says_how(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "scripts.label_studio_server"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "everylabel.scripts.local_label_studio.server"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert "Usage" in done.stderr

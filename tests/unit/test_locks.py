@@ -12,15 +12,15 @@ import pytest
 from filelock import Timeout
 from sqlalchemy import text
 
-from backend.locks import DatabaseLocks, file_lock
-from backend.project_files import ProjectFiles
-from backend.settings import Settings
-from backend.store.database import make_engine
+from everylabel.backend.store.locks import DatabaseLocks, file_lock
+from everylabel.backend.store.files import ProjectFiles
+from everylabel.backend.settings import Settings
+from everylabel.backend.store.database import make_engine
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from backend.locks import DatabaseLocks, file_lock
+from everylabel.backend.store.locks import DatabaseLocks, file_lock
 folder, url = Path(sys.argv[1]), sys.argv[2]
 locks = DatabaseLocks(url, folder) if url else file_lock
 with locks(folder / "projects" / "7" / "round.lock", 0):

@@ -9,9 +9,9 @@ import logging
 
 import pytest
 
-from backend import logs
-from backend.app import create_app
-from backend.settings import Settings
+from everylabel.backend import logs
+from everylabel.backend.app import create_app
+from everylabel.backend.settings import Settings
 
 API_KEY = "0123456789abcdef"  # what the stand-in accepts
 PASSWORD = "pa55word-of-ann"

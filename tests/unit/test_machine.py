@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from scripts import machine as machines
-from scripts.machine import Watch, sentence
+from everylabel.scripts.benchmarks import machine as machines
+from everylabel.scripts.benchmarks.machine import Watch, sentence
 
 
 def test_the_machine_is_said_with_what_else_it_did():

@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import event
 from typer.testing import CliRunner
 
-from backend import regions
-from backend.acceptance import acceptable
-from backend.app import create_app
-from backend.region_tasks import parse
-from backend.store import Task
-from model.visualization.near_duplicates import MOST_PAIRS, find_near_duplicates
-from scripts import cli
+from everylabel.backend.regions import region_projects
+from everylabel.backend.rounds.bulk_accept import acceptable
+from everylabel.backend.app import create_app
+from everylabel.backend.regions.region_tasks import parse
+from everylabel.backend.store import Task
+from everylabel.model.visualization.near_duplicates import MOST_PAIRS, find_near_duplicates
+from everylabel.scripts import cli
 from tests.large_stand_in import REGIONS
 from tests.memory_held import share_held
 
@@ -30,7 +30,7 @@ def tasks_read(monkeypatch):
         read.append(fields[0])
         return Task(*fields)
 
-    monkeypatch.setattr("backend.store.tasks.Task", made)
+    monkeypatch.setattr("everylabel.backend.store.tasks.Task", made)
     return read
 
 
@@ -59,8 +59,8 @@ def test_connect_and_embed_count_crops_and_read_one_that_cannot_be_read(
     services, project, run, tasks_read, monkeypatch
 ):
     services.store.save_tasks(1, [Task(99, None, problem="it is gone"), Task(98, None, problem="no picture")])
-    monkeypatch.setattr("scripts.connect.connect_project", nothing)
-    monkeypatch.setattr("backend.live_loop.LiveLoop.catch_up", nothing)
+    monkeypatch.setattr("everylabel.scripts.commands.connect.connect_project", nothing)
+    monkeypatch.setattr("everylabel.backend.rounds.live_loop.LiveLoop.catch_up", nothing)
     said = run("connect")
     assert "42 crops, 0 labels; round 1 asks for" in said
     assert "2 crops cannot be read, e.g. task 98: no picture" in said
@@ -90,7 +90,7 @@ def test_to_see_what_would_be_accepted_costs_no_round(stand_in, services, projec
     services.trainer.learn(1)
     late = services.store.latest_round(1).batch[0]
     send(stand_in.annotate(late, project[late]))
-    monkeypatch.setattr("backend.rounds.Rounds.run", None)
+    monkeypatch.setattr("everylabel.backend.rounds.runner.Rounds.run", None)
     assert "Dry run: nothing was written." in run("accept", "--dry-run", "--min-confidence", "0.5")
     assert late in {annotation.task_id for annotation in services.store.annotations(1)}
     assert services.trainer.waiting() == [1], "the round it asks for is still due"
@@ -109,7 +109,7 @@ def test_a_thumbnail_counts_no_crops(services, project):
 
 
 def test_regions_are_written_as_they_are_read(stand_in, services, digit_crops, monkeypatch):
-    monkeypatch.setattr(regions, "WRITTEN_TOGETHER", 2)
+    monkeypatch.setattr(region_projects, "WRITTEN_TOGETHER", 2)
     stand_in.add_project(1, REGIONS)
     stand_in.add_project(2, parse(REGIONS).config())
     for task in stand_in.add_tasks(1, *(image for image, _ in digit_crops[:3])):
@@ -134,13 +134,13 @@ def test_regions_are_written_as_they_are_read(stand_in, services, digit_crops, m
             stand_in.tasks[id_]["data"] = task["data"]
 
     monkeypatch.setattr(services.label_studio, "import_tasks", import_tasks)
-    assert regions.spread_out(services, 1, 2) == (2, 9, 0)
+    assert region_projects.spread_out(services, 1, 2) == (2, 9, 0)
     assert written == [2, 2, 2, 2, 1]
-    assert regions.spread_out(services, 1, 2) == (2, 0, 0), "none has two tasks"
+    assert region_projects.spread_out(services, 1, 2) == (2, 0, 0), "none has two tasks"
     for task in [task["id"] for task in stand_in.tasks.values() if task["project"] == 2][::2]:
         result = [{"from_name": "kind", "type": "choices", "value": {"choices": ["1"]}}]
         stand_in.annotate(task, None, result=result)
-    assert regions.put_back(services, 1, 2, 1.0) == (5, 3)
+    assert region_projects.put_back(services, 1, 2, 1.0) == (5, 3)
     shown = stand_in.projects[1]["model_version"]
     assert [p["task"] for p in stand_in.predictions if p["model_version"] == shown] == [1, 2, 3]
     bulk = [path for _, path in stand_in.calls if path == "/api/projects/1/import/predictions"]
@@ -161,7 +161,7 @@ def test_thousands_of_crops_that_are_all_alike_are_not_held_as_pairs():
 
 
 PROJECTS = """
-from model.visualization.projection import principal_components
+from everylabel.model.visualization.projection import principal_components
 
 def work(rows):
     principal_components(rows, np.arange(len(rows)))

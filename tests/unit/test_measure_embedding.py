@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from scripts import measure_embedding
-from scripts.cli import app
+from everylabel.scripts.benchmarks import measure_embedding
+from everylabel.scripts.cli import app
 
 
 def test_it_prints_the_pipeline_beside_the_encoder_and_writes_the_ratio(tmp_path):

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from scripts import measure_request_path
-from scripts.measure_request_path import RequestPath, measure
+from everylabel.scripts.benchmarks import measure_request_path
+from everylabel.scripts.benchmarks.measure_request_path import RequestPath, measure
 
 
 def silent(what: str, done: int, total: int) -> None:

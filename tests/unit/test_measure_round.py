@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from model import encoders
-from scripts import made_embeddings, measure_choosing, measure_performance, measure_round
-from scripts.cli import app
-from scripts.made_embeddings import make_embeddings, shape
-from scripts.measure_choosing import Choosing, choices, choose, classic_hybrid
-from scripts.measure_round import RoundCost, ScoringCost, ratios, round_cost, scoring_cost
-from scripts.own_process import alone
-from scripts.performance_tables import classic_tables, ratio_tables, round_tables, strategy_tables
+from everylabel.model import encoders
+from everylabel.scripts.benchmarks import made_embeddings, measure_choosing, measure_performance, measure_round
+from everylabel.scripts.cli import app
+from everylabel.scripts.benchmarks.made_embeddings import make_embeddings, shape
+from everylabel.scripts.benchmarks.measure_choosing import Choosing, choices, choose, classic_hybrid
+from everylabel.scripts.benchmarks.measure_round import RoundCost, ScoringCost, ratios, round_cost, scoring_cost
+from everylabel.scripts.benchmarks.own_process import alone
+from everylabel.scripts.docs.performance_tables import classic_tables, ratio_tables, round_tables, strategy_tables
 
 
 def silent(what: str, done: int, total: int) -> None:

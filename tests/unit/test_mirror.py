@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend import listing, mirror
-from backend.label_config import parse
-from backend.label_studio import LabelStudio
-from backend.mirror import Change, EventError, Mirror
-from backend.rounds import labels_by_task
-from backend.store import Annotation, Store, Task
+from everylabel.backend.sync import task_listing, mirror
+from everylabel.backend.label_studio.label_config import parse
+from everylabel.backend.label_studio.client import LabelStudio
+from everylabel.backend.sync.mirror import Change, EventError, Mirror
+from everylabel.backend.rounds.runner import labels_by_task
+from everylabel.backend.store import Annotation, Store, Task
 from tests.stand_in_label_studio import choice
 
 CONFIG = (
@@ -616,7 +616,7 @@ def test_every_task_is_read_again_once_a_day_and_when_asked(stand_in, store, clo
 
 
 def test_a_first_reading_that_is_broken_off_goes_on_where_it_stopped(stand_in, store, monkeypatch):
-    monkeypatch.setattr(listing, "SAVED_TOGETHER", 500)
+    monkeypatch.setattr(task_listing, "SAVED_TOGETHER", 500)
     stand_in.add_project(1, CONFIG)
     ids = stand_in.add_tasks(1, *(f"{i}.png" for i in range(2300)))
     client = LabelStudio(stand_in.url, stand_in.token)
@@ -644,7 +644,7 @@ def test_a_first_reading_that_is_broken_off_goes_on_where_it_stopped(stand_in, s
 
 
 def test_a_reading_broken_off_under_another_labeling_config_begins_anew(stand_in, store, monkeypatch):
-    monkeypatch.setattr(listing, "SAVED_TOGETHER", 500)
+    monkeypatch.setattr(task_listing, "SAVED_TOGETHER", 500)
     stand_in.add_project(1, CONFIG)
     ids = stand_in.add_tasks(1, *(f"{i}.png" for i in range(2300)))
     for id_ in ids:

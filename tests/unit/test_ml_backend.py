@@ -9,10 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from backend.label_config import LabelConfigError
-from backend.ml_backend import UNTRAINED, ActiveLearningBackend, project_number
-from model.classifiers.embedding import EmbeddingClassifier
-from model.encoders import Encoder
+from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.ml_backend import UNTRAINED, ActiveLearningBackend, project_number
+from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.encoders import Encoder
 from tests.stand_in_label_studio import CLASSES, label_config
 
 

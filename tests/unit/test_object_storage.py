@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from backend import ray_engine
-from backend.engine import EngineError
-from backend.project_files import EmbeddingFile
-from backend.row_copy import RowCopy, read_rows
-from model.classifiers.embedding import EmbeddingClassifier
-from model.pool import chunk_rows
-from scripts import cli
+from everylabel.backend.embedding import ray_executor
+from everylabel.backend.embedding.executor import EngineError
+from everylabel.backend.store.files import EmbeddingFile
+from everylabel.backend.embedding.ray_storage import RowCopy, read_rows
+from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.pool import chunk_rows
+from everylabel.scripts import cli
 from tests.everylabel_process import REPOSITORY, wait_until
 from tests.ray_cluster import backends_on, two_nodes, what_a_round_left, workers
 from tests.stand_in_label_studio import TOKEN
@@ -133,8 +133,8 @@ def test_a_command_killed_while_it_uploads_leaves_whole_objects_and_is_gone_on_w
     file.append(np.frombuffer(np.random.default_rng(0).bytes(2 * rows * dim), np.float16).reshape(-1, dim))
     before = len(s3.requests())
     script = (
-        "import sys, numpy; from pathlib import Path; from backend.project_files import EmbeddingFile\n"
-        "from backend.row_copy import RowCopy\n"
+        "import sys, numpy; from pathlib import Path; from everylabel.backend.store.files import EmbeddingFile\n"
+        "from everylabel.backend.embedding.ray_storage import RowCopy\n"
         f"file = EmbeddingFile(Path(sys.argv[1]), {dim}, numpy.dtype('float16'))\n"
         f"RowCopy(file, {STORAGE!r}).slices({rows}, {size})"
     )
@@ -225,7 +225,7 @@ def test_rounds_scored_from_s3_are_the_local_ones_to_the_bit(
 def test_a_pool_is_scored_from_s3_to_the_same_bit_though_a_worker_is_killed(
     on_ray, s3, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(ray_engine, "SCORED_ROWS", chunk_rows(96))
+    monkeypatch.setattr(ray_executor, "SCORED_ROWS", chunk_rows(96))
     slices = 40
     file = EmbeddingFile(tmp_path / "pool.rows", 96, np.dtype(np.float16))
     file.append(np.random.default_rng(0).normal(size=((slices - 1) * chunk_rows(96) + 5, 96)))

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from backend.embedding import CropEmbedder
-from backend.image_file import ImageError, UnexpectedImageError, one_crop_only
-from backend.images import ImageReader
-from backend.label_config import parse
-from backend.project_files import EmbeddingFile
-from backend.store import Store, Task
-from model.encoders import Encoder
+from everylabel.backend.embedding.pipeline import CropEmbedder
+from everylabel.backend.images.decode import ImageError, UnexpectedImageError, one_crop_only
+from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.label_studio.label_config import parse
+from everylabel.backend.store.files import EmbeddingFile
+from everylabel.backend.store import Store, Task
+from everylabel.model.encoders import Encoder
 from tests.stand_in_label_studio import data_uri, label_config
 
 IN_A_BOX = (

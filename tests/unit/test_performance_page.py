@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts import performance_page
-from scripts.generated_text import END, insert, start
-from scripts.performance_tables import EXTRAPOLATED, largest_round, request_ratios, why_not
+from everylabel.scripts.docs import performance_page
+from everylabel.scripts.docs.generated_text import END, insert, start
+from everylabel.scripts.docs.performance_tables import EXTRAPOLATED, largest_round, request_ratios, why_not
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 MACHINE = {

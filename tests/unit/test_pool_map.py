@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from backend import pool_map, pool_view
-from backend.map_drawing import MapDrawer
-from model.visualization import projection
-from model.visualization.near_duplicates import find_near_duplicates
-from model.visualization.projection import align, lay_out, place, principal_components
+from everylabel.backend.store import pool_map, round_snapshot
+from everylabel.backend.worker.map_drawing import MapDrawer
+from everylabel.model.visualization import projection
+from everylabel.model.visualization.near_duplicates import find_near_duplicates
+from everylabel.model.visualization.projection import align, lay_out, place, principal_components
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_a_map_of_pixels_is_drawn_at_once_and_shows_what_is_alike(tmp_path):
 
 
 BOUNDED = """
-from backend.bounded_process import bound_resources
+from everylabel.backend.worker.bounded_process import bound_resources
 bound_resources(600_000_000, 60)
 kept = bytearray(100_000_000)
 try:
@@ -234,7 +234,7 @@ def test_a_drawing_has_no_more_memory_than_its_own():
 
 PARENT = """
 import os, subprocess, sys, time
-child = "import os, sys, time; from backend.bounded_process import end_with_parent; "
+child = "import os, sys, time; from everylabel.backend.worker.bounded_process import end_with_parent; "
 child += "end_with_parent(int(sys.argv[1])); print(os.getpid(), flush=True); time.sleep(60)"
 subprocess.Popen([sys.executable, "-c", child, str(os.getpid())])
 time.sleep(60)
@@ -253,10 +253,10 @@ def test_a_drawing_ends_with_the_trainer_that_was_killed():
 
 
 def test_what_is_started_by_a_trainer_that_has_gone_ends_at_once():
-    code = "from backend.bounded_process import end_with_parent; end_with_parent(1); print('went on')"
+    code = "from everylabel.backend.worker.bounded_process import end_with_parent; end_with_parent(1); print('went on')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    command = [sys.executable, "-m", "backend.map_drawing", ".", "rows", "8", "<f2", "1"]
+    command = [sys.executable, "-m", "everylabel.backend.worker.map_drawing", ".", "rows", "8", "<f2", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, ""), "a drawing too, before it opens any file"
 
@@ -275,7 +275,7 @@ def test_a_map_another_machine_draws_is_not_drawn_twice(services, project):
 
 def test_the_drawer_draws_after_a_round_in_a_process_of_its_own(services, project):
     folder = services.files(1).folder
-    assert pool_view.load(folder).number == 1
+    assert round_snapshot.load(folder).number == 1
     drawer = MapDrawer(services)
     drawer.look()
     found = pool_map.load(folder)
@@ -290,7 +290,7 @@ import os, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-from backend import pool_map, pool_view
+from everylabel.backend.store import pool_map, round_snapshot
 
 write = np.savez
 
@@ -306,7 +306,7 @@ folder = Path(sys.argv[2])
 if sys.argv[1] == "map":
     pool_map.draw(folder, "rows", np.eye(8, dtype=np.float16), np.arange(8))
 outcome = SimpleNamespace(number=1, classes=(), threshold=0.9, probabilities=None, label_issues=())
-pool_view.save(folder, outcome, np.array([1]))
+round_snapshot.save(folder, outcome, np.array([1]))
 """
 
 
@@ -319,7 +319,7 @@ def test_whoever_is_killed_while_writing_leaves_one_file_that_the_next_takes_ove
         f"pool-{what}.npz.partial"
     ]
     assert pool_map.load(tmp_path) is None
-    assert pool_view.load(tmp_path) is None
+    assert round_snapshot.load(tmp_path) is None
     pool_map.draw(tmp_path, "rows", np.eye(8, dtype=np.float16), np.arange(8))
     assert pool_map.load(tmp_path) is not None
 

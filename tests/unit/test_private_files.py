@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from backend.private_files import OTHERS
+from everylabel.backend.store.private_files import OTHERS
 
 
 def modes(folder):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from filelock import Timeout
 
-from backend.partial_file import partial
-from backend.project_files import EmbeddingFile, ProjectFiles
-from model.evaluation.stopping import PoolPredictions
+from everylabel.backend.store.atomic_write import partial
+from everylabel.backend.store.files import EmbeddingFile, ProjectFiles
+from everylabel.model.evaluation.stopping import PoolPredictions
 
 STATE = {"coef": np.arange(6.0).reshape(2, 3), "classes": np.array(["a", "b"])}
 

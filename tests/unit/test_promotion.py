@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from scripts import cli
+from everylabel.scripts import cli
 
 runner = CliRunner()
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend import acceptance
-from backend.label_config import ImageChoices
-from backend.label_studio import LabelStudio
-from backend.label_studio_errors import LabelStudioError
-from backend.publish import FLAGGED, NEXT_BATCH, PRE_ANNOTATED, Publisher, Queue, QueuedCrop, predictions
+from everylabel.backend.rounds import bulk_accept
+from everylabel.backend.label_studio.label_config import ImageChoices
+from everylabel.backend.label_studio.client import LabelStudio
+from everylabel.backend.label_studio.errors import LabelStudioError
+from everylabel.backend.label_studio.publisher import FLAGGED, NEXT_BATCH, PRE_ANNOTATED, Publisher, Queue, QueuedCrop, predictions
 
 CONTROL = ImageChoices("digit", "image", "image", ("0", "1"))
 
@@ -154,8 +154,8 @@ def test_a_tab_that_had_another_name_is_renamed_not_doubled(stand_in, publisher,
 def test_the_tab_of_accepted_crops_is_there_once_whatever_it_was_called(stand_in, publisher, title):
     label_studio = publisher._label_studio
     label_studio.save_tab(None, 1, {"title": title, "type": "grid", "gridWidth": 7})
-    acceptance.save_tab(label_studio, 1)
-    acceptance.save_tab(label_studio, 1)
+    bulk_accept.save_tab(label_studio, 1)
+    bulk_accept.save_tab(label_studio, 1)
     (tab,) = [t["data"] for t in stand_in.tabs.values()]
     assert (tab["title"], tab["gridWidth"]) == ("Bulk-accepted", 7)
 

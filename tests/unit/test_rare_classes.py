@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from backend import mirror
-from backend.acceptance import acceptable
-from backend.page.figures import RoundLog, read_figures
-from backend.rare_classes import missing_in_words, rare_classes, single_in_words
-from model.classifiers.multi_label import MultiLabelClassifier
-from model.pseudo_labels.threshold import PseudoLabeler
-from model.session import ActiveLearningSession
-from scripts.cli import app
+from everylabel.backend.sync import mirror
+from everylabel.backend.rounds.bulk_accept import acceptable
+from everylabel.backend.page.figures import RoundLog, read_figures
+from everylabel.backend.rounds.rare_classes import missing_in_words, rare_classes, single_in_words
+from everylabel.model.classifiers.multi_label import MultiLabelClassifier
+from everylabel.model.pseudo_labels.threshold import PseudoLabeler
+from everylabel.model.session import ActiveLearningSession
+from everylabel.scripts.cli import app
 
 
 def clusters(seed=0, of=30):

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from backend import ray_engine
-from backend.engine import EngineError
-from backend.project_files import EmbeddingFile
-from backend.row_copy import RowCopy, read_rows
-from backend.store import Task
-from model.classifiers.embedding import EmbeddingClassifier
-from model.pool import chunk_rows
-from scripts import cli
+from everylabel.backend.embedding import ray_executor
+from everylabel.backend.embedding.executor import EngineError
+from everylabel.backend.store.files import EmbeddingFile
+from everylabel.backend.embedding.ray_storage import RowCopy, read_rows
+from everylabel.backend.store import Task
+from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.pool import chunk_rows
+from everylabel.scripts import cli
 from tests.everylabel_process import REPOSITORY, wait_until
 from tests.ray_cluster import backends_on, two_nodes, what_a_round_left, workers
 from tests.stand_in_label_studio import TOKEN, data_uri
@@ -53,7 +53,7 @@ def on_ray(make_services, cluster, tmp_path):
 def test_a_project_embedded_and_scored_on_ray_is_the_same_to_the_bit_though_a_worker_is_killed(
     stand_in, make_services, cluster, digit_crops, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(ray_engine, "CHUNK", 8)  # the killed one has work left
+    monkeypatch.setattr(ray_executor, "CHUNK", 8)  # the killed one has work left
     local, ray = (make_services(model_dir=tmp_path / name) for name in ("local", "on ray"))
     stand_in.add_project(1)
     images = [image for image, _ in digit_crops]
@@ -111,7 +111,7 @@ def test_crops_on_one_picture_lie_in_the_same_rows(make_services, on_ray, digit_
 def test_a_machine_that_cannot_join_is_told_why_in_a_line_and_keeps_its_home_folder(
     name, value, address, way_out, tmp_path
 ):
-    program = "import sys; from backend.ray_engine import RayEngine; RayEngine(None, sys.argv[1])"
+    program = "import sys; from everylabel.backend.embedding.ray_executor import RayEngine; RayEngine(None, sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", program, address],
         env={**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY), name: value},
@@ -126,8 +126,8 @@ def test_a_machine_that_cannot_join_is_told_why_in_a_line_and_keeps_its_home_fol
 
 
 def test_a_large_pool_is_scored_in_slices_to_the_same_bit(on_ray, monkeypatch, tmp_path):
-    assert ray_engine.SCORED_ROWS % chunk_rows(1) == ray_engine.SCORED_ROWS % chunk_rows(96) == 0
-    monkeypatch.setattr(ray_engine, "SCORED_ROWS", chunk_rows(96))
+    assert ray_executor.SCORED_ROWS % chunk_rows(1) == ray_executor.SCORED_ROWS % chunk_rows(96) == 0
+    monkeypatch.setattr(ray_executor, "SCORED_ROWS", chunk_rows(96))
     rng = np.random.default_rng(0)
     file = EmbeddingFile(tmp_path / "pool.rows", 96, np.dtype(np.float16))
     file.append(rng.normal(size=(3 * chunk_rows(96) + 5, 96)))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from backend import crop_box, label_config
-from backend.label_config import LabelConfigError
-from backend.region_tasks import as_task, parse, prediction, regions
-from backend.regions import put_back
+from everylabel.backend.label_studio import crop_shapes, label_config
+from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.regions.region_tasks import as_task, parse, prediction, regions
+from everylabel.backend.regions.region_projects import put_back
 
 CONFIG = (
     '<View><Image name="img" value="$photo"/>'
@@ -71,7 +71,7 @@ def test_a_region_s_task_is_a_box_on_the_same_picture_with_the_label_it_has():
     }
     (given,) = labelled["annotations"]
     assert crops.choice(given["result"]) == BAD
-    assert crop_box.split(crops.crop(labelled["data"]).url)[1] == crop_box.Box(10, 20, 30, 40)
+    assert crop_shapes.split(crops.crop(labelled["data"]).url)[1] == crop_shapes.Box(10, 20, 30, 40)
     assert "annotations" not in open_one
 
 
@@ -121,11 +121,11 @@ def test_turned_rectangles_and_polygons_are_crops_and_get_their_class_back():
         **{"x": 10, "y": 10, "width": 20, "height": 30.5, "rotation": 0},
         "points": triangle,
     }
-    shapes = [crop_box.split(crops.crop(made["data"]).url)[1] for made in (turned, polygon, upright)]
+    shapes = [crop_shapes.split(crops.crop(made["data"]).url)[1] for made in (turned, polygon, upright)]
     assert shapes == [
-        crop_box.Box(20, 20, 30, 40, 30),
-        crop_box.Polygon(((10, 10), (30, 10), (20, 40.5))),
-        crop_box.Box(10, 20, 30, 40),
+        crop_shapes.Box(20, 20, 30, 40, 30),
+        crop_shapes.Polygon(((10, 10), (30, 10), (20, 40.5))),
+        crop_shapes.Box(10, 20, 30, 40),
     ]
     drawing, given = polygon["annotations"][0]["result"]
     assert (drawing["from_name"], drawing["type"]) == ("outline", "polygon")
@@ -144,18 +144,18 @@ def test_a_picture_that_was_turned_on_the_screen_has_its_regions_where_they_are_
     """As Label Studio 1.23.2 writes them: in percent of the picture as it is stored."""
     turned = {**drawn("a"), "image_rotation": 90}
     (region,) = regions(task(annotations=[{"result": [turned]}]), parse(CONFIG))
-    assert region.shape == crop_box.Box(10, 20, 30, 40)
+    assert region.shape == crop_shapes.Box(10, 20, 30, 40)
 
 
 def test_a_project_of_regions_that_has_no_field_for_polygons_takes_none():
     control = parse(CONFIG)
     crops = label_config.parse(control.config())
     assert "Polygon" not in control.config()
-    assert crops.part.takes(crop_box.Box(1, 1, 5, 5, 30))
-    assert not crops.part.takes(crop_box.Polygon(((1, 1), (5, 1), (5, 5))))
+    assert crops.part.takes(crop_shapes.Box(1, 1, 5, 5, 30))
+    assert not crops.part.takes(crop_shapes.Polygon(((1, 1), (5, 1), (5, 5))))
     older = label_config.parse(control.config().replace(' cropRotation="$rotation"', ""))
-    assert not older.part.takes(crop_box.Box(1, 1, 5, 5, 30))
-    assert older.part.takes(crop_box.Box(1, 1, 5, 5))
+    assert not older.part.takes(crop_shapes.Box(1, 1, 5, 5, 30))
+    assert older.part.takes(crop_shapes.Box(1, 1, 5, 5))
 
 
 def test_classes_go_back_beside_those_an_annotator_may_have_open(stand_in, services, digit_crops):

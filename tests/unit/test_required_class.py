@@ -2,9 +2,9 @@
 
 import pytest
 
-from backend.label_config import LabelConfigError, parse
-from backend.required_class import ATTRIBUTES, requires_class, with_required_class
-from scripts import demo
+from everylabel.backend.label_studio.label_config import LabelConfigError, parse
+from everylabel.backend.label_studio.required_class import ATTRIBUTES, requires_class, with_required_class
+from everylabel.scripts.commands import demo
 
 OWN = """<!-- our config: <Choices name="kind" toName="photo"> was tried first -->
 <View>

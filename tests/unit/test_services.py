@@ -11,11 +11,12 @@ import time
 import numpy as np
 import pytest
 
-from backend import live_loop, pool_embedding
-from backend.label_studio_errors import LabelStudioError, LabelStudioUnreachableError, TokenRefusedError
-from backend.ml_backend import ActiveLearningBackend
-from backend.project_files import ProjectFiles
-from backend.store import Task
+from everylabel.backend.rounds import live_loop
+from everylabel.backend.embedding import passes
+from everylabel.backend.label_studio.errors import LabelStudioError, LabelStudioUnreachableError, TokenRefusedError
+from everylabel.backend.ml_backend import ActiveLearningBackend
+from everylabel.backend.store.files import ProjectFiles
+from everylabel.backend.store import Task
 from tests.stand_in_label_studio import CLASSES, label_config
 
 
@@ -488,7 +489,7 @@ def test_who_waits_for_another_pass_is_shown_how_far_that_one_has_come(
     stand_in, services, project, digit_crops, monkeypatch
 ):
     stand_in.add_tasks(1, digit_crops[60][0])
-    monkeypatch.setattr(pool_embedding, "WAITING_SHOWN_SECONDS", 0.05)
+    monkeypatch.setattr(passes, "WAITING_SHOWN_SECONDS", 0.05)
     other = services.files(1).pool_lock()
     told = []
 

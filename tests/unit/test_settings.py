@@ -6,10 +6,10 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from backend.settings import Settings
-from scripts import serve
-from scripts.cli import app
-from scripts.serve import _is_loopback
+from everylabel.backend.settings import Settings
+from everylabel.scripts.commands import serve
+from everylabel.scripts.cli import app
+from everylabel.scripts.commands.serve import _is_loopback
 
 
 @pytest.fixture(autouse=True)

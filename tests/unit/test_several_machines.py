@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from backend.app import create_app
-from backend.store.database import make_engine
+from everylabel.backend.app import create_app
+from everylabel.backend.store.database import make_engine
 from tests.everylabel_process import EveryLabel, wait_until
 from tests.stand_in_label_studio import TOKEN
 

@@ -11,16 +11,16 @@ from rich.console import Console
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
-from model import encoders
-from model.session import ActiveLearningSession
-from scripts import embedding_cache, labelled_data
-from scripts.cli import app
-from scripts.datasets import DatasetError
-from scripts.embedding_cache import embed
-from scripts.labelled_data import load, split_sources, thin
-from scripts.learning_curves import BASELINE, Interval, Summary, interval, labels_needed, labels_saved
-from scripts.replay import Task, balanced_accuracy, flip, hold_out, replay
-from scripts.simulate import audit_table, table
+from everylabel.model import encoders
+from everylabel.model.session import ActiveLearningSession
+from everylabel.scripts.replay import embedding_cache, labelled_data
+from everylabel.scripts.cli import app
+from everylabel.scripts.replay.datasets import DatasetError
+from everylabel.scripts.replay.embedding_cache import embed
+from everylabel.scripts.replay.labelled_data import load, split_sources, thin
+from everylabel.scripts.replay.learning_curves import BASELINE, Interval, Summary, interval, labels_needed, labels_saved
+from everylabel.scripts.replay.replay import Task, balanced_accuracy, flip, hold_out, replay
+from everylabel.scripts.commands.simulate import audit_table, table
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ class TestData:
         ],
     )
     def test_what_cannot_be_done_is_said_with_the_way_out(self, arguments, says, tmp_path, monkeypatch):
-        monkeypatch.setattr("scripts.simulate.embed", lambda *_: tmp_path)
+        monkeypatch.setattr("everylabel.scripts.commands.simulate.embed", lambda *_: tmp_path)
         code, output = simulate(*arguments, "--cache", tmp_path)
         assert code == 1
         assert says in " ".join(output.split())

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from backend.services import Services
-from backend.settings import Settings
-from scripts.cli import COMMANDS, HIDDEN, app
+from everylabel.backend.services import Services
+from everylabel.backend.settings import Settings
+from everylabel.scripts.cli import COMMANDS, HIDDEN, app
 
 SLOW = (
     "torch",
@@ -30,7 +30,7 @@ SLOW = (
 # Runs a command in this process; prints, as JSON, what it exited with and which slow modules it has imported.
 RUN = f"""
 import json, sys
-from scripts.cli import app
+from everylabel.scripts.cli import app
 found = {{}}
 for arguments in json.loads(sys.argv[1]):
     try:
@@ -42,16 +42,16 @@ print(json.dumps(found), file=sys.stderr)
 
 ENTERED_BY_A_REQUEST = """
 import json, sys
-import backend.ml_backend
+import everylabel.backend.ml_backend
 before = set(sys.modules)
-from backend import label_config
-from backend.services import Services
-from backend.settings import Settings
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.services import Services
+from everylabel.backend.settings import Settings
 services = Services(Settings())
 label_config.parse(sys.argv[1])
 services.rounds, services.publisher, services.reader
-from backend.learner import make_classifier
-from backend.disputes import settle
+from everylabel.backend.rounds.models import make_classifier
+from everylabel.backend.rounds.disagreements import settle
 settle([], {}, None, None)
 services.files(1).predictions("none")
 print(json.dumps([name for name in sys.modules if name not in before]), file=sys.stderr)

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import inspect, text
 from sqlalchemy.event import listen, remove
 
-from backend.settings import Settings
-from backend.store import Annotation, RoundRecord, StorageError, Store, Task
-from backend.store.database import make_engine
-from scripts import cli
+from everylabel.backend.settings import Settings
+from everylabel.backend.store import Annotation, RoundRecord, StorageError, Store, Task
+from everylabel.backend.store.database import make_engine
+from everylabel.scripts import cli
 
 ROUND = RoundRecord(
     number=1,

@@ -7,9 +7,9 @@ from datetime import datetime, timezone
 
 import pytest
 
-from backend import mirror
-from backend.superseded import KEPT_FOR_OTHERS_SECONDS, needed_versions
-from backend.trainer import Trainer
+from everylabel.backend.sync import mirror
+from everylabel.backend.label_studio.superseded import KEPT_FOR_OTHERS_SECONDS, needed_versions
+from everylabel.backend.worker.trainer import Trainer
 from tests.unit.test_rounds import flagging
 
 NOW = 1_000_000.0

@@ -9,10 +9,10 @@ import time
 import pytest
 from PIL import Image
 
-from backend.image_file import AddressRefusedError
-from backend.page import thumbnails
-from backend.page.thumbnails import SIDE, BusyError, Thumbnails, thumbnail
-from backend.store import Task
+from everylabel.backend.images.decode import AddressRefusedError
+from everylabel.backend.page import thumbnails
+from everylabel.backend.page.thumbnails import SIDE, BusyError, Thumbnails, thumbnail
+from everylabel.backend.store import Task
 
 
 def opened(content):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from backend.app import create_app
+from everylabel.backend.app import create_app
 from tests.stand_in_label_studio import label_config
 
 STRANGERS = range(1000, 1300)
@@ -51,7 +51,7 @@ def test_a_project_that_exists_is_confirmed_once_and_worked_on(
 
 
 def test_while_label_studio_is_away_nothing_is_forgotten(client, services, stand_in, monkeypatch, wait):
-    monkeypatch.setattr("backend.unverified_projects.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("everylabel.backend.sync.unverified_projects.RETRY_SECONDS", 0.0)
     stand_in.add_project(2)
     stand_in.down = True
     body = {"action": "START_TRAINING", "project": {"id": 2}}
@@ -80,7 +80,7 @@ def test_a_project_that_is_being_worked_on_is_forgotten_later(client, services, 
 def test_only_so_many_projects_that_nobody_has_found_are_kept(
     client, services, stand_in, project, monkeypatch
 ):
-    monkeypatch.setattr("backend.ml_backend.MOST_UNVERIFIED", 3)
+    monkeypatch.setattr("everylabel.backend.ml_backend.MOST_UNVERIFIED", 3)
     stand_in.down = True
 
     def setup(number):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from backend import label_studio_versions
-from scripts.label_studio_install import InstallError
+from everylabel.backend.label_studio import versions
+from everylabel.scripts.local_label_studio.install import InstallError
 from tests import version_matrix
 from tests.chaos import Asking
 from tests.version_matrix import Outcome, read_report, with_rows
@@ -87,13 +87,13 @@ def test_the_rows_of_the_page_are_replaced_one_by_one_and_in_order():
 
 
 def test_what_is_deployed_and_documented_are_the_tested_versions():
-    newest = label_studio_versions.NEWEST
+    newest = versions.NEWEST
     compose = (REPOSITORY / "docker-compose.yml").read_text()
     assert re.search(rf"image: .*/label-studio:{re.escape(newest)}\b", compose)
     assert f"label-studio=={newest}" in (REPOSITORY / "docs" / "tutorial.md").read_text()
     page = version_matrix.PAGE.read_text()
-    assert [version for version in label_studio_versions.TESTED if version not in page] == []
-    assert {match[1] for match in version_matrix.ROW.finditer(page)} <= {*label_studio_versions.TESTED}
+    assert [version for version in versions.TESTED if version not in page] == []
+    assert {match[1] for match in version_matrix.ROW.finditer(page)} <= {*versions.TESTED}
 
 
 def test_annotators_of_the_chaos_test_ask_in_the_same_instant_only_where_that_is_wanted():

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from backend.app import create_app
-from backend.web_server.limits import Limits, affordable_connections
-from backend.web_server.server import Server
+from everylabel.backend.app import create_app
+from everylabel.backend.web_server.limits import Limits, affordable_connections
+from everylabel.backend.web_server.server import Server
 from tests.backend_fixtures import TOKEN
 from tests.everylabel_process import EveryLabel, wait_until
 

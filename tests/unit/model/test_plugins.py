@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model import encoders, query
-from model.encoders.base import Encoder
-from model.query import QueryStrategy
+from everylabel.model import encoders, query
+from everylabel.model.encoders.base import Encoder
+from everylabel.model.query import QueryStrategy
 
 MODULE = f"""
 from {encoders.__name__} import Encoder

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.pool import chunk_rows, each_chunk, gather, release_pages, sample
+from everylabel.model.pool import chunk_rows, each_chunk, gather, release_pages, sample
 from tests.memory_held import share_held
 
 ROWS = np.random.default_rng(0).standard_normal((20_000, 96)).astype(np.float16)
@@ -124,8 +124,8 @@ def test_changes_to_a_private_memory_map_are_not_let_go_of(tmp_path):
 
 
 SCORES = """
-from model.classifiers.embedding import EmbeddingClassifier
-from model.pool import gather, spread
+from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.pool import gather, spread
 
 labelled = np.random.default_rng(0).standard_normal((20, 256))
 classifier = EmbeddingClassifier().fit(labelled, ["a", "b"] * 10)

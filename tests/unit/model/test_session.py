@@ -3,8 +3,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from model.pseudo_labels.threshold import PseudoLabeler
-from model.session import ActiveLearningSession, Round
+from everylabel.model.pseudo_labels.threshold import PseudoLabeler
+from everylabel.model.session import ActiveLearningSession, Round
 
 N_CLASSES = 4
 CENTRES = np.random.default_rng(8).standard_normal((N_CLASSES, 32))

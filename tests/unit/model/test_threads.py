@@ -10,7 +10,7 @@ from tests.everylabel_process import REPOSITORY
 LIMITED = """
 import numpy, sklearn.cluster, torch
 from threadpoolctl import threadpool_info
-from model.threads import limit_threads, single_threaded
+from everylabel.model.threads import limit_threads, single_threaded
 limit_threads({n})
 with single_threaded():
     assert all(pool["num_threads"] == 1 for pool in threadpool_info())

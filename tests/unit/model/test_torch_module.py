@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.query import HybridQueryStrategy
-from model.query.uncertainty import compute_uncertainty_scores, margin_uncertainty
-from model.torch_module import embed, predict_proba
+from everylabel.model.query import HybridQueryStrategy
+from everylabel.model.query.uncertainty import compute_uncertainty_scores, margin_uncertainty
+from everylabel.model.torch_module import embed, predict_proba
 
 CROPS = np.random.default_rng(0).standard_normal((600, 3, 4, 4)).astype(np.float32)
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from model.classifiers.embedding import EmbeddingClassifier
-from model.label_quality.folds import align_columns, out_of_fold_probabilities, stratified_folds
+from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.label_quality.folds import align_columns, out_of_fold_probabilities, stratified_folds
 
 
 def blobs(n: int, n_classes: int = 3, d: int = 64, noise: float = 1.0, seed: int = 0):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from backend.label_config import LabelConfigError, parse
-from backend.rounds import labels_by_task
-from backend.store import Annotation
-from model import label_set
-from model.classifiers.multi_label import MultiLabelClassifier
-from model.session import ActiveLearningSession
+from everylabel.backend.label_studio.label_config import LabelConfigError, parse
+from everylabel.backend.rounds.runner import labels_by_task
+from everylabel.backend.store import Annotation
+from everylabel.model import label_set
+from everylabel.model.classifiers.multi_label import MultiLabelClassifier
+from everylabel.model.session import ActiveLearningSession
 
 CONFIG = (
     '<View><Image name="i" value="$image"/><Choices name="seen" toName="i" choice="multiple">'

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from model.classifiers.ridge import fit_ridge, leave_one_out_scores
+from everylabel.model.classifiers.ridge import fit_ridge, leave_one_out_scores
 
 
 def rows(n: int, d: int, n_classes: int = 3, seed: int = 0):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.classifiers.torch_classifier import TorchClassifier
-from model.session import ActiveLearningSession
+from everylabel.model.classifiers.torch_classifier import TorchClassifier
+from everylabel.model.session import ActiveLearningSession
 
 RNG = np.random.default_rng(0)
 CODES = RNG.integers(3, size=200)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from model import encoders
-from model.encoders import cuda
-from model.encoders.cuda import BatchedNetwork, batch_within
+from everylabel.model import encoders
+from everylabel.model.encoders import cuda
+from everylabel.model.encoders.cuda import BatchedNetwork, batch_within
 
 
 class Card:

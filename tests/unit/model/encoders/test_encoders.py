@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from model import encoders
-from model.encoders.efficientnet_lite0 import _PooledFeatures
-from model.encoders.in_order import in_order
-from model.encoders.pixels import letterbox, to_rgb
-from model.encoders.siamese import SiameseNetwork
+from everylabel.model import encoders
+from everylabel.model.encoders.efficientnet_lite0 import _PooledFeatures
+from everylabel.model.encoders.in_order import in_order
+from everylabel.model.encoders.pixels import letterbox, to_rgb
+from everylabel.model.encoders.siamese import SiameseNetwork
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 
@@ -42,7 +42,7 @@ def test_onnx_runtime_gives_what_torch_gives() -> None:
 
 ENCODE = """
 import numpy as np
-from model import encoders
+from everylabel.model import encoders
 
 encoders.create("efficientnet-lite0", device="cpu").encode(np.zeros((2, 160, 160, 3), np.uint8))
 """

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.label_config import LabelConfigError, parse, text_of
-from backend.learner import check_encoder
-from model import encoders
+from everylabel.backend.label_studio.label_config import LabelConfigError, parse, text_of
+from everylabel.backend.rounds.models import check_encoder
+from everylabel.model import encoders
 
 CONFIG = (
     '<View><Text name="t" value="$text"/>'

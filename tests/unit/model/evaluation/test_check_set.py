@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from model.classifiers.embedding import EmbeddingClassifier
-from model.evaluation.check_set import (
+from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.evaluation.check_set import (
     accuracy_interval,
     check_crops_wanted,
     estimate_accuracy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.evaluation.forecast import CurvePoint, forecast_gain
+from everylabel.model.evaluation.forecast import CurvePoint, forecast_gain
 
 
 def curve(error_at, check_per_label=0.2, labels=(10, 15, 20, 30, 40, 60, 80, 100)):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from model.evaluation.stopping import PoolPredictions, cohen_kappa, stop_set, stopping_advice
+from everylabel.model.evaluation.stopping import PoolPredictions, cohen_kappa, stop_set, stopping_advice
 
 CROPS = tuple(range(500))
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from model.label_quality.consensus import find_consensus
+from everylabel.model.label_quality.consensus import find_consensus
 
 
 def crowd(n: int = 120, seed: int = 0):

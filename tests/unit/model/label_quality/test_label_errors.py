@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from model.label_quality.label_errors import audit_labels, detect_label_errors, rank_labels
+from everylabel.model.label_quality.label_errors import audit_labels, detect_label_errors, rank_labels
 
 
 def blobs(n: int = 100, n_classes: int = 4, seed: int = 0):

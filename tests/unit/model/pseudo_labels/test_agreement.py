@@ -2,9 +2,9 @@ import time
 
 import numpy as np
 
-from model.pseudo_labels.agreement import agreed_labels
-from model.pseudo_labels.pool_graph import PoolGraph
-from model.vectors import unit_rows
+from everylabel.model.pseudo_labels.agreement import agreed_labels
+from everylabel.model.pseudo_labels.pool_graph import PoolGraph
+from everylabel.model.vectors import unit_rows
 
 
 def blobs(n: int, noise: float = 1.0, d: int = 32, n_classes: int = 3, seed: int = 0):

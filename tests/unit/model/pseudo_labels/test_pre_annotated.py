@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend import mirror
-from backend.publish import predictions
-from model.pseudo_labels.pre_annotated import mix_in
+from everylabel.backend.sync import mirror
+from everylabel.backend.label_studio.publisher import predictions
+from everylabel.model.pseudo_labels.pre_annotated import mix_in
 from tests.unit.test_publish import CONTROL, crop, queue
 
 

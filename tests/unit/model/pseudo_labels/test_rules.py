@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from model.pseudo_labels import PseudoLabelQuery, PseudoLabelRule, TrainingPseudoLabels, create_rule
-from model.session import ActiveLearningSession
+from everylabel.model.pseudo_labels import PseudoLabelQuery, PseudoLabelRule, TrainingPseudoLabels, create_rule
+from everylabel.model.session import ActiveLearningSession
 
 
 class FirstFree(PseudoLabelRule):

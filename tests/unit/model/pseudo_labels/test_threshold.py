@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.pseudo_labels.confident_crops import ConfidentCrops, PseudoLabel, highest_first
-from model.pseudo_labels.threshold import PseudoLabeler, expand_with_pseudo_labels
+from everylabel.model.pseudo_labels.confident_crops import ConfidentCrops, PseudoLabel, highest_first
+from everylabel.model.pseudo_labels.threshold import PseudoLabeler, expand_with_pseudo_labels
 
 
 class ReadsItsAnswer(torch.nn.Module):

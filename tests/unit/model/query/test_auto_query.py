@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from model.classifiers.embedding import EmbeddingClassifier
-from model.query import DEFAULT, Query, create
-from scripts.replay import Task, replay
+from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.query import DEFAULT, Query, create
+from everylabel.scripts.replay.replay import Task, replay
 
 
 def blobs(n: int = 40, groups: int = 5) -> tuple[np.ndarray, np.ndarray]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.query import Query, create, kernel
-from model.query.base import most_uncertain
-from model.query.kernel import Coverage, pick_by_coverage
+from everylabel.model.query import Query, create, kernel
+from everylabel.model.query.base import most_uncertain
+from everylabel.model.query.kernel import Coverage, pick_by_coverage
 
 
 def plain(values, covered, size, weight, own):

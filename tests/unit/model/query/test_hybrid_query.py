@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from model.query import HybridQueryStrategy
+from everylabel.model.query import HybridQueryStrategy
 
 
 class TwoColumns(torch.nn.Module):

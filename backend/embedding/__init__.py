@@ -1,0 +1,1 @@
+"""Crops become rows of numbers, each of them once."""

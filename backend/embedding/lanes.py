@@ -1,0 +1,240 @@
+"""Where the trainer embeds: in threads of its own, slice by slice, so that no job and no project waits for a host.
+
+Two lanes share the work. One embeds what is missing of the pools, a slice of each project in turn. The other embeds
+the few crops that somebody waits for in `/predict`. What is done is in the store and what is left follows from it, so
+whatever is in memory here may be lost: the next comparison with Label Studio asks for it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from filelock import Timeout
+
+from everylabel.backend import logs
+from everylabel.backend.embedding.crop_loader import Hosts
+from everylabel.backend.embedding.fair_threads import FairThreads
+from everylabel.backend.embedding.passes import PoolGoneError
+from everylabel.backend.store import Task
+
+if TYPE_CHECKING:
+    from everylabel.backend.services import Services
+
+log = logging.getLogger(__name__)
+
+SLICE_SECONDS = 1.0
+"""A slice takes up no more crops after so long, if another project has crops to embed."""
+ALONE_SECONDS = 15.0
+"""The same, where no other has."""
+FIRST_CROPS = 32
+MOST_CROPS = 8192
+GROWTH = 4
+"""A slice has so many times the crops of the last at most: a host's pace is found out with few."""
+LOCKED_SECONDS = 0.5
+"""When a pool that another process embeds is looked at again."""
+TOLD_SECONDS = 2.0
+"""How often a project whose pool is being embedded is looked at for a round, at most."""
+HOSTS_SECONDS = 30.0
+"""How long a host that did not answer is left alone."""
+LONGEST_PAUSE_SECONDS = 30.0
+STOP_SECONDS = 5.0
+
+
+class EmbeddingLanes:
+    """The threads that embed in the trainer.
+
+    Args:
+        services: the parts of this backend.
+        failed: told of a project whose crops could not be embedded, and why; None once they could.
+    """
+
+    def __init__(self, services: Services, failed: Callable[[int, Exception | None], None]) -> None:
+        self._services = services
+        self._failed = failed
+        self._lock = threading.Lock()
+        self._passes: dict[int, _Pass] = {}
+        self._hosts: dict[int, tuple[float, Hosts]] = {}
+        self._failures: dict[int, int] = {}
+        self._told_at: dict[int, float] = {}
+        self._grown: set[int] = set()
+        self._asked: dict[int, set[int]] = {}
+        self._pools = FairThreads("embedding", self._slice, self._ended)
+        self._urgent = FairThreads("urgent embedding", self._embed_asked)
+
+    def request(self, project_id: int) -> None:
+        """Have what is missing of a pool embedded; returns at once."""
+        self._pools.request(project_id)
+
+    def request_tasks(self, project_id: int, task_ids: Iterable[int]) -> None:
+        """Have these tasks' crops embedded ahead of all others; returns at once."""
+        with self._lock:
+            self._asked.setdefault(project_id, set()).update(task_ids)
+        self._urgent.request(project_id)
+
+    def is_active(self, project_id: int) -> bool:
+        """Return whether a pool is being embedded, here or in another process."""
+        if self._pools.is_active(project_id):
+            return True
+        try:
+            with self._services.files(project_id).pool_lock(timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def grown(self) -> list[int]:
+        """Return the projects that have more embedded crops than when somebody last looked."""
+        with self._lock:
+            return sorted(self._grown)
+
+    def looked_at(self, project_id: int) -> None:
+        """Take note that somebody looks at what a project has."""
+        with self._lock:
+            self._grown.discard(project_id)
+
+    def has_grown(self, project_id: int) -> None:
+        """Ask for a look at a project."""
+        with self._lock:
+            self._grown.add(project_id)
+
+    def wait_until_idle(self, seconds: float) -> bool:
+        """Wait until nothing is left to embed, and return whether that came to be in time."""
+        until = time.monotonic() + seconds
+        return self._urgent.wait_until_idle(seconds) and self._pools.wait_until_idle(until - time.monotonic())
+
+    def stop(self) -> None:
+        """Begin no more slices, and wait a little for those that run; what they lose is embedded anew."""
+        self._urgent.stop(STOP_SECONDS)
+        self._pools.stop(STOP_SECONDS)
+
+    # --- pools
+
+    def _slice(self, project_id: int) -> float | None:
+        with logs.about(project=project_id):
+            try:
+                self._services.pool_embedding.check(project_id)  # the lock would make its folder anew
+                with self._services.files(project_id).pool_lock(timeout=0):
+                    pause = self._embed_slice(project_id)
+            except Timeout:
+                self._tell(project_id)  # the other process embeds this pool
+                return LOCKED_SECONDS
+            except PoolGoneError:
+                self._passes.pop(project_id, None)
+                self._failures.pop(project_id, None)
+                return None
+            except Exception as error:  # noqa: BLE001 - one project's fault never stops the others
+                self._passes.pop(project_id, None)
+                failures = self._failures[project_id] = self._failures.get(project_id, 0) + 1
+                self._failed(project_id, error)
+                return float(min(LONGEST_PAUSE_SECONDS, 0.5 * 2.0 ** min(failures, 10)))
+            if self._failures.pop(project_id, None):
+                self._failed(project_id, None)
+            return pause
+
+    def _embed_slice(self, project_id: int) -> float | None:
+        if project_id not in self._passes:
+            missing = self._services.pool_embedding.missing(project_id)
+            if missing is None or not len(missing.tasks):
+                return None
+            self._passes[project_id] = _Pass(iter(missing.tasks), self._hosts_of(project_id))
+        one = self._passes[project_id]
+        started = time.monotonic()
+
+        def is_over() -> bool:
+            enough = SLICE_SECONDS if self._pools.has_others(project_id) else ALONE_SECONDS
+            return time.monotonic() - started >= enough
+
+        taken = _Slice(one, is_over)
+        done = self._services.pool_embedding.embed_some(project_id, taken, hosts=one.hosts)
+        a_second = taken.given / max(0.01, time.monotonic() - started)
+        least = self._services.settings.download_threads
+        one.crops = max(least, min(int(a_second * ALONE_SECONDS), GROWTH * one.crops, MOST_CROPS))
+        if one.ended:
+            del self._passes[project_id]
+            if one.hosts.failure is not None:
+                # The crops at hand are worth a round; the others are tried again with the next comparison.
+                log.warning("project %s: %s", project_id, one.hosts.failure)
+            return None
+        if done.embedded:
+            self._tell(project_id)
+        return 0.0
+
+    def _hosts_of(self, project_id: int) -> Hosts:
+        since, hosts = self._hosts.get(project_id, (0.0, None))
+        if hosts is None or time.monotonic() - since >= HOSTS_SECONDS:
+            hosts = Hosts()
+            self._hosts[project_id] = (time.monotonic(), hosts)
+        return hosts
+
+    def _tell(self, project_id: int) -> None:
+        now = time.monotonic()
+        if now - self._told_at.setdefault(project_id, now) >= TOLD_SECONDS:
+            self._told_at[project_id] = now
+            self.has_grown(project_id)
+
+    def _ended(self, project_id: int) -> None:
+        self._told_at.pop(project_id, None)
+        self.has_grown(project_id)
+
+    # --- crops that /predict waits for
+
+    def _embed_asked(self, project_id: int) -> float | None:
+        with self._lock:
+            task_ids = sorted(self._asked.pop(project_id, ()))
+        with logs.about(project=project_id):
+            try:
+                failure = self._services.pool_embedding.embed(project_id, task_ids).failure
+            except PoolGoneError:
+                return None
+            except Exception as error:  # noqa: BLE001 - as above
+                self._failures[project_id] = self._failures.get(project_id, 0) + 1
+                self._failed(project_id, error)
+                self._pools.request(project_id)  # tried again there, and no longer a problem once it works
+                return None
+            if failure is not None:
+                # Recorded, so that whoever waits learns the reason; the next comparison tries them again.
+                store = self._services.store
+                left = [task.id for task in store.tasks_to_embed(project_id, task_ids)]
+                store.save_problems(project_id, dict.fromkeys(left, str(failure)))
+        return None
+
+
+@dataclass
+class _Pass:
+    """One way through what is missing of a pool, in many slices."""
+
+    remaining: Iterator[Task]
+    hosts: Hosts
+    crops: int = FIRST_CROPS
+    """How many the next slice has at most."""
+    ended: bool = field(default=False)
+
+
+class _Slice(Collection[Task]):
+    """The next crops of a pass; gone through once. It ends early when it `is_over`."""
+
+    def __init__(self, one: _Pass, is_over: Callable[[], bool]) -> None:
+        self._pass = one
+        self._is_over = is_over
+        self.given = 0
+
+    def __len__(self) -> int:
+        return self._pass.crops
+
+    def __iter__(self) -> Iterator[Task]:
+        for _ in range(self._pass.crops):
+            task = next(self._pass.remaining, None)
+            if task is None:
+                self._pass.ended = True
+                return
+            self.given += 1
+            yield task
+            if self._is_over():
+                return
+
+    def __contains__(self, task: object) -> bool:
+        raise NotImplementedError("A slice is gone through once.")

@@ -1,0 +1,1 @@
+"""Crops' pictures: fetched, decoded within limits, and cut."""

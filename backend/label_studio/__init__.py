@@ -1,0 +1,1 @@
+"""What is read from Label Studio and written to it."""

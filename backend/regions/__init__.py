@@ -1,0 +1,1 @@
+"""Projects whose crops are regions of larger pictures."""

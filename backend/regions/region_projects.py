@@ -1,0 +1,161 @@
+"""The project of regions and the project they came from: what is new goes one way, what is learned the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.regions import region_tasks
+from everylabel.backend.rounds.pool_predictions import judge
+from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
+from everylabel.backend.regions.region_tasks import REGION, TASK, Region, RegionChoices
+from everylabel.backend.rounds.runner import labels_by_task
+
+if TYPE_CHECKING:
+    from everylabel.backend.services import Progress, Services
+
+WRITTEN_TOGETHER = 1000
+"""Regions or tasks that are read before they are written: a project may have a million."""
+
+
+def spread_out(
+    services: Services, project_id: int, to: int | None, report: Progress | None = None
+) -> tuple[int, int, int]:
+    """Give each region of a project that has none a task in another, which is made if need be.
+
+    They are written as they are read: broken off and run again, it goes on with the rest.
+
+    Returns:
+        The other project's number, how many regions are new in it, and how many it cannot take: they are not on their
+        picture, or turned or polygons where its labeling config names no field for that.
+
+    Raises:
+        LabelConfigError: the project classifies no regions, or the other no parts of pictures.
+        LabelStudioError: Label Studio does not answer or refuses.
+    """
+    label_studio = services.label_studio
+    source = label_studio.project(project_id)
+    control = region_tasks.parse(str(source["label_config"]))
+    if to is None:
+        made = label_studio.create_project(f"{source['title']}: regions"[:50], control.config())
+        to = int(made["id"])
+    crops = _crops(services, to)
+    listed = label_studio.tasks(to, progress=_told(report, "Reading the project of regions"))
+    known = {_origin(task["data"]) for task in listed}
+    new = (
+        region
+        for task in _pictures(services, project_id, report)
+        for region in region_tasks.regions(task, control)
+        if (region.task_id, region.id) not in known
+    )
+    taken, left = 0, 0
+    while some := list(islice(new, WRITTEN_TOGETHER)):
+        tasks = [
+            region_tasks.as_task(region, crops)
+            for region in some
+            if (shape := region.shape) is not None and crops.part is not None and crops.part.takes(shape)
+        ]
+        label_studio.import_tasks(to, tasks)
+        taken, left = taken + len(tasks), left + len(some) - len(tasks)
+    return to, taken, left
+
+
+def put_back(
+    services: Services, project_id: int, to: int, min_confidence: float, report: Progress | None = None
+) -> tuple[int, int]:
+    """Write what is known of the regions into the project they came from, a prediction a task.
+
+    People's labels go back as they are, the model's where it is sure enough. What was written before is deleted,
+    but for the newest of it: an annotator may have that open, and Label Studio 1.23.2 refuses their submit without it.
+
+    Returns:
+        How many regions have a class, and on how many tasks.
+
+    Raises:
+        LabelConfigError, LabelStudioError: as `spread_out`.
+    """
+    label_studio = services.label_studio
+    control = region_tasks.parse(str(label_studio.project(project_id)["label_config"]))
+    services.loop.catch_up(to, compare=True, progress=report)
+    known = _classes(services, to, min_confidence, report)
+    latest = services.store.latest_round(to)
+    shown = str(label_studio.project(project_id).get("model_version") or "")
+    old = [name for name in label_studio.model_versions(project_id) if region_tasks.is_ours(name)]
+    before = shown if shown in old else max(old, key=region_tasks.version_order, default=None)
+    version = region_tasks.version(latest.number if latest else 0, {*old, shown})
+    by_task = _classified(services, project_id, control, known, report)
+    n_regions, n_tasks = 0, 0
+    while some := list(islice(by_task, WRITTEN_TOGETHER)):
+        written = [region_tasks.prediction(task_id, found, control, version) for task_id, found in some]
+        label_studio.import_predictions(project_id, written)
+        n_regions, n_tasks = n_regions + sum(len(found) for _, found in some), n_tasks + len(some)
+    if n_tasks:
+        label_studio.update_project(project_id, model_version=version, show_collab_predictions=True)
+        for name in old:
+            if name != before:
+                label_studio.delete_predictions(project_id, name)
+    return n_regions, n_tasks
+
+
+def _classified(
+    services: Services,
+    project_id: int,
+    control: RegionChoices,
+    known: Mapping[tuple[int, str], tuple[str, float]],
+    report: Progress | None,
+) -> Iterator[tuple[int, dict[str, tuple[Region, str, float]]]]:
+    """The tasks that have regions whose class is known, and what is known of these."""
+    for task in _pictures(services, project_id, report):
+        found = {
+            region.id: (region, *known[region.task_id, region.id])
+            for region in region_tasks.regions(task, control)
+            if (region.task_id, region.id) in known
+        }
+        if found:
+            yield int(task["id"]), found
+
+
+def _pictures(services: Services, project_id: int, report: Progress | None) -> Iterator[dict[str, Any]]:
+    """The tasks whose regions are meant, with all that was drawn on them."""
+    return services.label_studio.whole_tasks(project_id, progress=_told(report, "Reading"))
+
+
+def _told(report: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    return None if report is None else lambda done, total: report(what, done, total)
+
+
+def _classes(
+    services: Services, project_id: int, min_confidence: float, report: Progress | None
+) -> dict[tuple[int, str], tuple[str, float]]:
+    """The label of each region, and how sure it is: a person's, or the model's where sure enough."""
+    control, store = _crops(services, project_id), services.store
+    model = services.model(project_id)
+    given = labels_by_task(store.annotations(project_id), control.classes)
+    sure = None if model is None else judge(services, project_id, model).sure(min_confidence, control)
+    known = {}
+    progress = _told(report, "Reading the project of regions")
+    for task in services.label_studio.tasks(project_id, progress=progress):
+        id_ = int(task["id"])
+        found = (given[id_], 1.0) if id_ in given else None if sure is None else sure.of(id_)
+        if found is not None:
+            known[_origin(task["data"])] = found
+    return known
+
+
+def _crops(services: Services, project_id: int) -> ImageChoices:
+    """How a project of regions calls things."""
+    control = label_config.parse(str(services.label_studio.project(project_id)["label_config"]))
+    if control.part is None:
+        raise LabelConfigError(
+            f"Project {project_id} shows whole images, not parts of them: --to takes a project that `everylabel regions` "
+            "has made."
+        )
+    return control
+
+
+def _origin(data: Any) -> tuple[int, str]:
+    """Which task and region a task of the project of regions stands for."""
+    task, region = (data.get(TASK), data.get(REGION)) if isinstance(data, dict) else (None, None)
+    return (task if isinstance(task, int) else 0, str(region))

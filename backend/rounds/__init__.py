@@ -1,0 +1,1 @@
+"""Labels become a model, and the model a next batch."""

@@ -1,0 +1,289 @@
+"""Turns confident pre-annotations into annotations in bulk, marked as such, and takes them back.
+
+An accepted annotation is a machine's label that a person approved without looking at it. It is marked so in
+Label Studio itself, where Label Studio 1.23.2 keeps the mark and a person sees it: `origin` and a `meta` text in
+the result, and a prediction of the version `accepted, round 3` beside it. It never counts as a person's label.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.rounds.pool_predictions import judge
+from everylabel.backend.label_studio.client import LabelStudio
+from everylabel.backend.label_studio.publisher import tabs_by_title, version_name
+
+if TYPE_CHECKING:
+    from everylabel.backend.label_studio.label_config import ImageChoices
+    from everylabel.backend.services import Progress, Services
+
+ACCEPTED = "Bulk-accepted"
+"""The tab that shows them."""
+_FORMER = "Accepted in bulk"
+"""What it was called before: Label Studio cut that off."""
+CHUNK = 200
+"""Annotations written in one call: about two seconds of Label Studio's on SQLite, in which no round runs."""
+DELETED_AT_ONCE = 20
+"""Annotations deleted before the next round may run: about three seconds of Label Studio's."""
+MADE_AT_ONCE_SECONDS = 1.0
+"""Label Studio stamps a new annotation's two times within microseconds; whoever edits it takes longer."""
+
+_VERSION = re.compile(r"accepted, round \d+")
+_MARK = re.compile(rf"({_VERSION.pattern}): in bulk by everylabel, ")
+
+
+class NothingLearnedError(RuntimeError):
+    """There is no model whose pre-annotations could be accepted; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Acceptable:
+    """An unlabelled crop the model in use is sure enough of."""
+
+    task_id: int
+    label: str
+    confidence: float
+    url: str | None = None
+    """The crop's address, as the store has it."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What accepting came to."""
+
+    version: str
+    """What Label Studio shows them under."""
+    crops: tuple[Acceptable, ...]
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What taking back came to."""
+
+    taken_back: int
+    kept: int
+    """Somebody has edited these since: they are a person's now."""
+
+
+def acceptable(
+    services: Services, project_id: int, min_confidence: float, at_most: int
+) -> tuple[list[Acceptable], int]:
+    """List `at_most` crops the model in use is sure enough of, surest first, and count how many more there are.
+
+    Never a crop with any annotation, never a blind check crop, a flagged one, or one a person is being asked; and none
+    of a class with one label, which nothing has checked.
+
+    Raises:
+        NothingLearnedError: the project has no model yet.
+    """
+    store = services.store
+    project, model = store.project(project_id), services.model(project_id)
+    latest = store.latest_round(project_id)
+    if project is None or model is None or latest is None:
+        raise NothingLearnedError(
+            f"Project {project_id} has no model yet. Label crops of two classes, with `everylabel serve` running "
+            f"and the project connected (everylabel connect --project {project_id})."
+        )
+    control = label_config.parse(project.label_config)
+    judged = judge(services, project_id, model).sure(min_confidence, control, latest.single_classes)
+    closed = np.fromiter(_closed(services, project_id), dtype=np.int64)
+    enough = np.flatnonzero(~np.isin(judged.tasks, closed))
+    surest = enough[np.argsort(-judged.confidence[enough], kind="stable")][:at_most]
+    url_of = {task.id: task.image_url for task in store.tasks(project_id, judged.tasks[surest].tolist())}
+    crops = [
+        Acceptable(task_id, judged.classes[code], confidence, url_of.get(task_id))
+        for task_id, code, confidence in zip(
+            judged.tasks[surest].tolist(),
+            judged.best[surest].tolist(),
+            judged.confidence[surest].tolist(),
+            strict=True,
+        )
+    ]
+    return crops, len(enough) - len(crops)
+
+
+def accept(
+    services: Services, project_id: int, crops: Sequence[Acceptable], progress: Progress | None = None
+) -> Accepted:
+    """Write annotations for these crops, two calls for every 200, between which rounds run as they are due.
+
+    A crop that a person has annotated meanwhile, or is being asked for now, is left to them. Stopped half-way and
+    run again it goes on where it was: what has an annotation is not acceptable any more, and what has only its
+    prediction is not given another.
+
+    Raises:
+        LabelStudioError: Label Studio did not take a chunk; those before it are written.
+    """
+    project = services.store.project(project_id)
+    if project is None or project.model_round is None:
+        raise NothingLearnedError(f"Project {project_id} has no model yet.")
+    control = label_config.parse(project.label_config)
+    label_studio, version = services.label_studio, f"accepted, {version_name(project.model_round)}"
+    predicted = (
+        {
+            int(task["id"])
+            for task in label_studio.predicted_tasks(project_id, version)
+            if any(prediction["model_version"] == version for prediction in task["predictions"])
+        }
+        if version in label_studio.model_versions(project_id)
+        else set()
+    )
+    accepted: list[Acceptable] = []
+    for start in range(0, len(crops), CHUNK):
+        chunk = crops[start : start + CHUNK]
+        with _between_rounds(services, project_id):
+            closed = _closed(services, project_id)
+            closed |= label_studio.annotated(project_id, [crop.task_id for crop in chunk])
+            still = [crop for crop in chunk if crop.task_id not in closed]
+            new = [crop for crop in still if crop.task_id not in predicted]
+            if new:
+                written = [_prediction(crop, control, version) for crop in new]
+                label_studio.import_predictions(project_id, written)
+            if still:
+                label_studio.create_annotations(project_id, [crop.task_id for crop in still], version)
+        accepted += still
+        if progress is not None:
+            progress("Accepting", start + len(chunk), len(crops))
+    return Accepted(version, tuple(accepted))
+
+
+def undo(
+    services: Services, project_id: int, *, dry_run: bool = False, progress: Progress | None = None
+) -> Undone:
+    """Delete every accepted annotation that nobody has touched since, one by one, each looked at just before.
+
+    A round runs after every 20 of them, not after each.
+
+    Their predictions go too, unless somebody has made one of their version a label of their own.
+
+    Raises:
+        LabelStudioError: Label Studio failed half-way; run again, it goes on with the rest.
+    """
+    label_studio = services.label_studio
+    marked = [
+        (int(annotation["id"]), annotation)
+        for task in label_studio.tasks(project_id, annotated=True)
+        for annotation in task.get("annotations") or []
+        if _versions(annotation.get("result"))
+    ]
+    if dry_run:
+        untouched = sum(is_accepted(annotation) for _, annotation in marked)
+        return Undone(untouched, len(marked) - untouched)
+    taken_back, kept_versions, kept = 0, set[str](), 0
+    for start in range(0, len(marked), DELETED_AT_ONCE):
+        with _between_rounds(services, project_id):
+            for done, (id_, annotation) in enumerate(marked[start : start + DELETED_AT_ONCE], start + 1):
+                now = label_studio.annotation(id_) if is_accepted(annotation) else annotation
+                if now is not None and is_accepted(now):
+                    label_studio.delete_annotation(id_)
+                    taken_back += 1
+                elif now is not None:
+                    kept += 1
+                    kept_versions |= _versions(now.get("result"))
+                if progress is not None:
+                    progress("Taking back", done, len(marked))
+    for version in label_studio.model_versions(project_id):
+        if _VERSION.fullmatch(version) and version not in kept_versions:
+            label_studio.delete_predictions(project_id, version)
+    return Undone(taken_back, kept)
+
+
+def is_accepted(annotation: Mapping[str, Any]) -> bool:
+    """Whether this annotation, as Label Studio holds it, was accepted in bulk and touched by nobody since.
+
+    Label Studio's form makes `prediction-changed` of the origin of what a person edits, and keeps `meta`; its
+    API keeps both, so the times count too.
+    """
+    result = annotation.get("result")
+    if not _versions(result) or not isinstance(result, list):
+        return False
+    if any(isinstance(region, Mapping) and region.get("origin") != "prediction" for region in result):
+        return False
+    created, updated = _time(annotation.get("created_at")), _time(annotation.get("updated_at"))
+    return (
+        created is not None
+        and updated is not None
+        and abs((updated - created).total_seconds()) < MADE_AT_ONCE_SECONDS
+    )
+
+
+def save_tab(label_studio: LabelStudio, project_id: int) -> None:
+    """Create the tab that shows accepted annotations; what is taken back or edited leaves it by itself."""
+    tabs = tabs_by_title(label_studio, project_id)
+    if ACCEPTED in tabs:
+        return
+    if (former := tabs.get(_FORMER)) is not None:
+        label_studio.save_tab(int(former["id"]), project_id, {**former["data"], "title": ACCEPTED})
+        return
+    column = "filter:tasks:annotations_results"
+    items = [
+        {"filter": column, "operator": "contains", "type": "String", "value": "in bulk by everylabel"},
+        {"filter": column, "operator": "not_contains", "type": "String", "value": "prediction-changed"},
+    ]
+    data = {"title": ACCEPTED, "type": "grid", "gridWidth": 5}
+    label_studio.save_tab(None, project_id, data | {"filters": {"conjunction": "and", "items": items}})
+
+
+@contextmanager
+def _between_rounds(services: Services, project_id: int) -> Iterator[None]:
+    """Hold rounds up for one chunk; what has come in since the last chunk gets its round first."""
+    # Here, and not by giving the lock up for a moment: the trainer asks for it now and then only.
+    if services.store.events(project_id):
+        services.loop.catch_up(project_id)
+    with services.files(project_id).lock():
+        yield
+
+
+def _closed(services: Services, project_id: int) -> set[int]:
+    """Tasks that have an annotation, are for a blind check or flagged, or that a person is being asked."""
+    project, latest = services.store.project(project_id), services.store.latest_round(project_id)
+    closed = services.store.annotated_tasks(project_id)
+    if project is not None:
+        closed |= {*project.check_tasks}
+    if latest is not None:
+        closed |= {*latest.queue, *latest.flagged}
+    return closed
+
+
+def _prediction(crop: Acceptable, control: ImageChoices, version: str) -> dict[str, Any]:
+    mark = f"{version}: in bulk by everylabel, {crop.confidence:.1%} sure"
+    regions = [
+        {**region, "origin": "prediction", "meta": {"text": [mark]}}
+        for region in control.result(crop.label, crop.confidence, crop.url)
+    ]
+    return {
+        "task": crop.task_id,
+        "result": regions,
+        "score": round(crop.confidence, 6),
+        "model_version": version,
+    }
+
+
+def _versions(result: object) -> set[str]:
+    """The versions under which parts of a result were accepted."""
+    texts: Iterable[object] = (
+        text
+        for region in (result if isinstance(result, list) else [])
+        if isinstance(region, Mapping) and isinstance(region.get("meta"), Mapping)
+        for text in _list(region["meta"].get("text"))
+    )
+    return {found.group(1) for text in texts if isinstance(text, str) and (found := _MARK.match(text))}
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _time(value: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    except ValueError:
+        return None

@@ -1,0 +1,60 @@
+"""The trainer's sign of life, and the figures only it knows, in a file every process can read."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from everylabel.backend.store.atomic_write import partial
+
+EVERY_SECONDS = 2.0
+DEAD_AFTER_SECONDS = 15.0
+
+
+class Heartbeat:
+    """A small file the trainer writes every two seconds.
+
+    Args:
+        path: the file; its age says whether the trainer lives.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def start(self, figures: Callable[[], Mapping[str, float]]) -> None:
+        """Beat from now on, as long as this process lives."""
+
+        def beat() -> None:
+            while True:
+                self._write(figures())
+                time.sleep(EVERY_SECONDS)
+
+        threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+
+    def alive(self) -> bool:
+        """Return whether the trainer has given a sign of life lately; one from the future says nothing."""
+        try:
+            return abs(time.time() - self._path.stat().st_mtime) < DEAD_AFTER_SECONDS
+        except FileNotFoundError:
+            return False
+
+    def figures(self) -> dict[str, float]:
+        """What the trainer has told last; nothing where it has not."""
+        try:
+            return dict(json.loads(self._path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def _write(self, figures: Mapping[str, float]) -> None:
+        unfinished = partial(self._path)
+        try:
+            unfinished.write_text(json.dumps(dict(figures)), encoding="utf-8")
+            unfinished.replace(self._path)
+        except OSError:
+            # A full disk: an older figure is better than a trainer taken for dead.
+            if self._path.exists():
+                os.utime(self._path)

@@ -1,0 +1,1 @@
+"""The store is made equal to what Label Studio holds."""

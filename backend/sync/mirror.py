@@ -1,0 +1,330 @@
+"""Keeps the store equal to what Label Studio holds: webhooks as they come, and the whole project when asked."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, TypeGuard
+
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.rounds.bulk_accept import is_accepted
+from everylabel.backend.label_studio.crop_fields import is_outline
+from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
+from everylabel.backend.label_studio.client import LabelStudio
+from everylabel.backend.sync.task_listing import TaskListing, stored_task
+from everylabel.backend.store import LARGEST_ID, Annotation, Event, Store
+
+log = logging.getLogger(__name__)
+
+ANNOTATIONS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED"}
+"""Webhooks that carry whole annotations."""
+TRAINING = ANNOTATIONS | {"ANNOTATIONS_DELETED", "START_TRAINING"}
+"""Webhooks after which a round is due."""
+KNOWN = TRAINING | {"TASKS_CREATED", "TASKS_DELETED", "PROJECT_UPDATED", "PROJECT_DELETED"}
+"""Webhooks the backend does something with; any other is answered and dropped."""
+LOOK, LOOK_AND_TRAIN = "LOOK", "LOOK_AND_TRAIN"
+"""Events of our own: compare with Label Studio, and run a round if something is new, or in any case."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a look at Label Studio has changed in the store."""
+
+    labels: bool = False
+    tasks: bool = False
+    config: bool = False
+    training_asked: bool = False
+
+    def __or__(self, other: Change) -> Change:
+        return Change(
+            self.labels or other.labels,
+            self.tasks or other.tasks,
+            self.config or other.config,
+            self.training_asked or other.training_asked,
+        )
+
+    def __bool__(self) -> bool:
+        return self.labels or self.tasks or self.config or self.training_asked
+
+
+class EventError(ValueError):
+    """A webhook's body is not what Label Studio sends; the message says what is missing."""
+
+
+def compact(action: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a webhook's body has to be kept: no settings, names or texts beyond need.
+
+    Raises:
+        EventError: the body lacks what its action always has.
+    """
+    event: dict[str, Any] = {}
+    project = body.get("project")
+    if isinstance(project, Mapping) and isinstance(project.get("label_config"), str):
+        event["label_config"] = project["label_config"]
+    if action in ANNOTATIONS:
+        event["annotations"] = [_annotation_fields(a) for a in _list(body, "annotation")]
+        event["tasks"] = [_task_fields(t) for t in _list(body, "task") if _is_task(t)]
+    elif action == "ANNOTATIONS_DELETED":
+        event["annotation_ids"] = [a["id"] for a in _list(body, "annotations") if is_id(a.get("id"))]
+    elif action == "TASKS_CREATED":
+        event["tasks"] = [_task_fields(t) for t in _list(body, "tasks") if _is_task(t)]
+    elif action == "TASKS_DELETED":
+        event["task_ids"] = [t["id"] for t in _list(body, "tasks") if is_id(t.get("id"))]
+    return event
+
+
+def is_id(value: object) -> TypeGuard[int]:
+    """Whether this is a number Label Studio may have given a task, an annotation or a user."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_ID
+
+
+class Mirror:
+    """Brings Label Studio's state of a project into the store.
+
+    Events may come twice, late or in another order: an annotation is stored by its id, an older version of it
+    never replaces a newer one, and what was deleted stays so. So they are worked in together, in a few writes.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+
+    def apply(self, project_id: int, events: Iterable[Event]) -> Change:
+        """Work webhooks into the store."""
+        events = list(events)
+        payloads = [event.payload for event in events]
+        change = Change(training_asked=any(event.action in {*TRAINING, LOOK_AND_TRAIN} for event in events))
+        configs = [payload["label_config"] for payload in payloads if "label_config" in payload]
+        if configs:
+            change |= self._save_config(project_id, configs[-1])
+        project = self._store.project(project_id)
+        try:
+            control = label_config.parse(project.label_config if project else "")
+        except LabelConfigError as error:
+            if events:
+                log.warning("project %s: %s", project_id, error)
+            return change
+        tasks = {
+            int(task["id"]): stored_task(int(task["id"]), control.crop(task.get("data")))
+            for task in _all(payloads, "tasks")
+        }
+        annotations = [_annotation(found, control) for found in _all(payloads, "annotations")]
+        deleted, gone = _all(payloads, "annotation_ids"), _all(payloads, "task_ids")
+        if tasks:
+            self._store.save_tasks(project_id, list(tasks.values()))
+        if annotations:
+            self._store.save_annotations(project_id, annotations)
+        if deleted:
+            self._store.delete_annotations(project_id, deleted)
+        if gone:
+            self._store.delete_tasks(project_id, gone)
+        created = any(event.action == "TASKS_CREATED" and event.payload.get("tasks") for event in events)
+        return change | Change(labels=bool(annotations or deleted or gone), tasks=created or bool(gone))
+
+    def reconcile(
+        self,
+        label_studio: LabelStudio,
+        project_id: int,
+        progress: Callable[[str, int, int], None] | None = None,
+        *,
+        whole: bool = False,
+    ) -> Change:
+        """Read from Label Studio what has changed since the last time: what webhooks lost is found here.
+
+        Args:
+            label_studio: the client.
+            project_id: the project.
+            progress: called with (what, done, total).
+            whole: read every task (1.1 ms each) and every annotation. That is done unasked where it never was,
+                once a day, and where the number of them is not the one known after what has changed was read.
+
+        Raises:
+            LabelConfigError: nothing in the labeling config classifies an image.
+            LabelStudioError: Label Studio does not answer, refuses the token or has no such project.
+        """
+
+        def report(what: str) -> Callable[[int, int], None] | None:
+            return None if progress is None else (lambda done, total: progress(what, done, total))
+
+        project = label_studio.project(project_id)
+        change = self._save_config(project_id, str(project["label_config"]))
+        self._store.save_project(project_id, title=str(project.get("title") or "")[:255])
+        control = label_config.parse(str(project["label_config"]))
+
+        listing = TaskListing(
+            self._store,
+            label_studio,
+            project_id,
+            control,
+            whole=whole,
+            clock=self._clock,
+            progress=report("Reading tasks"),
+        )
+        change |= Change(tasks=listing.read())
+        annotated, changed = self._read_annotations(
+            label_studio, project_id, control, listing.since, listing.touched, report("Reading annotations")
+        )
+        change |= Change(labels=changed, tasks=listing.read_unheard_of(annotated))
+        listing.end()
+        return change
+
+    def _read_annotations(
+        self,
+        label_studio: LabelStudio,
+        project_id: int,
+        control: ImageChoices,
+        since: float | None,
+        touched: Collection[int] | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> tuple[set[int], bool]:
+        """Read annotations: those of tasks that have changed, or all.
+
+        Args:
+            label_studio: the client.
+            project_id: the project.
+            control: says what of an annotation is its label.
+            since: read what has changed since; None for all.
+            touched: tasks that have changed, whose annotations may be gone.
+            progress: called with (tasks read, tasks to read).
+
+        Returns:
+            The annotated tasks that were read, and whether an annotation is new, changed or gone.
+        """
+        annotated: set[int] = set()
+        found: dict[int, Annotation] = {}
+        read = label_studio.tasks(project_id, annotated=True, changed_since=since, progress=progress)
+        for task in read:
+            annotated.add(int(task["id"]))
+            for body in task.get("annotations") or []:
+                annotation = _annotation(body, control)
+                found[annotation.id] = annotation
+        held = {a.id: a for a in self._store.annotations(project_id)}
+        if touched is not None:
+            among = annotated.union(touched)
+            held = {id_: annotation for id_, annotation in held.items() if annotation.task_id in among}
+        if changed := found != held:
+            self._store.save_annotations(project_id, found.values(), as_read=True)
+            self._store.delete_annotations(project_id, held.keys() - found.keys())
+        if since is not None and self._annotations_differ(label_studio, project_id):
+            annotated, more = self._read_annotations(label_studio, project_id, control, None, None, progress)
+            changed |= more
+        return annotated, changed
+
+    def _annotations_differ(self, label_studio: LabelStudio, project_id: int) -> bool:
+        """Whether Label Studio has another number of annotations than the store."""
+        project = label_studio.project(project_id)
+        there = [project.get(f"{kind}_annotations_number") or 0 for kind in ("total", "skipped")]
+        return sum(map(int, there)) != self._store.number_of_annotations(project_id)
+
+    def _save_config(self, project_id: int, config: str) -> Change:
+        project = self._store.project(project_id)
+        if project is not None and project.label_config == config:
+            return Change()
+        # Tasks were read by the old config, also those of a listing that was broken off: it begins anew.
+        self._store.save_project(project_id, label_config=config, listed_until=None, listed_whole_at=None)
+        return Change(config=project is not None)
+
+
+def with_waiting(
+    annotations: Iterable[Annotation], events: Iterable[Event], control: ImageChoices
+) -> list[Annotation]:
+    """The annotations as they will be once these webhooks are worked in, oldest change first; nothing is stored."""
+    found = {annotation.id: annotation for annotation in annotations}
+    for event in events:
+        for new in [_annotation(body, control) for body in _all([event.payload], "annotations")]:
+            if new.id not in found or found[new.id].updated_at <= new.updated_at:
+                found[new.id] = new.after(found.get(new.id))
+        for id_ in _all([event.payload], "annotation_ids"):
+            found.pop(id_, None)
+    return sorted(found.values(), key=lambda annotation: (annotation.updated_at, annotation.id))
+
+
+def _all(payloads: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
+    return [item for payload in payloads for item in payload.get(key) or []]
+
+
+def _annotation_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    if not is_id(body.get("id")) or not is_id(body.get("task")):
+        raise EventError("The annotation has no id or no task.")
+    by = body.get("completed_by")
+    if isinstance(by, Mapping):
+        by = by.get("id")
+    return {
+        "id": body["id"],
+        "task": body["task"],
+        "completed_by": by if is_id(by) else None,
+        "result": _choices(body.get("result")),
+        "was_cancelled": bool(body.get("was_cancelled")),
+        "updated_at": _instant(str(body.get("updated_at") or "")),
+        "accepted": body.get("accepted") is True or is_accepted(body),  # kept, or as Label Studio tells it
+    }
+
+
+def _instant(text: str) -> str:
+    """A time so written that later ones sort behind earlier ones; what is no time stays as it is.
+
+    Label Studio leaves microseconds out where they are zero.
+    """
+    try:
+        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        if found.tzinfo is not None:
+            found = found.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return text
+    return found.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def _is_task(body: Mapping[str, Any]) -> bool:
+    """Whether a task comes with its data: without, nothing is said about its image, and it is left as it is."""
+    return is_id(body.get("id")) and _is_map(body.get("data"))
+
+
+def _task_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    data = body.get("data")
+    items = data.items() if _is_map(data) else ()
+    # Texts and numbers: the address of an image, the box of a crop; and the points of a polygon.
+    return {
+        "id": body["id"],
+        "data": {
+            key: value for key, value in items if isinstance(value, (str, int, float)) or is_outline(value)
+        },
+    }
+
+
+def _choices(result: object) -> list[dict[str, Any]]:
+    """The regions of a result that pick classes, and of them that alone: a brush mask would be megabytes."""
+    kept = []
+    for region in result if isinstance(result, list) else []:
+        value = region.get("value") if _is_map(region) else None
+        choices = value.get("choices") if _is_map(value) else None
+        if isinstance(choices, list) and all(isinstance(choice, str) for choice in choices):
+            kept.append({"from_name": str(region.get("from_name")), "value": {"choices": choices}})
+    return kept
+
+
+def _annotation(body: Mapping[str, Any], control: ImageChoices) -> Annotation:
+    fields = _annotation_fields(body)
+    return Annotation(
+        id=fields["id"],
+        task_id=fields["task"],
+        annotator=fields["completed_by"],
+        choice=control.choice(fields["result"]),
+        cancelled=fields["was_cancelled"],
+        updated_at=fields["updated_at"],
+        accepted=fields["accepted"],
+    )
+
+
+def _list(body: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    value = body.get(key)
+    items = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, Mapping)]
+    if not items and value != []:
+        raise EventError(f"The webhook's body has no {key!r}.")
+    return items
+
+
+def _is_map(value: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping)

@@ -1,0 +1,113 @@
+"""Projects that a request has named and Label Studio has not confirmed: asked about apart from the real ones' work.
+
+Who can deliver can name any number. Whether there is such a project only Label Studio knows, and nobody waits for
+that: a webhook is on disk first, and a look at the projects that are known does not queue behind it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from filelock import Timeout
+
+from everylabel.backend.label_studio.errors import LabelStudioError, LabelStudioUnreachableError, ProjectNotFoundError
+
+if TYPE_CHECKING:
+    from everylabel.backend.label_studio.client import LabelStudio
+    from everylabel.backend.store.files import ProjectFiles
+    from everylabel.backend.store import Store
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 5.0
+
+
+class UnverifiedProjects:
+    """Asks Label Studio about projects, one at a time, and forgets what it does not have.
+
+    Args:
+        store: where projects and their webhooks are kept.
+        label_studio: gives the client.
+        files: gives a project's files.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        label_studio: Callable[[], LabelStudio],
+        files: Callable[[int], ProjectFiles],
+    ) -> None:
+        self._store = store
+        self._label_studio = label_studio
+        self._files = files
+        self._verified: set[int] = set()
+        self._verifying = threading.Lock()
+        self._retry_at = 0.0
+
+    def leave_out(self, project_ids: Sequence[int]) -> list[int]:
+        """Return those that are known to be there; Label Studio is asked about the others meanwhile."""
+        unknown = [id_ for id_ in project_ids if id_ not in self._verified]
+        for project in map(self._store.project, unknown):
+            if project is not None and (project.connected or project.reconciled_at is not None):
+                self._verified.add(project.id)
+        unverified = [id_ for id_ in unknown if id_ not in self._verified]
+        if unverified:
+            self._ask_about(unverified)
+        return [id_ for id_ in project_ids if id_ in self._verified]
+
+    def _ask_about(self, project_ids: Sequence[int]) -> None:
+        if time.monotonic() < self._retry_at or not self._verifying.acquire(blocking=False):
+            return  # they come again with the next look
+
+        def verify() -> None:
+            try:
+                self._verify(project_ids)
+            finally:
+                self._verifying.release()
+
+        threading.Thread(target=verify, name="unverified-projects", daemon=True).start()
+
+    def _verify(self, project_ids: Iterable[int]) -> None:
+        forgotten = 0
+        try:
+            for project_id in project_ids:
+                if self._is_there(project_id):
+                    self._verified.add(project_id)
+                else:
+                    forgotten += self._forget(project_id)
+        except LabelStudioUnreachableError as error:
+            log.warning("projects that nobody has confirmed wait: %s", error)
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+        if forgotten:
+            log.warning(
+                "%d projects that Label Studio does not have were named, and are forgotten", forgotten
+            )
+
+    def _is_there(self, project_id: int) -> bool:
+        try:
+            self._label_studio().project(project_id)
+        except ProjectNotFoundError:
+            return False
+        except LabelStudioUnreachableError:
+            raise
+        except LabelStudioError as error:
+            log.debug(
+                "work on project %d will find the same, and keep it as its problem: %s", project_id, error
+            )
+        return True
+
+    def _forget(self, project_id: int) -> bool:
+        """Drop what is kept of a project, unless somebody is at work on it just now."""
+        files = self._files(project_id)
+        try:
+            with files.lock(timeout=0), files.pool_lock(timeout=0), files.embedding_lock(timeout=0):
+                self._store.forget_events(project_id)
+                self._store.delete_project(project_id)
+                files.delete()
+        except Timeout:
+            return False
+        return True

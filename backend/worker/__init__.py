@@ -1,0 +1,1 @@
+"""The background process: its jobs, their order, and its maps."""

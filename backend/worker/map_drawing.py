@@ -1,0 +1,111 @@
+"""Draws maps in the background: a watcher in the trainer, and the process of lowest priority that does the work."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from filelock import Timeout
+
+from everylabel.backend.store import pool_map, round_snapshot
+from everylabel.backend.worker.bounded_process import bound_resources, end_with_parent
+
+if TYPE_CHECKING:
+    from everylabel.backend.store.files import EmbeddingFile
+    from everylabel.backend.services import Services
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+FAILED_SECONDS = 60.0
+LIMIT_SECONDS = 3600.0
+MEMORY_BYTES = 2_000_000_000
+"""Memory that drawing one map may take, beside the embedding file, which is mapped."""
+
+
+class MapDrawer:
+    """Looks whether a project's map lacks crops, and has it drawn, one map at a time.
+
+    Args:
+        services: the parts of this backend.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._seen: dict[int, int] = {}
+        """When the round was written that each project's map was last looked at for."""
+
+    def start(self) -> None:
+        """Look from now on, as long as this process lives."""
+        threading.Thread(target=self._watch, name="maps", daemon=True).start()
+
+    def _watch(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(LOOK_SECONDS):
+            self._look_safely(pause)
+
+    def _look_safely(self, pause: threading.Event) -> None:
+        try:
+            self.look()
+        except Exception:
+            # Logged and tried again: a map is never worth a trainer.
+            log.exception("drawing a map failed")
+            pause.wait(FAILED_SECONDS)
+
+    def look(self) -> None:
+        """Draw every map that lacks crops."""
+        for project in self._services.store.projects():
+            folder = self._services.files(project.id).folder
+            written = round_snapshot.written_at(folder)
+            if written is None or self._seen.get(project.id) == written:
+                continue
+            self._seen[project.id] = written
+            view = round_snapshot.load(folder)
+            file = self._services.embedding_file(project.id)
+            if view is None:
+                continue
+            if pool_map.is_due(pool_map.load(folder), file.path.name, np.flatnonzero(view.tasks)):
+                with suppress(Timeout), self._services.files(project.id).drawing_lock():
+                    self._draw(project.id, folder, file)
+
+    def _draw(self, project_id: int, folder: Path, file: EmbeddingFile) -> None:
+        command = [sys.executable, "-m", "everylabel.backend.worker.map_drawing"]
+        done = subprocess.run(
+            [*command, str(folder), str(file.path), str(file.dim), file.dtype.str, str(os.getpid())],
+            # One core: the other is for the people who label.
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            log.error("the map of project %s could not be drawn: %s", project_id, done.stderr[-2000:])
+
+
+def main(folder: Path, embeddings: Path, dim: int, dtype: str) -> None:
+    """Draw one project's map."""
+    os.nice(19)
+    view = round_snapshot.load(folder)
+    if view is None:
+        return
+    width = dim * np.dtype(dtype).itemsize
+    n = min(len(view.tasks), embeddings.stat().st_size // width)
+    if n == 0:
+        return
+    pool = np.memmap(embeddings, dtype=dtype, mode="r", shape=(n, dim))
+    pool_map.draw(folder, embeddings.name, pool, np.flatnonzero(view.tasks[:n]))
+
+
+if __name__ == "__main__":
+    end_with_parent(int(sys.argv[5]))
+    bound_resources(MEMORY_BYTES, int(LIMIT_SECONDS))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

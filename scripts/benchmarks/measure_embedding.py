@@ -1,0 +1,272 @@
+"""How fast crops are embedded: the whole pipeline from JPEG files on disk, beside the encoder on crops in memory."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from everylabel.backend.embedding.pipeline import SMALLEST_BATCH, CropEmbedder
+from everylabel.backend.images.decode import ImageLimits, decode
+from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.store.files import ProjectFiles
+from everylabel.backend.settings import Settings
+from everylabel.backend.store import Store, Task
+from everylabel.model import encoders
+from everylabel.model.encoders import Encoder
+from everylabel.scripts.benchmarks.machine import Watch, cores
+
+BASES = 48
+"""Pictures made from noise; the others are these, shifted and turned."""
+QUALITY = 90
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class EmbeddingSpeed:
+    """Crops a second of one encoder, run by run: each pair one after the other, so that both meet the same machine."""
+
+    encoder: str
+    device: str
+    crops: int
+    picture: str
+    """Size of the pictures: `256 x 256`, or the range of a folder's."""
+    bare: tuple[float, ...]
+    """The encoder alone, one batch after the other, on the same crops prepared and in memory."""
+    at_most: tuple[float, ...]
+    """The encoder alone as the pipeline uses it, with several batches at a time: what no pipeline can pass."""
+    pipeline: tuple[float, ...]
+    """From the files to rows on disk that the store points at."""
+    processor_ms: tuple[float, ...]
+    """Milliseconds of all cores together that a crop takes in each of the three, median; other work on the machine
+    leaves them as they are."""
+
+    @property
+    def ratios(self) -> list[float]:
+        """What the pipeline has of the encoder's own rate, run by run."""
+        return [whole / alone for whole, alone in zip(self.pipeline, self.bare, strict=True)]
+
+    @property
+    def ratios_at_most(self) -> list[float]:
+        """What it has of the most it could have, run by run."""
+        return [whole / alone for whole, alone in zip(self.pipeline, self.at_most, strict=True)]
+
+
+class FileReader(ImageReader):
+    """Reads images by their path on this machine."""
+
+    def __init__(self) -> None:
+        super().__init__("http://localhost")
+
+    def fetch(self, url: str, task_id: int) -> bytes:
+        """Read one file."""
+        del task_id
+        return Path(url).read_bytes()
+
+
+def measure(
+    encoder: str,
+    device: str,
+    *,
+    crops: int = 2000,
+    pixels: int = 256,
+    runs: int = 5,
+    seconds: float = 120.0,
+    folder: Path | None = None,
+    report: Report = lambda *_: None,
+) -> EmbeddingSpeed:
+    """Measure pairs of runs until there are `runs`, or another would end after `seconds`.
+
+    Args:
+        encoder: by name.
+        device: as `encoders.create` takes it.
+        crops: how many are embedded in a run.
+        pixels: width and height of the pictures made for it.
+        runs: pairs at most.
+        seconds: how long at most.
+        folder: JPEG files of one's own in the place of pictures made.
+        report: called with (what, done, total).
+
+    Raises:
+        ValueError: an unknown encoder or device, or a folder without enough JPEG files.
+    """
+    made = encoders.create(encoder, device=device)
+    with tempfile.TemporaryDirectory(prefix="everylabel-") as scratch:
+        paths = _files(folder, crops) if folder else make_files(Path(scratch), crops, pixels, report)
+        paths, prepared = _in_memory(paths, made)
+        made.encode(prepared[:64])  # loaded, and its memory taken
+        list(made.encode_all([prepared[:64]]))
+        bare: list[float] = []
+        at_most: list[float] = []
+        pipeline: list[float] = []
+        spent: tuple[list[float], ...] = ([], [], [])
+        works: tuple[Callable[[], _Passed], ...] = (
+            lambda: _one_after_the_other(made, prepared),
+            lambda: _several_at_a_time(made, prepared),
+            lambda: _embed(made, paths, Path(scratch)),
+        )
+        begun = time.monotonic()
+        while len(bare) < runs:
+            report("Embedding", len(bare), runs)
+            for rates, times, work in zip((bare, at_most, pipeline), spent, works, strict=True):
+                passed = work()
+                rates.append(len(prepared) / passed.seconds)
+                times.append(1e3 * passed.processor_seconds / len(prepared))
+            if (time.monotonic() - begun) * (len(bare) + 1) / len(bare) > seconds:
+                break
+        size = f"{pixels} x {pixels}" if folder is None else _sizes(paths)
+    where = getattr(made, "device", "cpu")
+    medians = tuple(statistics.median(times) for times in spent)
+    return EmbeddingSpeed(
+        encoder, where, len(paths), size, tuple(bare), tuple(at_most), tuple(pipeline), medians
+    )
+
+
+def as_json(*given: Any, **more: Any) -> dict[str, Any]:
+    """`measure`, for a program."""
+    watch = Watch()
+    found = measure(*given, **more)
+    return {
+        **asdict(found),
+        "unit": "crops a second, run by run; ratios are the pipeline's rate over the other's in the same run",
+        "ratio": statistics.median(found.ratios),
+        "ratios": found.ratios,
+        "ratio_at_most": statistics.median(found.ratios_at_most),
+        "ratios_at_most": found.ratios_at_most,
+        "device_name": device_name(found.device),
+        "machine": asdict(watch.machine()),
+    }
+
+
+def device_name(device: str) -> str:
+    """A card's own name, or how many cores a CPU gives."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(torch.device(device))
+    return f"{cores()} CPU cores"
+
+
+class _Stopwatch:
+    """Runs from when it is made."""
+
+    def __init__(self) -> None:
+        self._seconds, self._processor_seconds = time.perf_counter(), time.process_time()
+
+    def passed(self) -> _Passed:
+        return _Passed(time.perf_counter() - self._seconds, time.process_time() - self._processor_seconds)
+
+
+@dataclass(frozen=True)
+class _Passed:
+    seconds: float
+    processor_seconds: float
+    """Of all cores together."""
+
+
+def _batches(encoder: Encoder, prepared: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    size = max(encoder.batch_size, SMALLEST_BATCH)
+    return (prepared[start : start + size] for start in range(0, len(prepared), size))
+
+
+def _one_after_the_other(encoder: Encoder, prepared: NDArray[np.uint8]) -> _Passed:
+    watch = _Stopwatch()
+    for batch in _batches(encoder, prepared):
+        encoder.encode(batch)
+    return watch.passed()
+
+
+def _several_at_a_time(encoder: Encoder, prepared: NDArray[np.uint8]) -> _Passed:
+    watch = _Stopwatch()
+    for _ in encoder.encode_all(_batches(encoder, prepared)):
+        pass
+    return watch.passed()
+
+
+def _embed(encoder: Encoder, paths: Sequence[Path], scratch: Path) -> _Passed:
+    """What it takes until the store points at every row; the tasks are listed before."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        store = Store(f"sqlite:///{folder}/everylabel.db")
+        reader = FileReader()
+        try:
+            store.save_project(1)
+            store.save_tasks(1, [Task(i, str(path)) for i, path in enumerate(paths, 1)])
+            file = ProjectFiles(Path(folder), 1).embeddings(encoder.signature, encoder.dim, encoder.dtype)
+            threads = int(Settings.model_fields["download_threads"].default)
+            watch = _Stopwatch()
+            found = CropEmbedder(store, reader, encoder, threads).embed(1, store.tasks_to_embed(1), file)
+            passed = watch.passed()
+            if found.embedded != len(paths):
+                raise ValueError(
+                    f"{len(paths) - found.embedded} of {len(paths)} files could not be embedded."
+                )
+            return passed
+        finally:
+            reader.close()
+            store.close()
+
+
+def _in_memory(paths: Sequence[Path], encoder: Encoder) -> tuple[list[Path], NDArray[np.uint8]]:
+    """Prepare the crops; of equal ones, which a pipeline encodes once, one is left."""
+    found: dict[bytes, tuple[Path, NDArray[np.uint8]]] = {}
+    for path in paths:
+        picture = decode(path.read_bytes(), ImageLimits(), path.name, enough=encoder.enough_pixels)
+        crop = encoder.prepare(picture)
+        found.setdefault(crop.tobytes(), (path, crop))
+    return [path for path, _ in found.values()], np.stack([crop for _, crop in found.values()])
+
+
+def _files(folder: Path, crops: int) -> list[Path]:
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))[:crops]
+    if len(found) < 64:
+        raise ValueError(f"{folder} holds {len(found)} JPEG files; 64 or more are needed.")
+    return found
+
+
+def _sizes(paths: Sequence[Path]) -> str:
+    sizes = []
+    for path in paths:
+        with Image.open(path) as image:
+            sizes.append(max(image.size))
+    return f"{min(sizes)} to {max(sizes)}"
+
+
+def make_files(folder: Path, crops: int, pixels: int, report: Report) -> list[Path]:
+    """JPEG files with the spectrum of photographs: noise of every scale, the coarser the stronger."""
+    rng = np.random.default_rng(0)
+    bases = [_noise(rng, pixels) for _ in range(min(BASES, crops))]
+    paths = []
+    for i, picture in enumerate(_variants(rng, bases, crops)):
+        path = folder / f"{i:06d}.jpg"
+        Image.fromarray(picture).save(path, quality=QUALITY)
+        paths.append(path)
+        if i % 100 == 0:
+            report("Making pictures", i, crops)
+    report("Making pictures", crops, crops)
+    return paths
+
+
+def _variants(
+    rng: np.random.Generator, bases: Sequence[NDArray[np.uint8]], crops: int
+) -> Iterator[NDArray[np.uint8]]:
+    for i in range(crops):
+        picture = np.roll(bases[i % len(bases)], rng.integers(0, len(bases[0]), 2), axis=(0, 1))
+        yield np.ascontiguousarray(np.rot90(picture, int(rng.integers(4))))
+
+
+def _noise(rng: np.random.Generator, pixels: int) -> NDArray[np.uint8]:
+    total = np.zeros((pixels, pixels, 3), dtype=np.float32)
+    cells = 2
+    while cells <= pixels:
+        grid = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        smooth = np.asarray(grid.resize((pixels, pixels), Image.Resampling.BICUBIC), dtype=np.float32)
+        total += (smooth - 127.5) * (2.0 / cells) ** 0.7
+        cells *= 2
+    return np.clip(total + 127.5, 0, 255).astype(np.uint8)

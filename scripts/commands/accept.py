@@ -1,0 +1,95 @@
+"""`everylabel accept`: make annotations of pre-annotations that are sure enough, in bulk and marked as such."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from everylabel.backend.rounds import bulk_accept
+from everylabel.backend.rounds.bulk_accept import Acceptable, NothingLearnedError
+from everylabel.backend.images.decode import ImageError
+from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.label_studio.errors import LabelStudioError
+from everylabel.backend.services import Services
+from everylabel.scripts.console import (
+    ProjectNumber,
+    console,
+    counted,
+    fail,
+    fail_for_project,
+    load_settings,
+    progress,
+    where_unknown,
+)
+
+
+def accept(
+    project: ProjectNumber,
+    min_confidence: Annotated[
+        float, typer.Option(min=0.5, max=1.0, help="How sure the model must be: its calibrated confidence.")
+    ] = 0.98,
+    at_most: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Crops accepted in one go, the surest first.")
+    ] = 1000,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be accepted; write nothing.")
+    ] = False,
+) -> None:
+    """Accept confident pre-annotations as annotations, marked as the machine's; `everylabel undo` takes them back."""
+    services = Services(load_settings())
+    try:
+        with progress() as report:
+            if dry_run:
+                services.loop.look(project, report)
+            else:
+                services.loop.catch_up(project, compare=True, progress=report)
+            with services.files(project).lock():  # no round in between
+                crops, left = bulk_accept.acceptable(services, project, min_confidence, at_most)
+            version = ""
+            if not dry_run:
+                accepted = bulk_accept.accept(services, project, crops, report)
+                crops, version = list(accepted.crops), accepted.version
+            if crops and not dry_run:
+                bulk_accept.save_tab(services.label_studio, project)
+                services.loop.catch_up(project, compare=True, progress=report)
+    except (LabelStudioError, LabelConfigError, ImageError) as error:
+        fail_for_project(error, services, project)
+    except NothingLearnedError as error:
+        fail(f"{error}{where_unknown(services, project)}")
+    if not crops:
+        console.print(f"The model is {min_confidence:.0%} sure of no crop that is still open.")
+        return
+    console.print(table(crops, min_confidence))
+    more = f" {left} more {'is' if left == 1 else 'are'} sure enough: run it again." if left else ""
+    if dry_run:
+        console.print(f"Dry run: nothing was written.{more}")
+        return
+    console.print(
+        f"Accepted {counted(len(crops), 'crop')} with the model of "
+        f"[bold]{version.removeprefix('accepted, ')}[/]; see the tab [bold]{bulk_accept.ACCEPTED}[/]. They count as "
+        f"the machine's labels: not for training, accuracy or the audit. Take them back with: everylabel undo "
+        f"--project {project}.{more}"
+    )
+
+
+def table(crops: list[Acceptable], min_confidence: float) -> Table:
+    """What is accepted, by class, and how many of it are expected to be wrong."""
+    shown = Table(title=f"{counted(len(crops), 'crop')} at {min_confidence:.0%} and above")
+    shown.add_column("class")
+    for column in ("crops", "least sure", "expected wrong", "task, for example"):
+        shown.add_column(column, justify="right")
+
+    def add(name: str, some: list[Acceptable]) -> None:
+        least = min(some, key=lambda crop: crop.confidence)
+        wrong = sum(1.0 - crop.confidence for crop in some)
+        shown.add_row(name, str(len(some)), f"{least.confidence:.1%}", f"{wrong:.1f}", str(least.task_id))
+
+    for label, group in groupby(sorted(crops, key=lambda crop: crop.label), key=lambda crop: crop.label):
+        add(escape(label), list(group))
+    shown.add_section()
+    add("all", crops)
+    return shown

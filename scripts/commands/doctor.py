@@ -1,0 +1,345 @@
+"""`everylabel doctor`: look at everything the loop rests on, and say for each fault what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import httpx
+import typer
+from rich.markup import escape
+
+from everylabel.backend.rounds import empty_annotations
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.auth import basic_login, holds_key_for_people, webhook_headers
+from everylabel.backend.store.damaged_files import found_aside
+from everylabel.backend.images.decode import ImageError
+from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.label_studio.label_stream import not_served
+from everylabel.backend.label_studio.client import LabelStudio
+from everylabel.backend.label_studio.errors import LabelStudioError
+from everylabel.backend.label_studio.versions import tested_versions, warning_about
+from everylabel.backend.rounds.models import check_encoder
+from everylabel.backend.label_studio.publisher import SAMPLING, version_number
+from everylabel.backend.label_studio.required_class import requires_class
+from everylabel.backend.rounds.runner import labels_by_task
+from everylabel.backend.services import Services
+from everylabel.backend.store import LONG_WAIT_SECONDS, StorageError
+from everylabel.scripts.commands.connect import TITLE
+from everylabel.scripts.console import console, counted, load_settings
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found; `problem` is None where all is well, and a `warning` alone is no failure."""
+
+    check: str
+    detail: str
+    problem: str | None = None
+    warning: str | None = None
+
+
+class CheckFailedError(RuntimeError):
+    """A check found a fault; the message says what it is and what to do."""
+
+
+def doctor(
+    project: Annotated[
+        int | None,
+        typer.Option(min=1, help="The number in the project's address; without, only the server is checked."),
+    ] = None,
+) -> None:
+    """Check server, token, project, labeling config, backend, webhook, media and sampling."""
+    services = Services(load_settings())
+    faults = 0
+    for finding in examine(services, project):
+        if finding.problem is not None:
+            faults += 1
+            console.print(f"[red]✗[/] {finding.check}: ", end="")
+            console.print(finding.problem, markup=False, highlight=False, soft_wrap=True)
+            continue
+        console.print(f"[green]✓[/] {finding.check}: {escape(finding.detail)}", highlight=False)
+        if finding.warning is not None:
+            console.print(f"[yellow]![/] {finding.check}: ", end="")
+            console.print(finding.warning, markup=False, highlight=False, soft_wrap=True)
+    if faults:
+        raise typer.Exit(1)
+    console.print("[green]All is well.[/]")
+
+
+def examine(services: Services, project_id: int | None) -> Iterator[Finding]:
+    """Run the checks in the order they depend on each other; what a fault makes pointless is left out."""
+    settings, label_studio = services.settings, services.label_studio
+    server = _server(services)
+    yield server
+    if server.problem:
+        return
+    token = _check("Token", lambda: _token(label_studio))
+    yield token
+    if settings.redis_url.get_secret_value():
+        yield _check("Queue", lambda: f"Redis answers, {services.jobs.waiting()} jobs wait")
+    yield _check("Backend", lambda: _backend(services))
+    yield _check("Files", lambda: _files(services))
+    yield _check("Waiting", lambda: _waiting(services, project_id))
+    if token.problem or project_id is None:
+        return
+    found = _check("Project", lambda: str(label_studio.project(project_id)["title"]))
+    yield found
+    if found.problem:
+        return
+    config = _check("Labeling config", lambda: _labeling_config(services, project_id))
+    yield config if config.problem else replace(config, warning=_required_class(services, project_id))
+    yield _check("ML backend", lambda: _ml_backend(services, project_id))
+    yield _check("Webhook", lambda: _webhook(services, project_id))
+    sampling = _check("Sampling", lambda: _sampling(services, project_id))
+    yield sampling
+    yield _check("Media", lambda: _media(services, project_id))
+    yield _check("Rounds", lambda: _rounds(services, project_id))
+    if not sampling.problem:  # else no round is followed, which has been said
+        yield _check("Label stream", lambda: _label_stream(services, project_id))
+    yield _check("Annotations", lambda: _annotations(services, project_id))
+
+
+def _token(label_studio: LabelStudio) -> str:
+    projects = len(label_studio.projects())
+    return f"accepted; it sees {projects} {'project' if projects == 1 else 'projects'}"
+
+
+def _check(name: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, look())
+    except (LabelStudioError, LabelConfigError, ImageError, StorageError, CheckFailedError) as error:
+        return Finding(name, "", str(error))
+
+
+def _server(services: Services) -> Finding:
+    settings, label_studio = services.settings, services.label_studio
+    try:
+        version = label_studio.version()
+    except LabelStudioError as error:
+        return Finding("Label Studio", "", str(error))
+    detail = f"{version} at {settings.label_studio_url} (tested: {tested_versions()})"
+    return Finding("Label Studio", detail, warning=warning_about(version))
+
+
+def _backend(services: Services) -> str:
+    url = services.settings.public_url
+    try:
+        answer = httpx.get(f"{url}/health", timeout=5).raise_for_status().json()
+        allowed = httpx.get(f"{url}/versions", headers=webhook_headers(services.settings), timeout=5)
+    except (httpx.HTTPError, ValueError) as error:
+        raise CheckFailedError(
+            f"Nothing answers as a backend at {url} ({type(error).__name__}). Start it with `everylabel serve`, and set "
+            "EVERYLABEL_PUBLIC_URL to where Label Studio reaches it."
+        ) from error
+    if allowed.status_code == httpx.codes.UNAUTHORIZED:
+        raise CheckFailedError(
+            "The backend refuses BASIC_AUTH_USER and BASIC_AUTH_PASS (or EVERYLABEL_DELIVERY_SECRET) as set here: set them "
+            "alike on both sides."
+        )
+    if allowed.status_code == httpx.codes.MISDIRECTED_REQUEST:
+        raise CheckFailedError(f"The backend at {url} refuses to be called so. {allowed.json()['error']}")
+    if answer.get("trainer") != "alive":
+        raise CheckFailedError(
+            f"The backend answers at {url}, but its trainer is not running. Start it with `everylabel serve`."
+        )
+    return f"answers at {url}, trainer alive"
+
+
+def _files(services: Services) -> str:
+    """Look for databases that were damaged: something has written over them, and may again."""
+    aside = found_aside(services.settings.model_dir)
+    if aside:
+        raise CheckFailedError(
+            f"{', '.join(path.name for path in aside)} in {services.settings.model_dir} was damaged, set aside, and made "
+            "anew. Check the disk; then delete it, and no label is lost by that."
+        )
+    return "no database was damaged"
+
+
+def _waiting(services: Services, project_id: int | None) -> str:
+    """Look for webhooks that nobody works in, and for what stops each project."""
+    store, stuck, total = services.store, [], 0
+    known = {project.id: project for project in store.projects()}
+    asked = sorted({*known, *store.projects_with_events()}) if project_id is None else [project_id]
+    for id_ in asked:
+        waiting, oldest = store.events_waiting(id_)
+        total += waiting
+        age = 0.0 if oldest is None else services.clock() - oldest
+        problem = known[id_].problem if id_ in known else None
+        if age >= LONG_WAIT_SECONDS:
+            why = problem or "the trainer's log says why"
+            stuck.append(
+                f"project {id_}: {counted(waiting, 'webhook')} not worked in, the oldest for {age / 60:.0f} min ({why})"
+            )
+        elif problem and project_id is None:  # of one that is named, the check of its rounds says it
+            stuck.append(f"project {id_}: {problem}")
+    if stuck:
+        raise CheckFailedError("; ".join(stuck))
+    return f"{counted(total, 'webhook')} to be worked in, none for long" if total else "no webhook waits"
+
+
+def _labeling_config(services: Services, project_id: int) -> str:
+    control = label_config.parse(str(services.label_studio.project(project_id)["label_config"]))
+    check_encoder(control, services.settings.encoder)
+    several = ", several a crop" if control.multiple else ""
+    part = "a part of " if control.part else ""
+    return (
+        f"<Choices name={control.from_name!r}> with {len(control.classes)} classes{several} on {part}the {control.kind} "
+        f"${control.image_key}"
+    )
+
+
+def _required_class(services: Services, project_id: int) -> str | None:
+    """Return what is to be said where Label Studio takes a submit without a class; of several, none may be meant."""
+    config = str(services.label_studio.project(project_id)["label_config"])
+    if label_config.parse(config).multiple or requires_class(config):
+        return None
+    return (
+        'Without required="true" on its <Choices>, Label Studio saves a crop that was submitted without a class, as '
+        f"labelled. Run: everylabel connect --project {project_id} --require-class"
+    )
+
+
+def _ml_backend(services: Services, project_id: int) -> str:
+    url = services.settings.public_url
+    known = [
+        b
+        for b in services.label_studio.ml_backends(project_id)
+        if b["url"].rstrip("/") == url or b["title"] == TITLE
+    ]
+    if not known:
+        raise CheckFailedError(
+            f"The project is not connected to {url}. Run: everylabel connect --project {project_id}"
+        )
+    if known[0]["url"].rstrip("/") != url:
+        raise CheckFailedError(
+            f"The project is connected to {known[0]['url']}, not to {url}. Run: everylabel connect --project {project_id}"
+        )
+    login = basic_login(services.settings)
+    if login is not None and known[0].get("basic_auth_user") not in {None, login[0]}:
+        raise CheckFailedError(
+            f"Label Studio calls {url} with the key for people: it should have one that delivers and no more. Run: "
+            f"everylabel connect --project {project_id}"
+        )
+    if known[0].get("readable_state") != "Connected":
+        why = known[0].get("error_message") or known[0].get("readable_state")
+        host = urlsplit(url).hostname
+        raise CheckFailedError(
+            f"Label Studio cannot use the backend at {url}: {why}. Is {host} reachable from Label Studio's own machine? "
+            "(In a container, localhost is the container.)"
+        )
+    return f"connected to {url}"
+
+
+def _webhook(services: Services, project_id: int) -> str:
+    url = f"{services.settings.public_url}/webhook"
+    hooks = [hook for hook in services.label_studio.webhooks(project_id) if hook["url"] == url]
+    again = f"Run: everylabel connect --project {project_id}"
+    if not hooks:
+        raise CheckFailedError(
+            f"No webhook goes to {url}, so training never fires. {again}. If that does not help, Label Studio blocks the "
+            "address: see SSRF_PROTECTION_ENABLED."
+        )
+    if not hooks[0]["is_active"]:
+        raise CheckFailedError(f"The webhook to {url} is switched off. {again}")
+    if not hooks[0]["send_payload"]:
+        raise CheckFailedError(f"The webhook to {url} sends no payload. {again}")
+    headers = hooks[0].get("headers") or {}
+    if holds_key_for_people(services.settings, headers):
+        raise CheckFailedError(
+            f"The webhook to {url} carries the key for people, which opens the page, and every account of Label Studio can "
+            f"read it. {again}; then change BASIC_AUTH_PASS (or EVERYLABEL_BEARER_SECRET)."
+        )
+    if headers != webhook_headers(services.settings):
+        raise CheckFailedError(
+            f"The webhook to {url} carries another password than the backend asks for. {again}"
+        )
+    return f"goes to {url}"
+
+
+def _sampling(services: Services, project_id: int) -> str:
+    project = services.label_studio.project(project_id)
+    again = f"Run: everylabel sync --project {project_id}"
+    if project["sampling"] != SAMPLING:
+        raise CheckFailedError(
+            f"The project's sampling is {project['sampling']!r}, so the queue is not followed. {again}"
+        )
+    version = str(project["model_version"] or "")
+    if version_number(version) is None:
+        raise CheckFailedError(
+            f"The project shows predictions of {version!r}, which is no round's: uncertainty sampling silently is random "
+            f"then. {again}"
+        )
+    return f"uncertainty sampling, following {version!r}"
+
+
+def _media(services: Services, project_id: int) -> str:
+    config = str(services.label_studio.project(project_id)["label_config"])
+    control = label_config.parse(config)
+    first = next(iter(services.label_studio.tasks(project_id)), None)
+    if first is None:
+        raise CheckFailedError("The project has no tasks: import some crops.")
+    crop = control.crop(first.get("data"))
+    if crop.url is None:
+        raise CheckFailedError(f"Task {first['id']}: {crop.problem}")
+    text = label_config.text_of(crop.url)
+    if text is not None:
+        return f"task {first['id']} is a text of {len(text)} characters"
+    image = services.reader.read(crop.url, int(first["id"]))
+    return f"task {first['id']} is a picture of {image.width} x {image.height} px"
+
+
+def _rounds(services: Services, project_id: int) -> str:
+    project = services.store.project(project_id)
+    latest = services.store.latest_round(project_id)
+    if project is None or latest is None:
+        raise CheckFailedError(f"No round has been run. Run: everylabel connect --project {project_id}")
+    if project.problem:
+        raise CheckFailedError(project.problem)
+    return f"{latest.model_version} with {latest.n_labels} labels"
+
+
+def _label_stream(services: Services, project_id: int) -> str:
+    """Compare what the round asks for with what Label Studio can serve of it."""
+    number = version_number(str(services.label_studio.project(project_id)["model_version"]))
+    record = None if number is None else services.store.round(project_id, number)
+    if record is None:
+        raise CheckFailedError(
+            f"No round of this backend is being served. Run: everylabel sync --project {project_id}"
+        )
+    asked = [*record.queue, *record.pre_annotated]
+    left_out = not_served(services.label_studio, project_id, asked, record.model_version)
+    if left_out and (waiting := len(services.store.events(project_id))):
+        return f"a new round is due: {waiting} webhooks wait"
+    newest = services.store.latest_round(project_id)
+    if left_out and newest is not None and newest.number > record.number:
+        return f"{newest.model_version} is about to be served"
+    if left_out:
+        first = ", ".join(
+            f"task {id_} ({reason})" for id_, reason in list(left_out.items())[: empty_annotations.NAMED]
+        )
+        raise CheckFailedError(
+            f"Label Studio does not serve {len(left_out)} of the {len(asked)} crops that {record.model_version} asks for: "
+            f"{first}. Run: everylabel sync --project {project_id}"
+        )
+    return f"all {len(asked)} crops of {record.model_version} can be served"
+
+
+def _annotations(services: Services, project_id: int) -> str:
+    """Look for annotations without a class: a person may believe they have labelled those crops."""
+    project = services.store.project(project_id)
+    if project is None:
+        return "none known"
+    control = label_config.parse(project.label_config)
+    annotations = services.store.annotations(project_id)
+    labels = labels_by_task(annotations, control.classes)
+    found = empty_annotations.empty_annotations(annotations, labels, control.classes)
+    if found:
+        raise CheckFailedError(
+            f"{empty_annotations.counted_in_words(found)}, so these crops count as skipped: "
+            f"{empty_annotations.named(found)}. {empty_annotations.way_out(control)}"
+        )
+    return f"{len(labels)} labelled crops, no annotation without a class"

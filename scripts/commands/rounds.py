@@ -1,0 +1,50 @@
+"""`everylabel rounds`: the rounds of a project with their figures, and which one's model is in use."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from everylabel.backend.rounds.accuracy import accuracy_of
+from everylabel.backend.services import Services
+from everylabel.scripts.console import ProjectNumber, console, fail, load_settings, searched
+
+
+def rounds(
+    project: ProjectNumber,
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest rounds to show.")] = 20,
+) -> None:
+    """List a project's rounds, newest last."""
+    services = Services(load_settings())
+    known = services.store.project(project)
+    records = services.store.rounds(project)[-last:]
+    if known is None or not records:
+        fail(
+            f"Project {project} has no rounds. "
+            f"To connect it: everylabel connect --project {project}\n{searched(services.settings)}"
+        )
+    table = Table(title=f"Rounds of project {project}")
+    for column in ("round", "finished", "labels", "accuracy (95 %)", "threshold", "seconds", "model"):
+        table.add_column(column, justify="left" if column in ("round", "finished", "model") else "right")
+    for record in records:
+        finished = datetime.fromtimestamp(record.finished_at, timezone.utc).astimezone()
+        found = accuracy_of(record)
+        accuracy = f"{found.percent} % ({found.low_percent} to {found.high_percent} %)" if found else ""
+        in_use = record.number == known.model_round
+        pinned = ", rolled back to" if in_use and known.model_pinned else ""
+        model = (
+            f"[green]in use{pinned}[/]" if in_use else "" if record.promoted else "[yellow]not promoted[/]"
+        )
+        table.add_row(
+            record.model_version,
+            f"{finished:%Y-%m-%d %H:%M:%S}",
+            str(record.n_labels),
+            accuracy,
+            f"{record.threshold:.2f}",
+            f"{sum(record.seconds.values()):.2f}",
+            model,
+        )
+    console.print(table)

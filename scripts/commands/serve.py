@@ -1,0 +1,201 @@
+"""`everylabel serve`: the backend, as a web server and a trainer beside it, each restarted if it dies."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+
+from everylabel.backend import logs
+from everylabel.backend.store.private_files import OTHERS, keep_private
+from everylabel.backend.services import Services
+from everylabel.scripts.console import console, fail, load_settings
+
+log = logging.getLogger("everylabel.serve")
+
+LONGEST_PAUSE_SECONDS = 30.0
+HEALTHY_AFTER_SECONDS = 60.0
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 9090,
+    threads: Annotated[
+        int, typer.Option(min=1, max=64, help="Requests answered at a time by each worker.")
+    ] = 8,
+    workers: Annotated[
+        int, typer.Option(min=1, max=32, help="Processes that answer requests; the trainer is one, always.")
+    ] = 1,
+) -> None:
+    """Start the ML backend: a web server that answers at once, and a trainer beside it."""
+    settings = load_settings()
+    logs.configure(settings)
+    if not _is_loopback(host) and not settings.has_auth:
+        fail(
+            f"{host} can be reached from other machines, so the backend must ask for a password: set "
+            "BASIC_AUTH_USER and BASIC_AUTH_PASS (or EVERYLABEL_BEARER_SECRET), or listen on 127.0.0.1."
+        )
+    os.umask(OTHERS)
+    keep_private(settings.model_dir)
+    if not settings.database_url.get_secret_value():  # a PostgreSQL may answer later
+        # A damaged store is told in one sentence, once: both processes would end of it again and again.
+        Services(settings).store.close()
+    console.print(f"The page for people: [bold]{settings.page_url or _page(host, port)}/[/]")
+    web = [
+        *(sys.executable, "-m", "gunicorn", "everylabel.backend.wsgi:application()"),
+        *(
+            "--bind",
+            _netloc(host, port),
+            "--workers",
+            str(workers),
+            "--worker-class",
+            "everylabel.backend.web_server.worker.BufferingWorker",
+            "--threads",
+            str(threads),
+        ),
+        *("--timeout", "120", "--graceful-timeout", "10", "--keep-alive", "75", "--log-level", "warning"),
+        "--no-control-socket",
+    ]
+    environment = _counted_together(settings.model_dir / "metrics") if workers > 1 else None
+    supervise(
+        [
+            Child("web", web, environment=environment),
+            Child("trainer", [sys.executable, "-m", "everylabel.scripts.cli", "trainer"]),
+        ]
+    )
+
+
+def _counted_together(folder: Path) -> dict[str, str]:
+    """What several workers need in their environment so that `/metrics` sums them, whichever of them answers."""
+    shutil.rmtree(folder, ignore_errors=True)  # what workers counted before this start
+    folder.mkdir(parents=True)
+    return {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+
+
+def trainer() -> None:
+    """Embed crops and run rounds until stopped; `serve` starts this."""
+    from everylabel.backend import preload  # noqa: F401, PLC0415 - the trainer is what learns
+    from everylabel.backend.worker.map_drawing import MapDrawer  # noqa: PLC0415 - takes long to load
+    from everylabel.model.threads import limit_threads  # noqa: PLC0415 - takes long to load
+
+    settings = load_settings()
+    logs.configure(settings)
+    cores = _leave_a_core_free()
+    limit_threads(cores)
+    services = Services(settings, encoder_threads=cores)
+    services.start_heartbeat()
+    services.trainer.wake()
+    MapDrawer(services).start()
+    services.jobs.run_trainer()
+
+
+def _leave_a_core_free() -> int:
+    """Keep this process from the last core, and give others the first turn; returns how many cores it has.
+
+    An annotator waits for the web server inside their own click; nobody waits for the trainer. A lower priority
+    alone is not enough: what wakes still waits some milliseconds for what runs, each time a webhook wakes.
+    """
+    if not hasattr(os, "sched_setaffinity"):  # only Linux has it
+        os.nice(10)
+        return max(1, (os.cpu_count() or 1) - 1)
+    cores = sorted(os.sched_getaffinity(0))
+    # Where the kernel shares processor time among sessions first, priorities count only within one (sched(7)).
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text("10", encoding="ascii")
+    # Thread by thread: those of the numerical libraries were started when they were imported.
+    for thread in map(int, (path.name for path in Path("/proc/self/task").iterdir())):
+        with suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, thread, 10)
+            os.sched_setaffinity(thread, cores[:-1] or cores)
+    return max(1, len(cores) - 1)
+
+
+@dataclass
+class Child:
+    """One of the processes a backend consists of."""
+
+    name: str
+    command: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    starts: int = 0
+    start_at: float = field(default_factory=time.monotonic)
+    environment: Mapping[str, str] | None = None
+    output: IO[bytes] | None = None
+
+    def tend(self, now: float) -> None:
+        """Start the process if it is due; notice when it has died."""
+        if self.process is not None and self.process.poll() is not None:
+            code = self.process.returncode
+            self.starts = 0 if now - self.started_at > HEALTHY_AFTER_SECONDS else self.starts
+            pause = min(LONGEST_PAUSE_SECONDS, 0.5 * 2.0 ** min(self.starts, 10) - 0.5)
+            log.error("the %s ended with code %s; it starts again in %.1f s", self.name, code, pause)
+            self.process, self.start_at = None, now + pause
+        if self.process is None and now >= self.start_at:
+            # Its own group: Ctrl-C reaches it through us, in order, and not from the terminal.
+            self.process = subprocess.Popen(
+                self.command,
+                env=self.environment,
+                stdout=self.output,
+                stderr=self.output,
+                start_new_session=True,
+            )
+            self.started_at, self.starts = now, self.starts + 1
+
+    def stop(self, patience: float = 15.0) -> None:
+        """End the process: ask first, insist after `patience` seconds."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def supervise(children: list[Child], until: Callable[[], bool] | None = None) -> None:
+    """Keep every child running until SIGINT or SIGTERM (or `until` says so), then end them all."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    try:
+        while not stopping.is_set() and not (until and until()):
+            for child in children:
+                child.tend(time.monotonic())
+            stopping.wait(0.2)
+    finally:
+        for child in children:
+            if child.process is not None and child.process.poll() is None:
+                child.process.terminate()
+        for child in children:
+            child.stop()
+
+
+def _page(host: str, port: int) -> str:
+    """Where a browser on this machine finds what listens there: not every browser opens 0.0.0.0."""
+    return f"http://localhost:{port}" if host in {"0.0.0.0", "::"} else f"http://{_netloc(host, port)}"  # noqa: S104
+
+
+def _netloc(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,140 @@
+"""`everylabel status`: where a project stands, for a person: labels, accuracy, the queue, what waits."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from everylabel.backend.rounds import empty_annotations, rare_classes
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.rounds.accuracy import accuracy_of
+from everylabel.backend.label_studio.annotators import annotator_name, names_by_id
+from everylabel.backend.rounds.disagreements import counted_annotations
+from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.rounds.runner import labels_by_task
+from everylabel.backend.services import Services
+from everylabel.backend.store import Annotation, Project, RoundRecord
+from everylabel.scripts.console import console, counted, fail, load_settings, searched
+
+
+def status(
+    project: Annotated[
+        int | None, typer.Option(min=1, help="The number in the project's address; without, all projects.")
+    ] = None,
+) -> None:
+    """Say where a project stands: crops, labels by class, accuracy, the newest round, and what waits."""
+    services = Services(load_settings())
+    projects = [p for p in services.store.projects() if project in (None, p.id)]
+    if not projects:
+        known = ", ".join(str(p.id) for p in services.store.projects()) or "none"
+        fail(
+            f"No such project is connected (known: {known}). "
+            f"To connect it: everylabel connect --project {project or 'N'}\n{searched(services.settings)}"
+        )
+    alive = services.trainer_alive()
+    console.print(
+        "trainer  " + ("[green]alive[/]" if alive else "[red]not running[/]: start `everylabel serve`")
+    )
+    waiting, oldest = services.store.events_waiting()
+    if waiting and oldest is not None:
+        console.print(f"waiting  {counted(waiting, 'webhook')}, the oldest for {_span(time.time() - oldest)}")
+    for known_project in projects:
+        console.print(_table(services, known_project))
+
+
+def _table(services: Services, project: Project) -> Table:
+    table = Table(title=f"Project {project.id}", show_header=False, title_justify="left")
+    table.add_column(style="dim")
+    table.add_column()
+    counts = services.store.count_tasks(project.id)
+    unread = counts["unreadable"]
+    crops = f"{sum(counts.values())}, {counts['embedded']} embedded"
+    table.add_row("crops", crops + (f", [red]{unread} cannot be read[/]" if unread else ""))
+    annotations = services.store.annotations(project.id)
+    table.add_row("labels", _labels(project, annotations))
+    if by := _annotators(services, project, annotations):
+        table.add_row("given by", by)
+    accepted = sum(annotation.accepted for annotation in annotations)
+    if accepted:
+        table.add_row("accepted", f"{accepted} in bulk: the machine's, not among the labels")
+    for name, words in _concerns(project, annotations):
+        table.add_row(name, words)
+    latest = services.store.latest_round(project.id)
+    if latest is not None:
+        table.add_row("accuracy", _accuracy(latest))
+        if latest.stopping is not None:
+            advice = "[green]stop[/]" if latest.stopping["stop"] else "go on"
+            table.add_row("advice", f"{advice}: {latest.stopping['reason']}")
+        table.add_row("round", f"{latest.model_version}, {_span(time.time() - latest.finished_at)} ago")
+        table.add_row("queue", _queue(latest))
+    if project.problem:
+        table.add_row("problem", f"[red]{escape(project.problem)}[/]")
+    return table
+
+
+def _labels(project: Project, annotations: Sequence[Annotation]) -> str:
+    try:
+        control = label_config.parse(project.label_config)
+    except LabelConfigError as error:
+        return f"[red]{escape(str(error))}[/]"
+    labels = labels_by_task(annotations, control.classes)
+    counts = Counter(name for label in labels.values() for name in control.names(label))
+    by_class = ", ".join(f"{escape(name)} {counts[name]}" for name in control.classes)
+    return f"{len(labels)} ({by_class})"
+
+
+def _concerns(project: Project, annotations: Sequence[Annotation]) -> Iterator[tuple[str, str]]:
+    """Name crops that were submitted without a class, and classes that have one label or none."""
+    try:
+        control = label_config.parse(project.label_config)
+    except LabelConfigError:
+        return
+    labels = labels_by_task(annotations, control.classes)
+    if found := empty_annotations.empty_annotations(annotations, labels, control.classes):
+        words = f"{empty_annotations.counted_in_words(found)}: {empty_annotations.named(found)}"
+        yield "empty", f"[red]{escape(words)}[/]"
+    rare = rare_classes.rare_classes(labels, control.classes, control.names, project.check_tasks)
+    if rare.single:
+        yield "one label", escape(rare_classes.single_in_words(rare))
+    if rare.missing and labels:
+        yield "no label", escape(rare_classes.missing_in_words(rare))
+
+
+def _annotators(services: Services, project: Project, annotations: Sequence[Annotation]) -> str:
+    """Return who has given how many labels, the busiest first; empty where nobody has."""
+    try:
+        classes = label_config.parse(project.label_config).classes
+    except LabelConfigError:
+        return ""
+    names = names_by_id(services.store)
+    given = Counter(annotation.annotator for annotation in counted_annotations(annotations, classes))
+    return ", ".join(f"{escape(annotator_name(who, names))} {count}" for who, count in given.most_common())
+
+
+def _accuracy(record: RoundRecord) -> str:
+    if len(record.classes) < 2:
+        return "not measured yet: there is no model before labels of two classes"
+    found = accuracy_of(record)
+    return "not measured yet: no blind check crop is labelled" if found is None else found.in_words()
+
+
+def _queue(record: RoundRecord) -> str:
+    state = "in Label Studio" if record.published_at is not None else "[yellow]not in Label Studio yet[/]"
+    return (
+        f"{len(record.check)} blind check, {len(record.batch)} in the batch, {len(record.pre_annotated)} to verify, "
+        f"{len(record.flagged)} possible label errors; {state}"
+    )
+
+
+def _span(seconds: float) -> str:
+    """A span of time as a person says it."""
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{max(0.0, seconds):.0f} s"

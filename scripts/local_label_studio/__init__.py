@@ -1,0 +1,1 @@
+"""A Label Studio of our own: installed, started, labelled in."""

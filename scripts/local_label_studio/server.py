@@ -1,0 +1,398 @@
+"""A Label Studio of our own: installed apart, started on loopback, stopped without a trace of a process.
+
+The demo and the tests run against it. It is set up for one machine: Label Studio's protection against
+requests to private addresses is off, because the backend it must reach *is* on loopback. Do not put it on a
+network.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Final
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from everylabel.backend.label_studio.versions import NEWEST
+from everylabel.scripts.local_label_studio.install import InstallError, environment_in, install
+
+__all__ = ["Credentials", "InstallError", "LabelStudioServer", "ServerError", "install"]
+
+#: What a server started here inherits. An allow-list: Label Studio reads bare names such as DEBUG, HOST,
+#: PASSWORD and DATABASE_NAME, and a PYTHONPATH would put our packages in front of the ones it pins.
+INHERITED: Final = (
+    "PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE",
+    "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+)  # fmt: skip
+
+#: From a cold start on two cores Label Studio answers in about half a minute, migrations included.
+USUAL_START_SECONDS: Final = 30.0
+
+
+class ServerError(RuntimeError):
+    """Label Studio could not be started; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The first user of a data directory, made at random once and kept there, readable by its owner alone."""
+
+    username: str
+    password: str
+    token: str
+
+    @classmethod
+    def of(cls, data_dir: Path) -> Credentials:
+        """Return the credentials stored in ``data_dir``, creating them on the first call."""
+        path = data_dir / "credentials.json"
+        if path.exists():
+            try:
+                return cls(**json.loads(path.read_text(encoding="utf-8")))
+            except (ValueError, TypeError) as error:
+                raise ServerError(
+                    f"{path} is damaged ({error}). Restore it, or remove {data_dir} to start with an empty "
+                    "Label Studio."
+                ) from error
+        made = cls("annotator@example.com", secrets.token_urlsafe(12), secrets.token_hex(20))
+        data_dir.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        # Created 0600 rather than changed to it: there is no moment in which another user could read it.
+        with os.fdopen(
+            os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+        ) as file:
+            json.dump(asdict(made), file)
+        partial.replace(path)
+        return made
+
+
+class LabelStudioServer:
+    """One Label Studio process on one data directory, as a context manager.
+
+    ``data_dir`` keeps its database, uploads, log and credentials, so that a restart finds everything again.
+    Without ``executable``, this ``version`` of Label Studio is installed into ``environment_dir`` on the first
+    :meth:`start`.
+    ``port`` None takes a free one. At most one server runs on a data directory: a lock that the process
+    itself holds sees to that.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        environment_dir: Path | None = None,
+        executable: Path | None = None,
+        version: str = NEWEST,
+        port: int | None = None,
+        host: str = "127.0.0.1",
+        start_timeout: float = 240.0,
+        extra_environment: Mapping[str, str] | None = None,
+        console: Console | None = None,
+    ) -> None:
+        if environment_dir is None and executable is None:
+            raise ValueError(
+                "Name where Label Studio is (executable) or where to install it (environment_dir)."
+            )
+        self.data_dir = data_dir.absolute()
+        self.environment_dir = environment_dir
+        self.executable = executable
+        self.version = version
+        self.host = host
+        self.port = port
+        self.start_timeout = start_timeout
+        self.extra_environment = dict(extra_environment or {})
+        self.console = console or Console(stderr=True)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: int | None = None
+
+    @property
+    def url(self) -> str:
+        """Return the address, no slash at its end; raises :class:`ServerError` before a port is known."""
+        if self.port is None:
+            raise ServerError("Label Studio has no address yet: start() picks its port.")
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def credentials(self) -> Credentials:
+        """Return the user, password and legacy token of this data directory."""
+        return Credentials.of(self.data_dir)
+
+    @property
+    def log_path(self) -> Path:
+        """Return the file that the server's output goes to."""
+        return self.data_dir / "label-studio.log"
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process id while the server runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def start(self) -> LabelStudioServer:
+        """Install if needed, start, and return once it answers; raises :class:`ServerError` otherwise."""
+        if self.pid is not None:
+            return self
+        executable = self._find_executable()
+        credentials = self.credentials
+        self._take_lock()
+        try:
+            self.port = self._choose_port()
+            self._spawn(executable, credentials)
+            self._wait_until_it_answers(credentials)
+        except BaseException:  # Ctrl-C included: whatever ends the wait, no process may stay behind
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the process group that :meth:`start` started, nothing else; calling it again does nothing."""
+        process, self._process = self._process, None
+        if process is not None:
+            atexit.unregister(self.stop)
+            _end_group(process)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def restart(self) -> LabelStudioServer:
+        """Stop and start again on the same port and data."""
+        self.stop()
+        return self.start()
+
+    def log_tail(self, lines: int = 15) -> str:
+        """Return the last ``lines`` of the log."""
+        if not self.log_path.exists():
+            return "(the log is empty)"
+        with self.log_path.open("rb") as file:
+            file.seek(max(0, self.log_path.stat().st_size - 65536))
+            text = file.read().decode(errors="replace")
+        return "\n".join(text.splitlines()[-lines:]) or "(the log is empty)"
+
+    def environment(self, inherited: Mapping[str, str], credentials: Credentials) -> dict[str, str]:
+        """Return the child's whole environment: a few inherited names and Label Studio's settings."""
+        chosen = {name: inherited[name] for name in INHERITED if name in inherited}
+        return {
+            **chosen,
+            "PYTHONUNBUFFERED": "1",
+            "LABEL_STUDIO_BASE_DATA_DIR": str(self.data_dir),
+            # Told to a backend in /setup as `hostname`; without it Label Studio would say localhost:8080.
+            "LABEL_STUDIO_HOST": self.url,
+            "LABEL_STUDIO_USERNAME": credentials.username,
+            "LABEL_STUDIO_PASSWORD": credentials.password,
+            "LABEL_STUDIO_USER_TOKEN": credentials.token,
+            "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+            "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+            # Both: with only the first one a backend connects, but its webhook is silently not created.
+            "ML_BLOCK_LOCAL_IP": "false",
+            "SSRF_PROTECTION_ENABLED": "false",
+            # No call leaves the machine.
+            "COLLECT_ANALYTICS": "0",
+            "LATEST_VERSION_CHECK": "0",
+            "SENTRY_DSN": "",
+            "FRONTEND_SENTRY_DSN": "",
+            **self.extra_environment,
+        }
+
+    def __enter__(self) -> LabelStudioServer:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _find_executable(self) -> Path:
+        if self.executable is not None:
+            if not os.access(self.executable, os.X_OK):
+                raise ServerError(
+                    f"{self.executable} is not an executable file. Name another one, or none to install it."
+                )
+            return self.executable
+        if self.environment_dir is None:
+            raise ServerError("There is neither an executable nor a directory to install Label Studio into.")
+        return install(self.environment_dir, self.version, console=self.console)
+
+    def _take_lock(self) -> None:
+        """Lock the data directory; the child inherits the lock, so that an orphan still holds it."""
+        path = self.data_dir / "running.lock"
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+            os.close(lock)
+            raise ServerError(
+                f"A Label Studio is already running on {self.data_dir} (process {holder}). "
+                f"Stop it first (kill {holder}), or use another directory."
+            ) from None
+        self._lock = lock
+
+    def _choose_port(self) -> int:
+        with socket.socket() as probe:
+            # As the server itself will do: a port in TIME_WAIT from the run before is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self.host, self.port or 0))
+            except OSError as error:
+                raise ServerError(
+                    f"Port {self.port} on {self.host} cannot be used ({error.strerror}). "
+                    "Choose another, or none for a free one."
+                ) from error
+            return int(probe.getsockname()[1])
+
+    def _spawn(self, executable: Path, credentials: Credentials) -> None:
+        command = [
+            str(executable),
+            "start",
+            "--no-browser",
+            "--internal-host",
+            self.host,
+            "--port",
+            str(self.port),
+        ]
+        lock = self._lock
+        if lock is None:
+            raise ServerError("The data directory is not locked.")
+        with self.log_path.open("ab") as log, _interrupted_later():
+            log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} starting on {self.url}\n".encode())
+            log.flush()
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.data_dir,
+                env=self.environment(os.environ, credentials),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A group of its own: a Ctrl-C in our terminal reaches us, and we end it in order.
+                start_new_session=True,
+                pass_fds=(lock,),
+            )
+        atexit.register(self.stop)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(self._process.pid).encode(), 0)
+
+    def _wait_until_it_answers(self, credentials: Credentials) -> None:
+        process = self._process
+        deadline = time.monotonic() + self.start_timeout
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        with (
+            Progress(*columns, console=self.console, transient=True) as progress,
+            httpx.Client(base_url=self.url, timeout=5.0, trust_env=False) as client,
+        ):
+            bar = progress.add_task("Starting Label Studio", total=USUAL_START_SECONDS)
+            began = time.monotonic()
+            while process is not None and process.poll() is None and time.monotonic() < deadline:
+                progress.update(bar, completed=min(time.monotonic() - began, USUAL_START_SECONDS * 0.97))
+                if _is_healthy(client):
+                    self._check_token(client, credentials)
+                    return
+                time.sleep(0.2)
+        died = process is not None and process.poll() is not None
+        what = (
+            f"Label Studio ended while starting (exit status {process.poll() if process else '?'})."
+            if died
+            else f"Label Studio did not answer on {self.url}/health within {self.start_timeout:.0f} s."
+        )
+        way_out = (
+            "If the lines above do not explain it, remove the installed environment and start again"
+            if died
+            else "The machine may be busy: start again, the data is kept"
+        )
+        raise ServerError(f"{what} The end of {self.log_path}:\n\n{self.log_tail()}\n\n{way_out}.")
+
+    def _check_token(self, client: httpx.Client, credentials: Credentials) -> None:
+        """Make sure that *our* server answers, and that it knows the user of this data directory."""
+        answer = client.get(
+            "/api/current-user/whoami", headers={"Authorization": f"Token {credentials.token}"}, timeout=30
+        )
+        if answer.status_code != httpx.codes.OK:
+            raise ServerError(
+                f"Label Studio on {self.url} does not know the token in {self.data_dir / 'credentials.json'} "
+                f"(HTTP {answer.status_code}). Another program may have taken the port, or the directory "
+                "belongs to another installation: start again, or use a new directory."
+            )
+
+
+def _is_healthy(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health").status_code == httpx.codes.OK
+    except httpx.TransportError:  # nobody listens yet
+        return False
+
+
+@contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Hold Ctrl-C back for the block: raised inside `Popen` it would leave a process that nobody knows of."""
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield
+        return
+    came: list[FrameType | None] = []
+    before = signal.signal(signal.SIGINT, lambda _, frame: came.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came and callable(before):
+        before(signal.SIGINT, came[0])
+
+
+def _end_group(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
+    """Ask the process group to end, and end it after ``patience`` seconds."""
+    for ending, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, patience)):
+        try:
+            # start_new_session made the child's pid its group's id; it stays taken while one member lives.
+            os.killpg(process.pid, ending)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(wait)
+        except subprocess.TimeoutExpired:
+            continue
+        if not _group_lives(process.pid):
+            break
+    process.wait()
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Install Label Studio, each version apart: ``python -m everylabel.scripts.local_label_studio.server FOLDER [VERSION ...]``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    console = Console(stderr=True)
+    if not given or given[0].startswith("-"):
+        console.print("Usage: python -m everylabel.scripts.local_label_studio.server FOLDER [VERSION ...]", markup=False)
+        return 2
+    folder, *versions = given
+    try:
+        for version in versions or [NEWEST]:
+            install(environment_in(Path(folder), version), version, console=console)
+    except InstallError as error:
+        console.print(str(error), style="red", markup=False)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

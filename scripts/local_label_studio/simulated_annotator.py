@@ -1,0 +1,163 @@
+"""An annotator who knows every answer and works through Label Studio's own API, as the label stream does."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.auth import webhook_headers
+from everylabel.backend.services import Progress, Services
+
+NEW_QUEUE_SECONDS = 60.0
+POLL_SECONDS = 0.05
+MEASURE_EVERY = 5
+
+
+class AnnotatorError(RuntimeError):
+    """The loop does not answer an annotation; the message says what was seen."""
+
+
+@dataclass
+class Outcome:
+    """What a simulated annotator saw."""
+
+    labels: int = 0
+    model_versions: list[str] = field(default_factory=list)
+    true_accuracy: list[dict[str, float]] = field(default_factory=list)
+    check_set: dict[str, float] | None = None
+    queue_followed: bool = True
+    seconds_to_new_queue: list[float] = field(default_factory=list)
+    flags: int = 0
+    pre_annotations: int = 0
+
+    def report(self) -> dict[str, Any]:
+        """The JSON report; seconds are from an annotation's answer to the new queue in `/next`."""
+        seconds = sorted(self.seconds_to_new_queue)
+        return {
+            "labels": self.labels,
+            "rounds": len(self.model_versions),
+            "model_versions": self.model_versions,
+            "true_accuracy": self.true_accuracy,
+            "check_set": self.check_set,
+            "queue_followed": self.queue_followed,
+            "seconds_to_new_queue": {
+                "median": round(statistics.median(seconds), 3) if seconds else None,
+                "p95": round(seconds[max(0, round(0.95 * len(seconds)) - 1)], 3) if seconds else None,
+            },
+            "flags": self.flags,
+            "pre_annotations": self.pre_annotations,
+        }
+
+
+def annotate(
+    services: Services, project_id: int, truth: Mapping[int, str], labels: int, progress: Progress
+) -> Outcome:
+    """Label until the project has `labels` labels, one crop at a time, in the order Label Studio serves them.
+
+    Args:
+        services: the backend's settings and client; the backend itself runs elsewhere.
+        project_id: a connected project.
+        truth: the class of every task.
+        labels: how many labels the project shall have at the end.
+        progress: called with (what, done, total).
+
+    Raises:
+        AnnotatorError: no new queue comes after an annotation.
+    """
+    label_studio = services.label_studio
+    control = label_config.parse(str(label_studio.project(project_id)["label_config"]))
+    done = {int(t["id"]) for t in label_studio.tasks(project_id, annotated=True)}
+    outcome = Outcome(labels=len(done))
+    version = _version(services, project_id)
+    outcome.model_versions.append(version)
+    while len(done) < labels:
+        task = label_studio.next_task(project_id)
+        if task is None:
+            break
+        task_id = int(task["id"])
+        # The queue may have been renewed between two looks: the crop must head the one before or after.
+        heads = {
+            _head(services, project_id, name, done) for name in {version, _version(services, project_id)}
+        }
+        outcome.queue_followed &= task_id in heads
+        label_studio.annotate(task_id, control.result(truth[task_id]), lead_time=1.0)
+        done.add(task_id)
+        started = time.monotonic()
+        version = _new_version(services, project_id, version, started)
+        outcome.seconds_to_new_queue.append(time.monotonic() - started)
+        outcome.model_versions.append(version)
+        outcome.labels = len(done)
+        if len(done) % MEASURE_EVERY == 0 or len(done) == labels:
+            accuracy = _true_accuracy(services, project_id, truth, done)
+            outcome.true_accuracy.append({"labels": len(done), "accuracy": round(accuracy, 4)})
+        progress("Labelling", len(done), labels)
+    latest = services.store.latest_round(project_id)
+    outcome.check_set = latest.check_set if latest else None
+    outcome.flags, outcome.pre_annotations = _in_label_studio(services, project_id, version)
+    return outcome
+
+
+def _version(services: Services, project_id: int) -> str:
+    return str(services.label_studio.project(project_id)["model_version"])
+
+
+def _new_version(services: Services, project_id: int, old: str, started: float) -> str:
+    while time.monotonic() - started < NEW_QUEUE_SECONDS:
+        version = _version(services, project_id)
+        if version != old:
+            return version
+        time.sleep(POLL_SECONDS)
+    raise AnnotatorError(
+        f"No new queue came within {NEW_QUEUE_SECONDS:.0f} s of an annotation; Label Studio still serves {old!r}. "
+        f"Run: everylabel doctor --project {project_id}"
+    )
+
+
+def _head(services: Services, project_id: int, version: str, done: set[int]) -> int | None:
+    """The first task of a pushed queue that is not labelled yet."""
+    for record in reversed(services.store.rounds(project_id)):
+        if record.model_version == version:
+            return next((id_ for id_ in (*record.queue, *record.pre_annotated) if id_ not in done), None)
+    return None
+
+
+def _true_accuracy(services: Services, project_id: int, truth: Mapping[int, str], done: set[int]) -> float:
+    """Balanced accuracy of the backend's own `/predict` on every crop not labelled."""
+    open_ids = [id_ for id_ in sorted(truth) if id_ not in done]
+    answer = httpx.post(
+        f"{services.settings.public_url}/predict",
+        json={
+            "tasks": [{"id": id_} for id_ in open_ids],
+            "project": f"{project_id}.0",
+            "label_config": str(services.label_studio.project(project_id)["label_config"]),
+            "params": {},
+        },
+        headers=webhook_headers(services.settings),
+        timeout=100,
+    ).raise_for_status()
+    predicted = [_choice(one["result"]) for one in answer.json()["results"]]
+    from sklearn.metrics import balanced_accuracy_score  # noqa: PLC0415 - takes long to load
+
+    return float(balanced_accuracy_score([truth[id_] for id_ in open_ids], predicted))
+
+
+def _choice(result: list[dict[str, Any]]) -> str:
+    return str(result[0]["value"]["choices"][0]) if result else ""
+
+
+def _in_label_studio(services: Services, project_id: int, version: str) -> tuple[int, int]:
+    """How many flags and pre-annotations of the current version Label Studio holds."""
+    flags = pre_annotations = 0
+    for task in services.label_studio.predicted_tasks(project_id, version):
+        shown = [p for p in task["predictions"] if p["model_version"] == version and p["result"]]
+        if shown and task["total_annotations"]:
+            flags += 1
+        elif shown:
+            pre_annotations += 1
+    return flags, pre_annotations

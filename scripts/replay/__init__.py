@@ -1,0 +1,1 @@
+"""Labelled data sets, labelled again by an annotator who is simulated."""

@@ -1,0 +1,241 @@
+"""Replays labelling: the live backend's own session, answered from labels that are known."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everylabel.model import encoders, query
+from everylabel.model.pseudo_labels.pre_annotated import mix_in
+
+if TYPE_CHECKING:
+    from everylabel.model.classifiers.base import Classifier
+    from everylabel.model.query import QueryStrategy
+    from everylabel.model.session import ActiveLearningSession, Round
+
+PEER_PREFIX = "skactiveml:"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """How well the label audit found flipped labels, with as many labels as the budget."""
+
+    auroc: float
+    """Of how probably wrong the audit thinks each label, flipped ones against right ones."""
+    precision: float
+    """The share of flipped labels in the list shown; NaN where the list is empty."""
+    length: int
+    flipped: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run: which crops, which rule, which seed."""
+
+    data: str = ""
+    embeddings: Path = Path()
+    rows: tuple[int, ...] = ()
+    """The rows of the embeddings that are used."""
+    labels: tuple[str, ...] = ()
+    encoder: str = encoders.DEFAULT
+    strategy: str = query.DEFAULT
+    seed: int = 0
+    budget: int = 100
+    batch_size: int = 5
+    check_share: float = 0.1
+    pseudo_labels: bool = False
+    pre_annotated_share: float = 0.0
+    """Share of labels, check crops left out, that goes to the crops the model is surest of."""
+    label_noise: float = 0.0
+    hold_out: float = 0.0
+    """Share of each class, drawn by the seed, that is never in the pool: accuracy is then counted on it."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What one run gave."""
+
+    data: str
+    strategy: str
+    seed: int
+    n_labels: tuple[int, ...]
+    accuracy: tuple[float, ...]
+    """Balanced accuracy on every crop without a label, after as many labels as `n_labels` says.
+
+    With `hold_out` it is on the crops held out: who finds the few crops of a rare class takes them from the
+    others, and what is left of it is then the hardest.
+    """
+    rare_found: tuple[int, ...]
+    """Labels of the rarest class among them."""
+    audit: Audit | None
+    select_seconds: float
+    """The longest any selection took."""
+
+
+def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classifier]) -> Curve:
+    """Label a pool of (n, dim) rows in whole batches, check crops first, until the budget is spent.
+
+    With `label_noise` that share of answers is wrong; accuracy is still counted on what is true.
+    """
+    from everylabel.model.session import ActiveLearningSession  # noqa: PLC0415 - takes long to load
+    from everylabel.model.threads import single_threaded  # noqa: PLC0415 - takes long to load
+
+    everything = np.asarray(task.labels)
+    held_out = hold_out(everything, task.hold_out, task.seed)
+    truth, pool, test = everything[~held_out], rows[~held_out], rows[held_out]
+    answers = flip(truth, task.label_noise, task.seed)
+    names, counts = np.unique(truth, return_counts=True)
+    rarest = names[int(counts.argmin())]
+    session = ActiveLearningSession(
+        pool,
+        classifier=make_classifier(),
+        strategy=make_strategy(task.strategy),
+        batch_size=task.batch_size,
+        check_share=task.check_share,
+        train_on_pseudo_labels=task.pseudo_labels,
+        seed=task.seed,
+    )
+    budget = min(task.budget, len(truth) - 1)  # something must be left to count accuracy on
+    n_labels: list[int] = []
+    accuracy: list[float] = []
+    rare_found: list[int] = []
+    slowest = 0.0
+    with single_threaded():
+        while True:
+            labeled = np.fromiter(session.labels, dtype=np.intp)
+            last = len(labeled) >= budget
+            found = session.run_round(audit=False)
+            slowest = max(slowest, found.seconds["select"])
+            if len(labeled):
+                n_labels.append(len(labeled))
+                if len(test):
+                    accuracy.append(_held_out_accuracy(session, everything[held_out], test))
+                else:
+                    accuracy.append(_balanced_accuracy(found, session, truth, labeled))
+                rare_found.append(int((truth[labeled] == rarest).sum()))
+            if last:
+                break
+            room = min(task.batch_size, budget - len(labeled))
+            asked = [*found.check, *_mixed(found, session, task.pre_annotated_share)][:room]
+            session.add_labels(asked, answers[asked].tolist())
+        audit = _audit(session, truth, answers) if task.label_noise else None
+    return Curve(
+        task.data,
+        task.strategy,
+        task.seed,
+        tuple(n_labels),
+        tuple(accuracy),
+        tuple(rare_found),
+        audit,
+        slowest,
+    )
+
+
+def _mixed(found: Round, session: ActiveLearningSession, share: float) -> list[int]:
+    """Mix the surest crops into the batch, as the live backend does."""
+    asked, labels = {*found.batch}, session.labels
+    sure = [label.index for label in found.pseudo_labels if label.index not in asked]
+    n_before = len(labels) - sum(index in labels for index in session.check_crops)
+    return mix_in(found.batch, sure, n_before=n_before, share=share)
+
+
+def run(tasks: Sequence[Task], jobs: int = 1) -> Iterator[Curve]:
+    """Run tasks over `jobs` processes, in the order they finish; what each gives depends on itself alone."""
+    if jobs == 1:
+        for task in tasks:
+            yield _run_one(task)
+        return
+    # Not forked: ONNX Runtime and BLAS hold threads here that a fork would find stopped.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as workers:
+        waiting = [workers.submit(_run_one, task) for task in tasks]
+        try:
+            for finished in as_completed(waiting):
+                yield finished.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def make_strategy(name: str) -> QueryStrategy:
+    """A strategy of ours by name, or one of scikit-activeml: `skactiveml:CoreSet`."""
+    if name.startswith(PEER_PREFIX):
+        from everylabel.scripts.benchmarks.peers import PeerStrategy  # noqa: PLC0415 - an optional extra
+
+        return PeerStrategy(name.removeprefix(PEER_PREFIX))
+    return query.create(name)
+
+
+def flip(labels: NDArray[Any], share: float, seed: int) -> NDArray[Any]:
+    """Turn `share` of the labels, drawn uniformly, into another class that exists."""
+    if not share:
+        return labels
+    rng = np.random.default_rng([seed, 7])
+    names, codes = np.unique(labels, return_inverse=True)
+    wrong = rng.random(len(labels)) < share
+    shift = rng.integers(1, len(names), size=len(labels))
+    return np.asarray(np.where(wrong, names[(codes + shift) % len(names)], labels))
+
+
+def hold_out(labels: NDArray[Any], share: float, seed: int) -> NDArray[Any]:
+    """(n,) bool: `share` of each class, drawn, and one crop of it at least stays."""
+    held = np.zeros(len(labels), dtype=bool)
+    rng = np.random.default_rng([seed, 8])
+    for name in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == name))
+        held[members[: min(round(share * len(members)), len(members) - 1)]] = True
+    return held
+
+
+def balanced_accuracy(truth: NDArray[Any], guesses: NDArray[Any]) -> float:
+    """The mean over the classes in `truth` of the share of their crops that is guessed right."""
+    names, codes = np.unique(truth, return_inverse=True)
+    right = np.bincount(codes, weights=truth == guesses, minlength=len(names))
+    return float((right / np.bincount(codes, minlength=len(names))).mean())
+
+
+def _run_one(task: Task) -> Curve:
+    import torch  # noqa: PLC0415 - takes long to load
+
+    torch.set_num_threads(1)
+    pool = np.load(task.embeddings, mmap_mode="r", allow_pickle=False)
+    return replay(task, pool[list(task.rows)], _maker(task.encoder))
+
+
+def _maker(encoder: str) -> Callable[[], Classifier]:
+    return encoders.create(encoder, device="cpu", threads=1).make_classifier
+
+
+def _balanced_accuracy(
+    found: Round, session: ActiveLearningSession, truth: NDArray[Any], labeled: NDArray[Any]
+) -> float:
+    free = np.setdiff1d(np.arange(len(truth)), labeled)
+    classes = np.asarray(session.classifier.classes_)
+    if found.probabilities is None:
+        return balanced_accuracy(truth[free], np.full(len(free), classes[0]))
+    return balanced_accuracy(truth[free], classes[found.probabilities[free].argmax(axis=1)])
+
+
+def _held_out_accuracy(session: ActiveLearningSession, truth: NDArray[Any], rows: NDArray[Any]) -> float:
+    classes = np.asarray(session.classifier.classes_)
+    return balanced_accuracy(truth, classes[session.classifier.predict_proba(rows).argmax(axis=1)])
+
+
+def _audit(session: ActiveLearningSession, truth: NDArray[Any], answers: NDArray[Any]) -> Audit:
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - takes long to load
+
+    labeled = np.fromiter(session.labels, dtype=np.intp)
+    flipped = truth[labeled] != answers[labeled]
+    found = session.audit()
+    listed = [issue.index for issue in found.issues]
+    auroc = float(roc_auc_score(flipped, found.wrong)) if 0 < flipped.sum() < len(flipped) else math.nan
+    precision = float(flipped[listed].mean()) if listed else math.nan
+    return Audit(auroc, precision, len(listed), int(flipped.sum()))
