@@ -10,13 +10,14 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
+TYPES := build/types
 # Label Studio's versions, each in an environment of its own here: their pins of Django and numpy must not meet ours.
 LABEL_STUDIO_ENVS := .everylabel
 CHROMIUM_MISSING := Chromium is missing, the browser tests need it: sudo apt-get install -y chromium
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arithmetic test-lowest test-label-studio install-test install-lowest containers lint clean chromium label-studio
+.PHONY: help demo test test-arithmetic test-lowest test-label-studio install-test install-lowest containers lint types clean chromium label-studio
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -48,10 +49,20 @@ containers: $(VENV)/.installed-test  ## Build the image and run the compose file
 test-label-studio: $(VENV)/.installed-test  ## The tests that meet Label Studio, against VERSIONS="1.20.0 1.23.2" (DATABASES="sqlite postgresql")
 	@$(BIN)/python -m tests.version_matrix $(VERSIONS) --databases $(or $(DATABASES),sqlite) $(ARGS)
 
-lint: $(VENV)/.installed-test  ## Formatting, lint rules and types
+lint: types  ## Formatting, lint rules, types, and which package may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The folders under the name they are imported by, as links: neither mypy nor import-linter reads setuptools' package-dir.
+types: $(VENV)/.installed-test
+	@mkdir -p $(TYPES)/everylabel
+	@ln -sfn ../../../model $(TYPES)/everylabel/model
+	@ln -sfn ../../../backend $(TYPES)/everylabel/backend
+	@ln -sfn ../../../scripts $(TYPES)/everylabel/scripts
+	@ln -sfn ../../../model/public_api/__init__.py $(TYPES)/everylabel/__init__.py
+	@ln -sfn ../../../model/public_api/py.typed $(TYPES)/everylabel/py.typed
 
 clean:  ## Remove the environments and caches; the demo's projects in .everylabel stay
 	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -16,13 +16,13 @@ from everylabel.backend import ml_backend
 from everylabel.backend.auth import DELIVERY_ROUTES, Access, access
 from everylabel.backend.browser_guard import READING, is_foreign, is_known_host, unknown_host
 from everylabel.backend.label_studio.label_config import LabelConfigError
-from everylabel.backend.sync.mirror import EventError
 from everylabel.backend.ml_backend import ActiveLearningBackend
 from everylabel.backend.openapi import DESCRIPTION
 from everylabel.backend.page.routes import Page
 from everylabel.backend.page_token import HEADER, PageToken
 from everylabel.backend.services import Services
 from everylabel.backend.store import StorageError
+from everylabel.backend.sync.mirror import EventError
 
 log = logging.getLogger(__name__)
 

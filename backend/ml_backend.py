@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from everylabel.backend.label_studio import label_config as label_configs
-from everylabel.backend.sync import mirror
 from everylabel.backend import preload  # noqa: F401 - so that no request waits for an import
+from everylabel.backend.label_studio import label_config as label_configs
 from everylabel.backend.label_studio.errors import LabelStudioError
-from everylabel.backend.rounds.models import check_encoder
-from everylabel.backend.sync.task_listing import stored_task
 from everylabel.backend.label_studio.publisher import version_name
+from everylabel.backend.rounds.models import check_encoder
 from everylabel.backend.services import current_services
 from everylabel.backend.store import LARGEST_ID, StorageError, Task
+from everylabel.backend.sync import mirror
+from everylabel.backend.sync.task_listing import stored_task
 
 if TYPE_CHECKING:
     from everylabel.backend.label_studio.label_config import ImageChoices

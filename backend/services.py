@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from everylabel.backend.label_studio import label_config
-from everylabel.backend.label_studio.annotators import AnnotatorNames
-from everylabel.backend.store.damaged_files import set_aside_damaged
-from everylabel.backend.embedding.lanes import EmbeddingLanes
 from everylabel.backend.embedding.executor import Engine, LocalEngine
-from everylabel.backend.store.heartbeat import Heartbeat
+from everylabel.backend.embedding.lanes import EmbeddingLanes
+from everylabel.backend.embedding.passes import PoolEmbedding
 from everylabel.backend.images.decode import ImageLimits
 from everylabel.backend.images.reader import ImageReader
-from everylabel.backend.worker.jobs import Jobs
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.label_studio.annotators import AnnotatorNames
 from everylabel.backend.label_studio.client import LabelStudio
-from everylabel.backend.rounds.models import make_classifier
-from everylabel.backend.rounds.live_loop import LiveLoop
-from everylabel.backend.store.locks import DatabaseLocks, Locks, file_lock
-from everylabel.backend.metrics import Metrics
-from everylabel.backend.embedding.passes import PoolEmbedding
-from everylabel.backend.store.private_files import keep_private, private_umask
-from everylabel.backend.store.files import EmbeddingFile, ProjectFiles
 from everylabel.backend.label_studio.publisher import Publisher
+from everylabel.backend.metrics import Metrics
+from everylabel.backend.rounds.live_loop import LiveLoop
+from everylabel.backend.rounds.models import make_classifier
 from everylabel.backend.rounds.runner import Rounds
 from everylabel.backend.settings import Settings
 from everylabel.backend.store import Store
+from everylabel.backend.store.damaged_files import set_aside_damaged
+from everylabel.backend.store.files import EmbeddingFile, ProjectFiles
+from everylabel.backend.store.heartbeat import Heartbeat
+from everylabel.backend.store.locks import DatabaseLocks, Locks, file_lock
+from everylabel.backend.store.private_files import keep_private, private_umask
+from everylabel.backend.worker.jobs import Jobs
 from everylabel.backend.worker.trainer import Trainer
 from everylabel.model import encoders
 

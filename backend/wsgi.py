@@ -9,9 +9,9 @@ from flask import Flask
 
 from everylabel.backend import logs
 from everylabel.backend.app import create_app
-from everylabel.backend.store.private_files import OTHERS
 from everylabel.backend.services import Services
 from everylabel.backend.settings import Settings
+from everylabel.backend.store.private_files import OTHERS
 
 
 def application() -> Flask:

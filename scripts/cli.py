@@ -1,4 +1,4 @@
-"""The `everylabel` command: one workflow a file of this folder, imported when it is asked for."""
+"""The `everylabel` command: one workflow a file of `commands/`, imported when it is asked for."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMMANDS = {
     "simulate": "simulate",
     "benchmark": "benchmark",
 }
-"""Command -> the module of this folder that holds a function of its name."""
+"""Command -> the module of `commands/` that holds a function of its name."""
 HIDDEN = {"trainer": "serve"}
 
 
@@ -58,14 +58,14 @@ class _Commands(TyperGroup):
 
 def _summary(name: str) -> str:
     """What the module's first line says after the command's name."""
-    source = Path(__file__).with_name(f"{COMMANDS[name]}.py").read_text(encoding="utf-8")
+    source = Path(__file__).with_name("commands").joinpath(f"{COMMANDS[name]}.py").read_text(encoding="utf-8")
     first = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
     summary = first.partition(": ")[2]
     return summary[:1].upper() + summary[1:]
 
 
 def _load(name: str) -> Any:
-    module = import_module(f"scripts.{(COMMANDS | HIDDEN)[name]}")
+    module = import_module(f"everylabel.scripts.commands.{(COMMANDS | HIDDEN)[name]}")
     single = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
     single.command(name)(getattr(module, name))
     return typer.main.get_command(single)

@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
-from everylabel.scripts.replay import datasets
-from everylabel.scripts.replay.datasets import Dataset
 from everylabel.scripts.local_label_studio.install import environment_in, install
 from everylabel.scripts.local_label_studio.server import LabelStudioServer
+from everylabel.scripts.replay import datasets
+from everylabel.scripts.replay.datasets import Dataset
 from tests.everylabel_process import EveryLabel
 from tests.label_studio_setups import DATABASES, postgresql_settings
 from tests.servers import S3, Postgres, Redis

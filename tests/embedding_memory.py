@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from everylabel.backend.embedding.pipeline import CropEmbedder
-from everylabel.backend.store.files import EmbeddingFile
 from everylabel.backend.store import Store, Task
+from everylabel.backend.store.files import EmbeddingFile
 from everylabel.model.encoders import Encoder
 
 

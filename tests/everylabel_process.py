@@ -103,7 +103,15 @@ class EveryLabel:
 
     def start(self, *options: str) -> None:
         """Start `everylabel serve` and return once its trainer is alive too."""
-        command = [sys.executable, "-m", "everylabel.scripts.cli", "serve", "--port", str(self.port), *options]
+        command = [
+            sys.executable,
+            "-m",
+            "everylabel.scripts.cli",
+            "serve",
+            "--port",
+            str(self.port),
+            *options,
+        ]
         started = time.time()
         with self.log_path.open("ab") as log:
             self._child = Child("everylabel serve", command, environment=self.environment, output=log)

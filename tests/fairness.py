@@ -150,7 +150,11 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 connecting = subprocess.Popen(
                     command, env=backend.environment, cwd=REPOSITORY, stdout=log, stderr=log
                 )
-            wait_until(lambda: everylabel.backend.services.store.count_tasks(LARGE)["embedded"], "connect embeds", 120)
+            wait_until(
+                lambda: backend.services.store.count_tasks(LARGE)["embedded"],
+                "connect embeds",
+                120,
+            )
             found["while a pool is connected"] = rounds.measure(BYSTANDER, given.rounds)
             found["it was still being connected"] = connecting.poll() is None
             connecting.wait(600)
@@ -163,7 +167,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             time.sleep(2)
             found["beside two slow hosts"] = rounds.measure(BYSTANDER, given.rounds)
             found["behind a slow host"] = rounds.measure(SLOW, given.rounds)
-            found["slow crops embedded by then"] = everylabel.backend.services.store.count_tasks(SLOW)["embedded"] - POOL
+            found["slow crops embedded by then"] = backend.services.store.count_tasks(SLOW)["embedded"] - POOL
         finally:
             backend.stop()
             stand_in.close()

@@ -18,12 +18,11 @@ import numpy as np
 from playwright.sync_api import Browser, CDPSession, sync_playwright
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from everylabel.backend.store import pool_map, round_snapshot
 from everylabel.backend.app import create_app
-from everylabel.backend.store.pool_map import PoolMap
 from everylabel.backend.services import Services
 from everylabel.backend.settings import Settings
-from everylabel.backend.store import Annotation, Task
+from everylabel.backend.store import Annotation, Task, pool_map, round_snapshot
+from everylabel.backend.store.pool_map import PoolMap
 from everylabel.model.round import Round
 from tests.stand_in_label_studio import label_config
 

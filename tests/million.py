@@ -24,9 +24,8 @@ from typing import Any
 import httpx
 import numpy as np
 
-from everylabel.backend.store import pool_map
 from everylabel.backend.services import Services
-from everylabel.backend.store import Task
+from everylabel.backend.store import Task, pool_map
 from tests.everylabel_process import REPOSITORY, EveryLabel, descendants, wait_until
 from tests.large_stand_in import CLASSES, CROPS_TO, PICTURES, PROJECT, Tasks, class_of, label_studio
 from tests.measured_command import cost

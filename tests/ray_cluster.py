@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from everylabel.backend.store import round_snapshot
 from everylabel.backend.embedding.ray_executor import RayEngine
 from everylabel.backend.services import Services
+from everylabel.backend.store import round_snapshot
 from tests.everylabel_process import descendants
 
 

@@ -16,8 +16,8 @@ from typing import Annotated
 import typer
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from everylabel.backend.rounds.bulk_accept import ACCEPTED
 from everylabel.backend.label_studio.publisher import FLAGGED, NEXT_BATCH, PLAIN_TAB, PRE_ANNOTATED
+from everylabel.backend.rounds.bulk_accept import ACCEPTED
 
 WIDE = (1280, 900)
 PHONE = (360, 740)

@@ -41,7 +41,14 @@ def _backend(folder: Path, worker: str, workers: int) -> Iterator[int]:
     """Run the web side of a backend; yields its port."""
     port = free_port()
     command = [
-        *(sys.executable, "-m", "gunicorn", "everylabel.backend.wsgi:application()", "--bind", f"127.0.0.1:{port}"),
+        *(
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "everylabel.backend.wsgi:application()",
+            "--bind",
+            f"127.0.0.1:{port}",
+        ),
         *("--worker-class", worker, "--workers", str(workers), "--threads", "8", "--timeout", "120"),
         *("--keep-alive", "75", "--log-level", "warning", "--no-control-socket"),
     ]

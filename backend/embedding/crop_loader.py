@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from everylabel.backend.label_studio import crop_shapes
-from everylabel.backend.images.decoding_limits import decoding_memory
-from everylabel.backend.images.decode import ImageError, one_crop_only
-from everylabel.backend.images.reader import ImageReader
-from everylabel.backend.label_studio.label_config import text_of
 from everylabel.backend.embedding.cache import Recent
+from everylabel.backend.images.decode import ImageError, one_crop_only
+from everylabel.backend.images.decoding_limits import decoding_memory
+from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.label_studio import crop_shapes
+from everylabel.backend.label_studio.label_config import text_of
 from everylabel.backend.store import Task
 
 if TYPE_CHECKING:

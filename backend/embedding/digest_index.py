@@ -9,8 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from everylabel.backend.store.files import EmbeddingFile
 from everylabel.backend.store import Store
+from everylabel.backend.store.files import EmbeddingFile
 
 KEPT = 32_768
 """Digests in memory: more than are ever on their way through a pipeline. The store knows the others."""

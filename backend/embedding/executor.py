@@ -12,9 +12,9 @@ from everylabel.backend.embedding.crop_loader import Hosts
 from everylabel.backend.embedding.pipeline import CropEmbedder, Embedded
 
 if TYPE_CHECKING:
-    from everylabel.backend.store.files import EmbeddingFile
     from everylabel.backend.services import Services
     from everylabel.backend.store import Task
+    from everylabel.backend.store.files import EmbeddingFile
     from everylabel.model.classifiers.base import Classifier
     from everylabel.model.pool import Rows
 

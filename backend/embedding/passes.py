@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
-from everylabel.backend.label_studio import label_config
 from everylabel.backend.embedding.crop_loader import Hosts
 from everylabel.backend.embedding.pipeline import Embedded
+from everylabel.backend.label_studio import label_config
 from everylabel.backend.rounds.models import check_encoder
 from everylabel.backend.store import Task
 from everylabel.backend.store.embeddings import TasksToEmbed

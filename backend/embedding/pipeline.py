@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from everylabel.backend.embedding.prefetch import Ahead
 from everylabel.backend.embedding.crop_loader import CropReader, Hosts, Prepared, ReadCrop
+from everylabel.backend.embedding.digest_index import KnownRows
 from everylabel.backend.embedding.encoding import Batch, Encoding
+from everylabel.backend.embedding.prefetch import Ahead
 from everylabel.backend.images.decode import ImageError
 from everylabel.backend.images.reader import ImageReader
-from everylabel.backend.embedding.digest_index import KnownRows
-from everylabel.backend.store.files import EmbeddingFile
 from everylabel.backend.store import Store, Task
+from everylabel.backend.store.files import EmbeddingFile
 
 if TYPE_CHECKING:
     from everylabel.model.encoders import Encoder

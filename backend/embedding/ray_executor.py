@@ -27,20 +27,20 @@ from numpy.typing import NDArray
 from pydantic import SecretStr
 
 from everylabel.backend.embedding.crop_loader import CropReader, Hosts, Prepared
-from everylabel.backend.embedding.pipeline import Embedded
 from everylabel.backend.embedding.encoding import encode_each
 from everylabel.backend.embedding.executor import EngineError
-from everylabel.backend.images.decode import ImageError
+from everylabel.backend.embedding.pipeline import Embedded
 from everylabel.backend.embedding.ray_storage import RowCopy, RowSlice, read_rows
+from everylabel.backend.images.decode import ImageError
 from everylabel.backend.store import Task
 from everylabel.model import encoders
 from everylabel.model.pool import MOST_CHUNK_ROWS
 
 if TYPE_CHECKING:
     from everylabel.backend.embedding.executor import Scorer
-    from everylabel.backend.store.files import EmbeddingFile
     from everylabel.backend.services import Services
     from everylabel.backend.settings import Settings
+    from everylabel.backend.store.files import EmbeddingFile
     from everylabel.model.classifiers.base import Classifier
     from everylabel.model.pool import Rows
 

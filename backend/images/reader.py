@@ -19,8 +19,6 @@ from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes, urlsplit
 import httpx
 from PIL import Image
 
-from everylabel.backend.label_studio import crop_shapes
-from everylabel.backend.images.decoding_limits import decoding_memory
 from everylabel.backend.images.decode import (
     AddressRefusedError,
     ImageError,
@@ -33,8 +31,10 @@ from everylabel.backend.images.decode import (
     decode,
     one_crop_only,
 )
-from everylabel.backend.label_studio.errors import LabelStudioError
+from everylabel.backend.images.decoding_limits import decoding_memory
 from everylabel.backend.images.guarded_transport import DeadlineError, GuardedTransport, ReservedAddressError
+from everylabel.backend.label_studio import crop_shapes
+from everylabel.backend.label_studio.errors import LabelStudioError
 
 CLOUD_SCHEMES = ("s3:", "gs:", "azure-blob:")
 MAX_REDIRECTS = 5

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from everylabel.backend.label_studio.label_config import ImageChoices
 from everylabel.backend.label_studio.client import LabelStudio
+from everylabel.backend.label_studio.label_config import ImageChoices
 
 SAMPLING = "Uncertainty sampling"
 VERSION = re.compile(r"^round (\d+)$")

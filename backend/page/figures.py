@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from everylabel.backend.label_studio import label_config
-from everylabel.backend.sync import mirror
-from everylabel.backend.rounds.accuracy import Accuracy, accuracy_of
 from everylabel.backend.label_studio.annotators import annotator_name, names_by_id
-from everylabel.backend.rounds.disagreements import counted_annotations
-from everylabel.backend.rounds.empty_annotations import EmptyAnnotation, empty_annotations
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
 from everylabel.backend.label_studio.publisher import version_name
+from everylabel.backend.rounds.accuracy import Accuracy, accuracy_of
+from everylabel.backend.rounds.disagreements import counted_annotations
+from everylabel.backend.rounds.empty_annotations import EmptyAnnotation, empty_annotations
 from everylabel.backend.rounds.rare_classes import RareClasses, rare_classes
 from everylabel.backend.rounds.runner import closed_tasks, labels_by_task
 from everylabel.backend.store import Annotation, Project, ProjectState, RoundRecord
+from everylabel.backend.sync import mirror
 from everylabel.model import label_set
 from everylabel.model.evaluation.forecast import CurvePoint, Forecast, forecast_gain
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from everylabel.backend.store import RoundRecord
 from everylabel.backend.store.pool_map import PoolMap
 from everylabel.backend.store.round_snapshot import NO_CLASS, PoolView
-from everylabel.backend.store import RoundRecord
 
 SHOWN = 24
 

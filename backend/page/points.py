@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from everylabel.backend.store import Annotation, RoundRecord
 from everylabel.backend.store.pool_map import PoolMap
 from everylabel.backend.store.round_snapshot import NO_CLASS, PoolView
-from everylabel.backend.store import Annotation, RoundRecord
 from everylabel.model import label_set
 
 SPAN = 65535

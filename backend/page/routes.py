@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, jsonify, make_response, render_template, request
 from werkzeug.exceptions import HTTPException, NotFound
 
-from everylabel.backend.label_studio import label_config
-from everylabel.backend.rounds.accuracy import accuracy_of
-from everylabel.backend.rounds.empty_annotations import counted_in_words, named
 from everylabel.backend.images.decode import ImageError
+from everylabel.backend.label_studio import label_config
 from everylabel.backend.page import points
 from everylabel.backend.page.figures import RoundLog, read_control, read_figures, shown_classes, status
 from everylabel.backend.page.galleries import galleries
 from everylabel.backend.page.pool_files import PoolFiles
 from everylabel.backend.page.thumbnails import BusyError, Thumbnails
+from everylabel.backend.rounds.accuracy import accuracy_of
+from everylabel.backend.rounds.empty_annotations import counted_in_words, named
 from everylabel.backend.rounds.rare_classes import missing_in_words, single_in_words
 from everylabel.backend.rounds.runner import labels_by_task
 from everylabel.backend.store import LARGEST_ID

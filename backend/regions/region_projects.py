@@ -7,10 +7,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from everylabel.backend.label_studio import label_config
-from everylabel.backend.regions import region_tasks
-from everylabel.backend.rounds.pool_predictions import judge
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
+from everylabel.backend.regions import region_tasks
 from everylabel.backend.regions.region_tasks import REGION, TASK, Region, RegionChoices
+from everylabel.backend.rounds.pool_predictions import judge
 from everylabel.backend.rounds.runner import labels_by_task
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from everylabel.backend.label_studio import crop_shapes, required_class
-from everylabel.backend.label_studio.crop_shapes import Box, Polygon, Shape
 from everylabel.backend.label_studio.crop_fields import is_outline
+from everylabel.backend.label_studio.crop_shapes import Box, Polygon, Shape
 from everylabel.backend.label_studio.label_config import POLYGONS, RECTANGLES, ImageChoices, LabelConfigError
 from everylabel.backend.label_studio.publisher import version_name
 from everylabel.model import label_set

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from everylabel.backend.label_studio import label_config
-from everylabel.backend.rounds.pool_predictions import judge
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.publisher import tabs_by_title, version_name
+from everylabel.backend.rounds.pool_predictions import judge
 
 if TYPE_CHECKING:
     from everylabel.backend.label_studio.label_config import ImageChoices

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from everylabel.backend.rounds.disagreements import counted_annotations
 from everylabel.backend.label_studio.label_config import ImageChoices
+from everylabel.backend.rounds.disagreements import counted_annotations
 from everylabel.backend.store import Annotation
 
 NAMED = 5

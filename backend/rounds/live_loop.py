@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
-from everylabel.backend.label_studio import label_config
 from everylabel.backend import logs
-from everylabel.backend.label_studio.label_config import LabelConfigError
-from everylabel.backend.label_studio.errors import LabelStudioError, LabelStudioUnreachableError, ProjectNotFoundError
-from everylabel.backend.sync.mirror import LOOK, LOOK_AND_TRAIN, Change, Mirror
 from everylabel.backend.embedding.passes import PoolGoneError
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.label_studio.errors import (
+    LabelStudioError,
+    LabelStudioUnreachableError,
+    ProjectNotFoundError,
+)
+from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.publisher import Queue
 from everylabel.backend.rounds.runner import FinishedRound
+from everylabel.backend.sync.mirror import LOOK, LOOK_AND_TRAIN, Change, Mirror
 
 if TYPE_CHECKING:
     from everylabel.backend.services import Progress, Services

@@ -14,21 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everylabel.backend.label_studio import label_config
-from everylabel.backend.store import round_snapshot
-from everylabel.backend.store.task_rows import CropRows
+from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
+from everylabel.backend.label_studio.publisher import Queue, QueuedCrop, version_name, version_number
 from everylabel.backend.rounds.disagreements import counted_annotations, settle
 from everylabel.backend.rounds.empty_annotations import former_labels
-from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
 from everylabel.backend.rounds.models import check_encoder, make_classifier
-from everylabel.backend.label_studio.publisher import Queue, QueuedCrop, version_name, version_number
-from everylabel.backend.store import Annotation, Project, RoundRecord, Store
+from everylabel.backend.store import Annotation, Project, RoundRecord, Store, round_snapshot
+from everylabel.backend.store.task_rows import CropRows
 from everylabel.model.pseudo_labels.pre_annotated import mix_in
 from everylabel.model.query import DEFAULT
 
 if TYPE_CHECKING:
     from everylabel.backend.embedding.executor import Scorer
-    from everylabel.backend.store.files import EmbeddingFile, ProjectFiles
     from everylabel.backend.settings import Settings
+    from everylabel.backend.store.files import EmbeddingFile, ProjectFiles
     from everylabel.model.classifiers.base import Classifier
     from everylabel.model.encoders import Encoder
     from everylabel.model.session import ActiveLearningSession, Round

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from everylabel.backend.label_studio.label_config import Crop, ImageChoices
 from everylabel.backend.label_studio.client import LabelStudio
+from everylabel.backend.label_studio.label_config import Crop, ImageChoices
 from everylabel.backend.store import Store, Task
 
 SAVED_TOGETHER = 2000

@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
-from everylabel.backend.label_studio.errors import LabelStudioError, LabelStudioUnreachableError, ProjectNotFoundError
+from everylabel.backend.label_studio.errors import (
+    LabelStudioError,
+    LabelStudioUnreachableError,
+    ProjectNotFoundError,
+)
 
 if TYPE_CHECKING:
     from everylabel.backend.label_studio.client import LabelStudio
-    from everylabel.backend.store.files import ProjectFiles
     from everylabel.backend.store import Store
+    from everylabel.backend.store.files import ProjectFiles
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from huey.consumer import Consumer
 from huey.registry import Message
 from huey.serializer import Serializer
 
-from everylabel.backend.worker.backoff import Attempts, LocalAttempts, SharedAttempts
 from everylabel.backend.store import StorageError
+from everylabel.backend.worker.backoff import Attempts, LocalAttempts, SharedAttempts
 
 log = logging.getLogger(__name__)
 

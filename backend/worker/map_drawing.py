@@ -18,8 +18,8 @@ from everylabel.backend.store import pool_map, round_snapshot
 from everylabel.backend.worker.bounded_process import bound_resources, end_with_parent
 
 if TYPE_CHECKING:
-    from everylabel.backend.store.files import EmbeddingFile
     from everylabel.backend.services import Services
+    from everylabel.backend.store.files import EmbeddingFile
 
 log = logging.getLogger(__name__)
 

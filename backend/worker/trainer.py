@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from everylabel.backend import logs
-from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.errors import LabelStudioError, ProjectNotFoundError
-from everylabel.backend.sync.mirror import LOOK
+from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.publisher import version_name
-from everylabel.backend.store import StorageError
 from everylabel.backend.label_studio.superseded import KEPT_SECONDS, left_behind, needed_versions
+from everylabel.backend.store import StorageError
+from everylabel.backend.sync.mirror import LOOK
 from everylabel.backend.sync.unverified_projects import UnverifiedProjects
 
 if TYPE_CHECKING:

@@ -8,7 +8,12 @@ from everylabel.model.lazy import lazy_names
 
 if TYPE_CHECKING:
     from everylabel.model.label_quality.consensus import CropConsensus, find_consensus
-    from everylabel.model.label_quality.label_errors import LabelAudit, LabelIssue, audit_labels, detect_label_errors
+    from everylabel.model.label_quality.label_errors import (
+        LabelAudit,
+        LabelIssue,
+        audit_labels,
+        detect_label_errors,
+    )
 
 __all__ = [
     "CropConsensus",

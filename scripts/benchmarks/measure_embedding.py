@@ -18,9 +18,9 @@ from PIL import Image
 from everylabel.backend.embedding.pipeline import SMALLEST_BATCH, CropEmbedder
 from everylabel.backend.images.decode import ImageLimits, decode
 from everylabel.backend.images.reader import ImageReader
-from everylabel.backend.store.files import ProjectFiles
 from everylabel.backend.settings import Settings
 from everylabel.backend.store import Store, Task
+from everylabel.backend.store.files import ProjectFiles
 from everylabel.model import encoders
 from everylabel.model.encoders import Encoder
 from everylabel.scripts.benchmarks.machine import Watch, cores

@@ -29,9 +29,9 @@ from everylabel.model.pool import MappedRows
 from everylabel.model.pseudo_labels.pool_graph import PoolGraph
 from everylabel.model.session import ActiveLearningSession
 from everylabel.model.threads import single_threaded
+from everylabel.scripts.commands.simulate import DEFAULT_CACHE, Pool, prepare
 from everylabel.scripts.console import console, progress
 from everylabel.scripts.replay.replay import balanced_accuracy, flip
-from everylabel.scripts.commands.simulate import DEFAULT_CACHE, Pool, prepare
 
 MARKS = (10, 25, 50, 100)
 NOISE = 0.1

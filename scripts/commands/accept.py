@@ -9,11 +9,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from everylabel.backend.images.decode import ImageError
+from everylabel.backend.label_studio.errors import LabelStudioError
+from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.rounds import bulk_accept
 from everylabel.backend.rounds.bulk_accept import Acceptable, NothingLearnedError
-from everylabel.backend.images.decode import ImageError
-from everylabel.backend.label_studio.label_config import LabelConfigError
-from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.services import Services
 from everylabel.scripts.console import (
     ProjectNumber,

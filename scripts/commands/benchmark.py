@@ -15,13 +15,13 @@ import typer
 
 from everylabel.backend.images.decode import ImageError
 from everylabel.model import encoders, query
+from everylabel.scripts.commands.simulate import DEFAULT_CACHE, Pool, as_json, points, prepare, table, tasks
 from everylabel.scripts.console import console, fail, progress
-from everylabel.scripts.replay.datasets import DatasetError
 from everylabel.scripts.docs.generated_text import insert
+from everylabel.scripts.replay.datasets import DatasetError
 from everylabel.scripts.replay.learning_curves import BASELINE, Interval, Summary, interval, summarise
 from everylabel.scripts.replay.learning_plot import PlotError, plot, require_matplotlib
 from everylabel.scripts.replay.replay import PEER_PREFIX, Audit, Curve, Task, run
-from everylabel.scripts.commands.simulate import DEFAULT_CACHE, Pool, as_json, points, prepare, table, tasks
 
 
 @dataclass(frozen=True)

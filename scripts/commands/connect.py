@@ -9,20 +9,27 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from everylabel.backend.label_studio import label_config
-from everylabel.backend.sync import mirror
 from everylabel.backend.auth import basic_login, webhook_headers
-from everylabel.backend.label_studio.hotkeys import TOO_OLD, UNDO, submit_with_enter
 from everylabel.backend.images.decode import ImageError
-from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.errors import BackendUnreachableError, LabelStudioError
-from everylabel.backend.rounds.models import check_encoder
+from everylabel.backend.label_studio.hotkeys import TOO_OLD, UNDO, submit_with_enter
+from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.publisher import SAMPLING
 from everylabel.backend.label_studio.required_class import MESSAGE, requires_class, with_required_class
+from everylabel.backend.rounds.models import check_encoder
 from everylabel.backend.services import Progress, Services
 from everylabel.backend.settings import Settings
-from everylabel.scripts.console import ProjectNumber, console, counted, fail_for_project, load_settings, progress
+from everylabel.backend.sync import mirror
+from everylabel.scripts.console import (
+    ProjectNumber,
+    console,
+    counted,
+    fail_for_project,
+    load_settings,
+    progress,
+)
 
 TITLE = "everylabel"
 START_SECONDS = 30

@@ -22,21 +22,21 @@ import httpx
 import typer
 from rich.panel import Panel
 
-from everylabel.backend.label_studio.hotkeys import submit_with_enter
-from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.errors import LabelStudioError, ProjectNotFoundError
-from everylabel.backend.label_studio.versions import NEWEST
+from everylabel.backend.label_studio.hotkeys import submit_with_enter
+from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.required_class import ATTRIBUTES
+from everylabel.backend.label_studio.versions import NEWEST
 from everylabel.backend.services import Progress, Services
-from everylabel.scripts.replay import datasets
 from everylabel.scripts.commands.connect import connect_project
+from everylabel.scripts.commands.serve import Child
 from everylabel.scripts.console import console, fail, load_settings, progress
-from everylabel.scripts.replay.datasets import Dataset, DatasetError
 from everylabel.scripts.local_label_studio.install import environment_in
 from everylabel.scripts.local_label_studio.server import InstallError, LabelStudioServer, ServerError
-from everylabel.scripts.commands.serve import Child
 from everylabel.scripts.local_label_studio.simulated_annotator import AnnotatorError, annotate
+from everylabel.scripts.replay import datasets
+from everylabel.scripts.replay.datasets import Dataset, DatasetError
 
 UPLOAD_FILES = 100
 START_SECONDS = 60.0

@@ -11,22 +11,22 @@ import httpx
 import typer
 from rich.markup import escape
 
-from everylabel.backend.rounds import empty_annotations
-from everylabel.backend.label_studio import label_config
 from everylabel.backend.auth import basic_login, holds_key_for_people, webhook_headers
-from everylabel.backend.store.damaged_files import found_aside
 from everylabel.backend.images.decode import ImageError
-from everylabel.backend.label_studio.label_config import LabelConfigError
-from everylabel.backend.label_studio.label_stream import not_served
+from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.errors import LabelStudioError
-from everylabel.backend.label_studio.versions import tested_versions, warning_about
-from everylabel.backend.rounds.models import check_encoder
+from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.label_studio.label_stream import not_served
 from everylabel.backend.label_studio.publisher import SAMPLING, version_number
 from everylabel.backend.label_studio.required_class import requires_class
+from everylabel.backend.label_studio.versions import tested_versions, warning_about
+from everylabel.backend.rounds import empty_annotations
+from everylabel.backend.rounds.models import check_encoder
 from everylabel.backend.rounds.runner import labels_by_task
 from everylabel.backend.services import Services
 from everylabel.backend.store import LONG_WAIT_SECONDS, StorageError
+from everylabel.backend.store.damaged_files import found_aside
 from everylabel.scripts.commands.connect import TITLE
 from everylabel.scripts.console import console, counted, load_settings
 

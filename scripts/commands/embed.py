@@ -9,8 +9,8 @@ import typer
 
 from everylabel.backend.embedding.executor import EngineError
 from everylabel.backend.images.decode import ImageError
-from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.errors import LabelStudioError
+from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.services import Services
 from everylabel.scripts.console import ProjectNumber, console, fail, load_settings, progress
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from everylabel.backend.images.decode import ImageError
-from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.errors import LabelStudioError
+from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.regions.region_projects import put_back, spread_out
 from everylabel.backend.services import Services
 from everylabel.scripts.console import console, fail, load_settings, progress

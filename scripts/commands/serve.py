@@ -20,8 +20,8 @@ from typing import IO, Annotated
 import typer
 
 from everylabel.backend import logs
-from everylabel.backend.store.private_files import OTHERS, keep_private
 from everylabel.backend.services import Services
+from everylabel.backend.store.private_files import OTHERS, keep_private
 from everylabel.scripts.console import console, fail, load_settings
 
 log = logging.getLogger("everylabel.serve")

@@ -11,12 +11,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from everylabel.backend.rounds import empty_annotations, rare_classes
 from everylabel.backend.label_studio import label_config
-from everylabel.backend.rounds.accuracy import accuracy_of
 from everylabel.backend.label_studio.annotators import annotator_name, names_by_id
-from everylabel.backend.rounds.disagreements import counted_annotations
 from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.rounds import empty_annotations, rare_classes
+from everylabel.backend.rounds.accuracy import accuracy_of
+from everylabel.backend.rounds.disagreements import counted_annotations
 from everylabel.backend.rounds.runner import labels_by_task
 from everylabel.backend.services import Services
 from everylabel.backend.store import Annotation, Project, RoundRecord

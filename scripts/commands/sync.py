@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from everylabel.backend.images.decode import ImageError
-from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.errors import LabelStudioError
+from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.publisher import QueuedCrop
 from everylabel.backend.rounds.runner import FinishedRound
 from everylabel.backend.services import Services

@@ -6,12 +6,19 @@ from typing import Annotated
 
 import typer
 
-from everylabel.backend.rounds import bulk_accept
 from everylabel.backend.images.decode import ImageError
-from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.errors import LabelStudioError
+from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.rounds import bulk_accept
 from everylabel.backend.services import Services
-from everylabel.scripts.console import ProjectNumber, console, counted, fail_for_project, load_settings, progress
+from everylabel.scripts.console import (
+    ProjectNumber,
+    console,
+    counted,
+    fail_for_project,
+    load_settings,
+    progress,
+)
 
 
 def undo(

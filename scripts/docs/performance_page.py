@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from everylabel.scripts.docs.generated_text import insert
 from everylabel.scripts.benchmarks.machine import sentence
+from everylabel.scripts.docs.generated_text import insert
 from everylabel.scripts.docs.performance_plot import plot_choosing, plot_rounds
 from everylabel.scripts.docs.performance_tables import (
     Table,

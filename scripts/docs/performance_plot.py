@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from everylabel.scripts.replay.learning_plot import require_matplotlib
 from everylabel.scripts.docs.performance_tables import PHASES, why_not
+from everylabel.scripts.replay.learning_plot import require_matplotlib
 
 Part = Mapping[str, Any]
 HYBRIDS = ("0.55", "0.1")

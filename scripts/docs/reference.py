@@ -17,7 +17,7 @@ from everylabel.backend.services import Services
 from everylabel.backend.settings import Settings
 from everylabel.scripts import cli
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 SIGNS = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
 MADE = "<!-- Made by `python -m everylabel.scripts.docs.reference`: change the program, then run it. -->"
 

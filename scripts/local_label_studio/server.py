@@ -382,7 +382,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(stderr=True)
     if not given or given[0].startswith("-"):
-        console.print("Usage: python -m everylabel.scripts.local_label_studio.server FOLDER [VERSION ...]", markup=False)
+        console.print(
+            "Usage: python -m everylabel.scripts.local_label_studio.server FOLDER [VERSION ...]", markup=False
+        )
         return 2
     folder, *versions = given
     try:

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from everylabel.backend.label_studio import label_config
 from everylabel.backend.auth import webhook_headers
+from everylabel.backend.label_studio import label_config
 from everylabel.backend.services import Progress, Services
 
 NEW_QUEUE_SECONDS = 60.0

@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
-from everylabel.backend.store import pool_map, round_snapshot
 from everylabel.backend.app import create_app
+from everylabel.backend.store import pool_map, round_snapshot
 from tests.backend_fixtures import (  # noqa: F401
     digit_crops,
     encoder,

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from everylabel.model.classifiers import Classifier, EmbeddingClassifier, MultiLabelClassifier, TorchClassifier
+from everylabel.model.classifiers import (
+    Classifier,
+    EmbeddingClassifier,
+    MultiLabelClassifier,
+    TorchClassifier,
+)
 from everylabel.model.testing import ClassifierContract
 
 

@@ -11,11 +11,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from everylabel.backend.store import pool_map, round_snapshot
 from everylabel.backend.app import create_app
 from everylabel.backend.page.pool_files import PoolFiles
 from everylabel.backend.page.routes import HEADERS
-from everylabel.backend.store import Annotation
+from everylabel.backend.store import Annotation, pool_map, round_snapshot
 from everylabel.model.evaluation.check_set import accuracy_interval
 from tests.stand_in_label_studio import label_config
 

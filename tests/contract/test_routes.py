@@ -16,8 +16,8 @@ from werkzeug.serving import make_server
 
 from everylabel.backend.app import create_app
 from everylabel.backend.auth import basic_login, delivery_secret, webhook_headers
-from everylabel.backend.sync.mirror import Mirror
 from everylabel.backend.ml_backend import UNTRAINED
+from everylabel.backend.sync.mirror import Mirror
 from tests.stand_in_label_studio import choice, label_config
 
 CREATED = 1_700_000_000

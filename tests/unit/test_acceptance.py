@@ -7,9 +7,9 @@ from sqlalchemy import create_engine, text
 
 from everylabel.backend.rounds import bulk_accept
 from everylabel.backend.rounds.bulk_accept import accept, acceptable, is_accepted, undo
-from everylabel.backend.sync.mirror import compact
 from everylabel.backend.rounds.runner import closed_tasks, labels_by_task
 from everylabel.backend.store import Annotation, Store
+from everylabel.backend.sync.mirror import compact
 
 MADE, LATER = "2026-03-01T10:00:00.000100Z", "2026-03-01T10:00:04.000000Z"
 

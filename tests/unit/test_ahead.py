@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from everylabel.backend.embedding.prefetch import Ahead
 from everylabel.backend.embedding.cache import Recent
+from everylabel.backend.embedding.prefetch import Ahead
 
 
 def test_items_come_in_order_and_never_more_than_the_limit_ahead():

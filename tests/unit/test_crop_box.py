@@ -7,10 +7,10 @@ import io
 import pytest
 from PIL import Image
 
-from everylabel.backend.label_studio import crop_shapes
-from everylabel.backend.label_studio.crop_shapes import Box
 from everylabel.backend.images.decode import NotAnImageError
 from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.label_studio import crop_shapes
+from everylabel.backend.label_studio.crop_shapes import Box
 from everylabel.backend.label_studio.label_config import LabelConfigError, parse
 from everylabel.backend.store import Task
 from tests.stand_in_label_studio import data_uri

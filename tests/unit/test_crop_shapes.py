@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from everylabel.backend.label_studio import crop_shapes
-from everylabel.backend.label_studio.crop_shapes import Box, Polygon
 from everylabel.backend.images.decode import NotAnImageError
 from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.label_studio import crop_shapes
+from everylabel.backend.label_studio.crop_shapes import Box, Polygon
 from everylabel.backend.label_studio.label_config import parse
 from tests.stand_in_label_studio import data_uri
 from tests.unit.test_crop_box import DATA, PERCENT, RECTANGLE, config, picture
@@ -202,7 +202,10 @@ def test_every_shape_comes_back_from_its_address(x, y, width, height, turned):
         assert crop_shapes.split(crop_shapes.address("a.png", box.clipped())) == ("a.png", box.clipped())
     polygon = Polygon(((x, y), (width, height), (x, height)))
     if polygon.problem() is None:
-        assert crop_shapes.split(crop_shapes.address("a.png", polygon.clipped())) == ("a.png", polygon.clipped())
+        assert crop_shapes.split(crop_shapes.address("a.png", polygon.clipped())) == (
+            "a.png",
+            polygon.clipped(),
+        )
 
 
 @given(st.floats(35, 65), st.floats(35, 65), st.floats(5, 20), st.floats(5, 20), angles)

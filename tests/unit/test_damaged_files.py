@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from everylabel.backend.store.damaged_files import REBUILT, found_aside, set_aside_damaged
 from everylabel.backend.embedding.encoding import encode_each
 from everylabel.backend.images.reader import _shown
 from everylabel.backend.services import Services
 from everylabel.backend.settings import Settings
 from everylabel.backend.store import StorageError, Store
+from everylabel.backend.store.damaged_files import REBUILT, found_aside, set_aside_damaged
 from everylabel.model import encoders, query
 from everylabel.scripts.cli import app
 from everylabel.scripts.commands.doctor import CheckFailedError, _files

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from everylabel.backend.label_studio import crop_shapes
-from everylabel.backend.images import decoding_limits, decode
-from everylabel.backend.images.decoding_limits import MOST_SCANS, MemoryBudget, decoding_memory
+from everylabel.backend.images import decode as decode_module
+from everylabel.backend.images import decoding_limits
 from everylabel.backend.images.decode import ImageLimits, ImageTooLargeError, decode
+from everylabel.backend.images.decoding_limits import MOST_SCANS, MemoryBudget, decoding_memory
 from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.label_studio import crop_shapes
 from everylabel.backend.page.thumbnails import SIDE, thumbnail
 from everylabel.model import encoders
 from everylabel.model.encoders import pixels
@@ -48,7 +49,7 @@ def png_of_one_colour(width, height, mode="RGBA"):
 def budget(monkeypatch):
     """A budget of 10 MB in the place of the process's own."""
     small = MemoryBudget(10_000_000)
-    for module in (decoding_limits, image_file):
+    for module in (decoding_limits, decode_module):
         monkeypatch.setattr(module, "decoding_memory", small)
     return small
 
@@ -72,7 +73,7 @@ def test_one_that_takes_more_than_the_budget_is_decoded_alone(budget):
 
 def test_a_damaged_picture_gives_back_what_it_held(budget):
     content = png_of_one_colour(1000, 1000)
-    with pytest.raises(decode.NotAnImageError):
+    with pytest.raises(decode_module.NotAnImageError):
         decode(content[: len(content) // 2], ImageLimits())
     assert budget.most_in_flight == 8_000_000
     assert budget.in_flight == 0
@@ -211,6 +212,8 @@ def test_a_picture_one_pixel_wide_is_prepared_and_drawn_small(size):
 
 def test_a_box_on_a_huge_picture_is_still_cut_out_of_every_pixel():
     reader = ImageReader("http://localhost:1")
-    address = crop_shapes.address(data_uri(png_of_one_colour(4000, 3000, "RGB")), crop_shapes.Box(10, 10, 25, 50))
+    address = crop_shapes.address(
+        data_uri(png_of_one_colour(4000, 3000, "RGB")), crop_shapes.Box(10, 10, 25, 50)
+    )
     assert reader.read(address, 1, enough=100).size == (1000, 1500)
     reader.close()

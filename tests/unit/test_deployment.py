@@ -21,6 +21,7 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKERFILE = REPOSITORY / "backend" / "Dockerfile"
+FOLDERS = ("model", "backend", "scripts")
 COMPOSE_FILE = REPOSITORY / "docker-compose.yml"
 REQUIRED = {
     "LABEL_STUDIO_USERNAME": "annotator@example.com",
@@ -277,10 +278,15 @@ def test_the_image_runs_the_server_as_nobody_in_particular_and_is_watched():
     assert "MODEL_DIR=/data" in words["ENV"].split()
 
 
+def _installed(path):
+    """Where a module of the repository lies once it is installed."""
+    name = "__init__.py" if path == Path("model/public_api/__init__.py") else path
+    return Path("everylabel") / name
+
+
 def test_the_image_s_install_steps_work_on_the_files_it_copies(tmp_path):
     app, site = tmp_path / "app", tmp_path / "site"
     app.mkdir()
-    (app / "README.md").touch()  # as the image's first step does
     ran = []
     for word, rest in instructions():
         if word == "COPY" and not rest.startswith("--from"):
@@ -292,6 +298,10 @@ def test_the_image_s_install_steps_work_on_the_files_it_copies(tmp_path):
                     shutil.copytree(original, place, ignore=shutil.ignore_patterns("__pycache__"))
                 else:
                     shutil.copy(original, place)
+        elif word == "RUN" and "tomllib" in rest:
+            made = rest.partition("&&")[2]
+            path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+            subprocess.run(["bash", "-c", made], cwd=app, env={"PATH": path}, check=True)
         elif word == "RUN" and rest.startswith(f"{PIP} install"):
             arguments = rest.removeprefix(PIP).split()
             ran.append(arguments)
@@ -301,11 +311,16 @@ def test_the_image_s_install_steps_work_on_the_files_it_copies(tmp_path):
             else:
                 run_pip([*arguments, "--dry-run"], app)
     assert ran == [
-        ["install", "--no-compile", "-c", "constraints.txt", "."],
+        ["install", "--no-compile", "-c", "constraints.txt", "-r", "requirements.txt"],
         ["install", "--compile", "--no-deps", "--target", "/opt/everylabel", "."],
     ]
-    for package in ("model", "backend", "scripts"):
+    for package in FOLDERS:
         wanted = {path.relative_to(REPOSITORY) for path in (REPOSITORY / package).rglob("*.py")}
-        missing = sorted(str(path) for path in wanted if not (site / path).exists())
+        missing = sorted(str(path) for path in wanted if not (site / _installed(path)).exists())
         assert not missing, f"the image would lack {missing}"
+    top = {path.name for path in site.iterdir() if path.suffix != ".dist-info"}
+    assert top == {"everylabel", "bin"}, "a person's site-packages get one package of ours"
+    modules = [path.relative_to(site / "everylabel") for path in (site / "everylabel").rglob("*.py")]
+    assert len(modules) == sum(len(list((REPOSITORY / top).rglob("*.py"))) for top in FOLDERS)
+    assert (site / "everylabel" / "py.typed").exists()
     assert (site / "bin" / "everylabel").exists()

@@ -11,13 +11,13 @@ import pytest
 from typer.testing import CliRunner
 from werkzeug.serving import make_server
 
-from everylabel.backend.label_studio import versions
 from everylabel.backend.app import create_app
 from everylabel.backend.auth import delivery_secret
-from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.label_studio import versions
 from everylabel.backend.label_studio.errors import BackendUnreachableError
-from everylabel.scripts.commands import connect, doctor
+from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.scripts.cli import app
+from everylabel.scripts.commands import connect, doctor
 from everylabel.scripts.commands.connect import connect_project
 from everylabel.scripts.commands.doctor import examine
 from tests.stand_in_label_studio import label_config

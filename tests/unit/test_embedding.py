@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from everylabel.backend.label_studio import crop_shapes
-from everylabel.backend.label_studio.crop_shapes import Box
 from everylabel.backend.embedding.crop_loader import GIVEN_UP_AFTER
 from everylabel.backend.embedding.pipeline import CropEmbedder
 from everylabel.backend.images.decode import ImageUnreachableError, NotAnImageError
-from everylabel.backend.store.files import EmbeddingFile
+from everylabel.backend.label_studio import crop_shapes
+from everylabel.backend.label_studio.crop_shapes import Box
 from everylabel.backend.store import Store, Task
+from everylabel.backend.store.files import EmbeddingFile
 from everylabel.model.encoders import Encoder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -179,7 +179,9 @@ def test_another_encoder_does_not_take_the_rows_of_the_one_before(project):
 
 
 def test_a_picture_is_read_once_for_boxes_that_do_not_stand_side_by_side(project):
-    urls = [crop_shapes.address(f"http://images/{i % 5}.png", Box(10 * (i // 5), 0, 10, 100)) for i in range(50)]
+    urls = [
+        crop_shapes.address(f"http://images/{i % 5}.png", Box(10 * (i // 5), 0, 10, 100)) for i in range(50)
+    ]
     project.store.save_tasks(1, [Task(i + 1, url) for i, url in enumerate(urls)])
     assert project.embed().embedded == 50
     assert sorted(project.pictures.read_urls) == [f"http://images/{i}.png" for i in range(5)]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from everylabel.backend.rounds import empty_annotations
-from everylabel.backend.sync import mirror
-from everylabel.backend.rounds.disagreements import counted_annotations
 from everylabel.backend.label_studio.label_config import parse
-from everylabel.backend.page.figures import RoundLog, read_figures
 from everylabel.backend.label_studio.publisher import FLAGGED, Queue
+from everylabel.backend.page.figures import RoundLog, read_figures
+from everylabel.backend.rounds import empty_annotations
+from everylabel.backend.rounds.disagreements import counted_annotations
 from everylabel.backend.rounds.runner import closed_tasks, confirmed_labels, labels_by_task
 from everylabel.backend.store import Annotation, Store
+from everylabel.backend.sync import mirror
 from everylabel.scripts.cli import app
 from everylabel.scripts.commands.doctor import examine
 from tests.stand_in_label_studio import choice

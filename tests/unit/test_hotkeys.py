@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from everylabel.backend.label_studio.hotkeys import SUBMIT, submit_with_enter, submits_with_enter
 from everylabel.backend.label_studio.client import LabelStudio
+from everylabel.backend.label_studio.hotkeys import SUBMIT, submit_with_enter, submits_with_enter
 
 SKIP = {"annotation:annotation:skip": {"key": "s", "active": True}}
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from everylabel.backend.label_studio import crop_shapes
-from everylabel.backend.label_studio.crop_shapes import Box
 from everylabel.backend.images.decode import ImageLimits, ImageTooLargeError, decode
 from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.label_studio import crop_shapes
+from everylabel.backend.label_studio.crop_shapes import Box
 from everylabel.model import encoders
 from tests.stand_in_label_studio import data_uri
 

@@ -32,9 +32,9 @@ from everylabel.backend.images.decode import (
     NotAnImageError,
     decode,
 )
+from everylabel.backend.images.guarded_transport import is_reserved
 from everylabel.backend.images.reader import ImageReader
 from everylabel.backend.label_studio.errors import LabelStudioError
-from everylabel.backend.images.guarded_transport import is_reserved
 
 SECRET = "Token 5ec2e7"
 LIMITS = ImageLimits(

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from everylabel.backend.worker.jobs import Jobs
 from everylabel.backend.store import StorageError
+from everylabel.backend.worker.jobs import Jobs
 
 
 class Recorder:

@@ -238,7 +238,10 @@ def test_a_version_is_installed_as_named_and_never_taken_for_another(tmp_path):
 
 def test_the_module_installs_from_the_command_line_and_says_how(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "everylabel.scripts.local_label_studio.server"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "everylabel.scripts.local_label_studio.server"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert "Usage" in done.stderr

@@ -12,10 +12,10 @@ import pytest
 from filelock import Timeout
 from sqlalchemy import text
 
-from everylabel.backend.store.locks import DatabaseLocks, file_lock
-from everylabel.backend.store.files import ProjectFiles
 from everylabel.backend.settings import Settings
 from everylabel.backend.store.database import make_engine
+from everylabel.backend.store.files import ProjectFiles
+from everylabel.backend.store.locks import DatabaseLocks, file_lock
 
 HOLD = """
 import sys, time

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import event
 from typer.testing import CliRunner
 
-from everylabel.backend.regions import region_projects
-from everylabel.backend.rounds.bulk_accept import acceptable
 from everylabel.backend.app import create_app
+from everylabel.backend.regions import region_projects
 from everylabel.backend.regions.region_tasks import parse
+from everylabel.backend.rounds.bulk_accept import acceptable
 from everylabel.backend.store import Task
 from everylabel.model.visualization.near_duplicates import MOST_PAIRS, find_near_duplicates
 from everylabel.scripts import cli

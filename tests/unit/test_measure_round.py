@@ -9,13 +9,29 @@ import pytest
 from typer.testing import CliRunner
 
 from everylabel.model import encoders
-from everylabel.scripts.benchmarks import made_embeddings, measure_choosing, measure_performance, measure_round
-from everylabel.scripts.cli import app
+from everylabel.scripts.benchmarks import (
+    made_embeddings,
+    measure_choosing,
+    measure_performance,
+    measure_round,
+)
 from everylabel.scripts.benchmarks.made_embeddings import make_embeddings, shape
 from everylabel.scripts.benchmarks.measure_choosing import Choosing, choices, choose, classic_hybrid
-from everylabel.scripts.benchmarks.measure_round import RoundCost, ScoringCost, ratios, round_cost, scoring_cost
+from everylabel.scripts.benchmarks.measure_round import (
+    RoundCost,
+    ScoringCost,
+    ratios,
+    round_cost,
+    scoring_cost,
+)
 from everylabel.scripts.benchmarks.own_process import alone
-from everylabel.scripts.docs.performance_tables import classic_tables, ratio_tables, round_tables, strategy_tables
+from everylabel.scripts.cli import app
+from everylabel.scripts.docs.performance_tables import (
+    classic_tables,
+    ratio_tables,
+    round_tables,
+    strategy_tables,
+)
 
 
 def silent(what: str, done: int, total: int) -> None:

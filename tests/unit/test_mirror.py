@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from everylabel.backend.sync import task_listing, mirror
-from everylabel.backend.label_studio.label_config import parse
 from everylabel.backend.label_studio.client import LabelStudio
-from everylabel.backend.sync.mirror import Change, EventError, Mirror
+from everylabel.backend.label_studio.label_config import parse
 from everylabel.backend.rounds.runner import labels_by_task
 from everylabel.backend.store import Annotation, Store, Task
+from everylabel.backend.sync import mirror, task_listing
+from everylabel.backend.sync.mirror import Change, EventError, Mirror
 from tests.stand_in_label_studio import choice
 
 CONFIG = (

@@ -15,8 +15,8 @@ from everylabel.backend.embedding.pipeline import CropEmbedder
 from everylabel.backend.images.decode import ImageError, UnexpectedImageError, one_crop_only
 from everylabel.backend.images.reader import ImageReader
 from everylabel.backend.label_studio.label_config import parse
-from everylabel.backend.store.files import EmbeddingFile
 from everylabel.backend.store import Store, Task
+from everylabel.backend.store.files import EmbeddingFile
 from everylabel.model.encoders import Encoder
 from tests.stand_in_label_studio import data_uri, label_config
 

@@ -8,13 +8,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from everylabel.backend.rounds.accuracy import accuracy_of
 from everylabel.backend.page.figures import RoundLog, read_figures
 from everylabel.backend.page.galleries import SHOWN, galleries
 from everylabel.backend.page.points import labelled_in, points
+from everylabel.backend.rounds.accuracy import accuracy_of
+from everylabel.backend.store import Annotation, Annotator, RoundRecord
 from everylabel.backend.store.pool_map import PoolMap
 from everylabel.backend.store.round_snapshot import NO_CLASS, PoolView, SuspectedLabel
-from everylabel.backend.store import Annotation, Annotator, RoundRecord
 from tests.stand_in_label_studio import label_config
 
 

@@ -8,11 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everylabel.backend.rounds import bulk_accept
-from everylabel.backend.label_studio.label_config import ImageChoices
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.errors import LabelStudioError
-from everylabel.backend.label_studio.publisher import FLAGGED, NEXT_BATCH, PRE_ANNOTATED, Publisher, Queue, QueuedCrop, predictions
+from everylabel.backend.label_studio.label_config import ImageChoices
+from everylabel.backend.label_studio.publisher import (
+    FLAGGED,
+    NEXT_BATCH,
+    PRE_ANNOTATED,
+    Publisher,
+    Queue,
+    QueuedCrop,
+    predictions,
+)
+from everylabel.backend.rounds import bulk_accept
 
 CONTROL = ImageChoices("digit", "image", "image", ("0", "1"))
 

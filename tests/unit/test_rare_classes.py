@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from everylabel.backend.sync import mirror
-from everylabel.backend.rounds.bulk_accept import acceptable
 from everylabel.backend.page.figures import RoundLog, read_figures
+from everylabel.backend.rounds.bulk_accept import acceptable
 from everylabel.backend.rounds.rare_classes import missing_in_words, rare_classes, single_in_words
+from everylabel.backend.sync import mirror
 from everylabel.model.classifiers.multi_label import MultiLabelClassifier
 from everylabel.model.pseudo_labels.threshold import PseudoLabeler
 from everylabel.model.session import ActiveLearningSession

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from everylabel.backend.embedding import ray_executor
 from everylabel.backend.embedding.executor import EngineError
-from everylabel.backend.store.files import EmbeddingFile
 from everylabel.backend.embedding.ray_storage import RowCopy, read_rows
 from everylabel.backend.store import Task
+from everylabel.backend.store.files import EmbeddingFile
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
 from everylabel.model.pool import chunk_rows
 from everylabel.scripts import cli

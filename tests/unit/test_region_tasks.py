@@ -6,8 +6,8 @@ import pytest
 
 from everylabel.backend.label_studio import crop_shapes, label_config
 from everylabel.backend.label_studio.label_config import LabelConfigError
-from everylabel.backend.regions.region_tasks import as_task, parse, prediction, regions
 from everylabel.backend.regions.region_projects import put_back
+from everylabel.backend.regions.region_tasks import as_task, parse, prediction, regions
 
 CONFIG = (
     '<View><Image name="img" value="$photo"/>'

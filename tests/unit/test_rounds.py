@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from everylabel.backend.sync import mirror
 from everylabel.backend.label_studio.publisher import FLAGGED
 from everylabel.backend.rounds.runner import closed_tasks, confirmed_labels, labels_by_task
 from everylabel.backend.store import Annotation, RoundRecord, Task
+from everylabel.backend.sync import mirror
 
 
 def annotation(id_, task, choice, *, cancelled=False, annotator=1):

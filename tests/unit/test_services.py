@@ -11,12 +11,16 @@ import time
 import numpy as np
 import pytest
 
-from everylabel.backend.rounds import live_loop
 from everylabel.backend.embedding import passes
-from everylabel.backend.label_studio.errors import LabelStudioError, LabelStudioUnreachableError, TokenRefusedError
+from everylabel.backend.label_studio.errors import (
+    LabelStudioError,
+    LabelStudioUnreachableError,
+    TokenRefusedError,
+)
 from everylabel.backend.ml_backend import ActiveLearningBackend
-from everylabel.backend.store.files import ProjectFiles
+from everylabel.backend.rounds import live_loop
 from everylabel.backend.store import Task
+from everylabel.backend.store.files import ProjectFiles
 from tests.stand_in_label_studio import CLASSES, label_config
 
 

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from everylabel.backend.settings import Settings
-from everylabel.scripts.commands import serve
 from everylabel.scripts.cli import app
+from everylabel.scripts.commands import serve
 from everylabel.scripts.commands.serve import _is_loopback
 
 

@@ -13,14 +13,21 @@ from typer.testing import CliRunner
 
 from everylabel.model import encoders
 from everylabel.model.session import ActiveLearningSession
-from everylabel.scripts.replay import embedding_cache, labelled_data
 from everylabel.scripts.cli import app
+from everylabel.scripts.commands.simulate import audit_table, table
+from everylabel.scripts.replay import embedding_cache, labelled_data
 from everylabel.scripts.replay.datasets import DatasetError
 from everylabel.scripts.replay.embedding_cache import embed
 from everylabel.scripts.replay.labelled_data import load, split_sources, thin
-from everylabel.scripts.replay.learning_curves import BASELINE, Interval, Summary, interval, labels_needed, labels_saved
+from everylabel.scripts.replay.learning_curves import (
+    BASELINE,
+    Interval,
+    Summary,
+    interval,
+    labels_needed,
+    labels_saved,
+)
 from everylabel.scripts.replay.replay import Task, balanced_accuracy, flip, hold_out, replay
-from everylabel.scripts.commands.simulate import audit_table, table
 
 
 @pytest.fixture(scope="module")

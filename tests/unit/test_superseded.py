@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 
 import pytest
 
-from everylabel.backend.sync import mirror
 from everylabel.backend.label_studio.superseded import KEPT_FOR_OTHERS_SECONDS, needed_versions
+from everylabel.backend.sync import mirror
 from everylabel.backend.worker.trainer import Trainer
 from tests.unit.test_rounds import flagging
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everylabel.backend.sync import mirror
 from everylabel.backend.label_studio.publisher import predictions
+from everylabel.backend.sync import mirror
 from everylabel.model.pseudo_labels.pre_annotated import mix_in
 from tests.unit.test_publish import CONTROL, crop, queue
 

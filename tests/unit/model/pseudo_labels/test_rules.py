@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from everylabel.model.pseudo_labels import PseudoLabelQuery, PseudoLabelRule, TrainingPseudoLabels, create_rule
+from everylabel.model.pseudo_labels import (
+    PseudoLabelQuery,
+    PseudoLabelRule,
+    TrainingPseudoLabels,
+    create_rule,
+)
 from everylabel.model.session import ActiveLearningSession
 
 
