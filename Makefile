@@ -53,7 +53,7 @@ lint: types  ## Formatting, lint rules, types, and which package may import whic
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=$(TYPES) $(BIN)/lint-imports --no-cache
 
 # The folders under the name they are imported by, as links: neither mypy nor import-linter reads setuptools' package-dir.
 types: $(VENV)/.installed-test
