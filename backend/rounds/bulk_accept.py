@@ -7,18 +7,23 @@ the result, and a prediction of the version `accepted, round 3` beside it. It ne
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from everylabel.backend.label_studio import label_config
+from everylabel.backend.label_studio.acceptance_mark import (
+    accepted_version,
+    is_accepted,
+    is_accepted_version,
+    marked,
+    marked_versions,
+)
 from everylabel.backend.label_studio.client import LabelStudio
-from everylabel.backend.label_studio.publisher import tabs_by_title, version_name
+from everylabel.backend.label_studio.publisher import tabs_by_title
 from everylabel.backend.rounds.pool_predictions import judge
 
 if TYPE_CHECKING:
@@ -33,11 +38,6 @@ CHUNK = 200
 """Annotations written in one call: about two seconds of Label Studio's on SQLite, in which no round runs."""
 DELETED_AT_ONCE = 20
 """Annotations deleted before the next round may run: about three seconds of Label Studio's."""
-MADE_AT_ONCE_SECONDS = 1.0
-"""Label Studio stamps a new annotation's two times within microseconds; whoever edits it takes longer."""
-
-_VERSION = re.compile(r"accepted, round \d+")
-_MARK = re.compile(rf"({_VERSION.pattern}): in bulk by everylabel, ")
 
 
 class NothingLearnedError(RuntimeError):
@@ -126,7 +126,7 @@ def accept(
     if project is None or project.model_round is None:
         raise NothingLearnedError(f"Project {project_id} has no model yet.")
     control = label_config.parse(project.label_config)
-    label_studio, version = services.label_studio, f"accepted, {version_name(project.model_round)}"
+    label_studio, version = services.label_studio, accepted_version(project.model_round)
     predicted = (
         {
             int(task["id"])
@@ -168,51 +168,32 @@ def undo(
         LabelStudioError: Label Studio failed half-way; run again, it goes on with the rest.
     """
     label_studio = services.label_studio
-    marked = [
+    held = [
         (int(annotation["id"]), annotation)
         for task in label_studio.tasks(project_id, annotated=True)
         for annotation in task.get("annotations") or []
-        if _versions(annotation.get("result"))
+        if marked_versions(annotation.get("result"))
     ]
     if dry_run:
-        untouched = sum(is_accepted(annotation) for _, annotation in marked)
-        return Undone(untouched, len(marked) - untouched)
+        untouched = sum(is_accepted(annotation) for _, annotation in held)
+        return Undone(untouched, len(held) - untouched)
     taken_back, kept_versions, kept = 0, set[str](), 0
-    for start in range(0, len(marked), DELETED_AT_ONCE):
+    for start in range(0, len(held), DELETED_AT_ONCE):
         with _between_rounds(services, project_id):
-            for done, (id_, annotation) in enumerate(marked[start : start + DELETED_AT_ONCE], start + 1):
+            for done, (id_, annotation) in enumerate(held[start : start + DELETED_AT_ONCE], start + 1):
                 now = label_studio.annotation(id_) if is_accepted(annotation) else annotation
                 if now is not None and is_accepted(now):
                     label_studio.delete_annotation(id_)
                     taken_back += 1
                 elif now is not None:
                     kept += 1
-                    kept_versions |= _versions(now.get("result"))
+                    kept_versions |= marked_versions(now.get("result"))
                 if progress is not None:
-                    progress("Taking back", done, len(marked))
+                    progress("Taking back", done, len(held))
     for version in label_studio.model_versions(project_id):
-        if _VERSION.fullmatch(version) and version not in kept_versions:
+        if is_accepted_version(version) and version not in kept_versions:
             label_studio.delete_predictions(project_id, version)
     return Undone(taken_back, kept)
-
-
-def is_accepted(annotation: Mapping[str, Any]) -> bool:
-    """Whether this annotation, as Label Studio holds it, was accepted in bulk and touched by nobody since.
-
-    Label Studio's form makes `prediction-changed` of the origin of what a person edits, and keeps `meta`; its
-    API keeps both, so the times count too.
-    """
-    result = annotation.get("result")
-    if not _versions(result) or not isinstance(result, list):
-        return False
-    if any(isinstance(region, Mapping) and region.get("origin") != "prediction" for region in result):
-        return False
-    created, updated = _time(annotation.get("created_at")), _time(annotation.get("updated_at"))
-    return (
-        created is not None
-        and updated is not None
-        and abs((updated - created).total_seconds()) < MADE_AT_ONCE_SECONDS
-    )
 
 
 def save_tab(label_studio: LabelStudio, project_id: int) -> None:
@@ -254,9 +235,8 @@ def _closed(services: Services, project_id: int) -> set[int]:
 
 
 def _prediction(crop: Acceptable, control: ImageChoices, version: str) -> dict[str, Any]:
-    mark = f"{version}: in bulk by everylabel, {crop.confidence:.1%} sure"
     regions = [
-        {**region, "origin": "prediction", "meta": {"text": [mark]}}
+        marked(region, version, crop.confidence)
         for region in control.result(crop.label, crop.confidence, crop.url)
     ]
     return {
@@ -265,25 +245,3 @@ def _prediction(crop: Acceptable, control: ImageChoices, version: str) -> dict[s
         "score": round(crop.confidence, 6),
         "model_version": version,
     }
-
-
-def _versions(result: object) -> set[str]:
-    """The versions under which parts of a result were accepted."""
-    texts: Iterable[object] = (
-        text
-        for region in (result if isinstance(result, list) else [])
-        if isinstance(region, Mapping) and isinstance(region.get("meta"), Mapping)
-        for text in _list(region["meta"].get("text"))
-    )
-    return {found.group(1) for text in texts if isinstance(text, str) and (found := _MARK.match(text))}
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _time(value: object) -> datetime | None:
-    try:
-        return datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-    except ValueError:
-        return None

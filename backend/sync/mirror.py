@@ -10,10 +10,10 @@ from datetime import datetime, timezone
 from typing import Any, TypeGuard
 
 from everylabel.backend.label_studio import label_config
+from everylabel.backend.label_studio.acceptance_mark import is_accepted
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.crop_fields import is_outline
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
-from everylabel.backend.rounds.bulk_accept import is_accepted
 from everylabel.backend.store import LARGEST_ID, Annotation, Event, Store
 from everylabel.backend.sync.task_listing import TaskListing, stored_task
 

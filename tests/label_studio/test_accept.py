@@ -2,7 +2,8 @@
 
 import pytest
 
-from everylabel.backend.rounds.bulk_accept import ACCEPTED, Undone, accept, acceptable, is_accepted, undo
+from everylabel.backend.label_studio.acceptance_mark import is_accepted
+from everylabel.backend.rounds.bulk_accept import ACCEPTED, Undone, accept, acceptable, undo
 from tests.conftest import choice
 
 LABELS = 60

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import create_engine, text
 
+from everylabel.backend.label_studio.acceptance_mark import is_accepted
 from everylabel.backend.rounds import bulk_accept
-from everylabel.backend.rounds.bulk_accept import accept, acceptable, is_accepted, undo
+from everylabel.backend.rounds.bulk_accept import accept, acceptable, undo
 from everylabel.backend.rounds.runner import closed_tasks, labels_by_task
 from everylabel.backend.store import Annotation, Store
 from everylabel.backend.sync.mirror import compact
