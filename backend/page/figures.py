@@ -13,10 +13,9 @@ from everylabel.backend.label_studio.annotators import annotator_name, names_by_
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
 from everylabel.backend.label_studio.publisher import version_name
 from everylabel.backend.rounds.accuracy import Accuracy, accuracy_of
-from everylabel.backend.rounds.disagreements import counted_annotations
 from everylabel.backend.rounds.empty_annotations import EmptyAnnotation, empty_annotations
+from everylabel.backend.rounds.labels import closed_tasks, counted_annotations, current_labels
 from everylabel.backend.rounds.rare_classes import RareClasses, rare_classes
-from everylabel.backend.rounds.runner import closed_tasks, labels_by_task
 from everylabel.backend.store import Annotation, Project, ProjectState, RoundRecord
 from everylabel.backend.sync import mirror
 from everylabel.model import label_set
@@ -93,7 +92,7 @@ def read_figures(services: Services, rounds: RoundLog, project_id: int, state: P
         # A person sees their label counted at once, however busy the trainer is.
         annotations = mirror.with_waiting(annotations, store.events(project_id), control)
     classes = shown_classes(control, annotations)
-    labels = labels_by_task(annotations, classes)
+    labels = current_labels(store, project_id, annotations, classes)
     records = rounds.read(store, project_id, state.newest_round)
     history = [found for record in records if (found := accuracy_of(record)) is not None]
     by_class = Counter(_names(labels.values(), classes))

@@ -20,8 +20,8 @@ from everylabel.backend.page.pool_files import PoolFiles
 from everylabel.backend.page.thumbnails import BusyError, Thumbnails
 from everylabel.backend.rounds.accuracy import accuracy_of
 from everylabel.backend.rounds.empty_annotations import counted_in_words, named
+from everylabel.backend.rounds.labels import current_labels
 from everylabel.backend.rounds.rare_classes import missing_in_words, single_in_words
-from everylabel.backend.rounds.runner import labels_by_task
 from everylabel.backend.store import LARGEST_ID
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Page:
                 view=view,
                 drawn=drawn,
                 map_version=versions[1],
-                colours_version=f"{versions[0]}-{state.annotations}-{state.annotated_at}",
+                colours_version=f"{versions[0]}-{state.newest_round}-{state.annotations}-{state.annotated_at}",
                 settings=self._services.settings,
             )
 
@@ -166,7 +166,7 @@ class Page:
             project = self._store.project(project_id)
             annotations = self._store.annotations(project_id)
             classes = shown_classes(read_control(project), annotations)
-            labels = labels_by_task(annotations, classes)
+            labels = current_labels(self._store, project_id, annotations, classes)
             records = self._rounds.read(self._store, project_id, state.newest_round)
             rounds = {
                 task: number

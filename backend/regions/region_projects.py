@@ -10,8 +10,8 @@ from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
 from everylabel.backend.regions import region_tasks
 from everylabel.backend.regions.region_tasks import REGION, TASK, Region, RegionChoices
+from everylabel.backend.rounds.labels import current_labels
 from everylabel.backend.rounds.pool_predictions import judge
-from everylabel.backend.rounds.runner import labels_by_task
 
 if TYPE_CHECKING:
     from everylabel.backend.services import Progress, Services
@@ -132,7 +132,7 @@ def _classes(
     """The label of each region, and how sure it is: a person's, or the model's where sure enough."""
     control, store = _crops(services, project_id), services.store
     model = services.model(project_id)
-    given = labels_by_task(store.annotations(project_id), control.classes)
+    given = current_labels(store, project_id, store.annotations(project_id), control.classes)
     sure = None if model is None else judge(services, project_id, model).sure(min_confidence, control)
     known = {}
     progress = _told(report, "Reading the project of regions")

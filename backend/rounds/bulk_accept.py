@@ -24,7 +24,9 @@ from everylabel.backend.label_studio.acceptance_mark import (
 )
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.publisher import tabs_by_title
+from everylabel.backend.rounds.labels import current_labels
 from everylabel.backend.rounds.pool_predictions import judge
+from everylabel.backend.rounds.rare_classes import rare_classes
 
 if TYPE_CHECKING:
     from everylabel.backend.label_studio.label_config import ImageChoices
@@ -93,7 +95,10 @@ def acceptable(
             f"and the project connected (everylabel connect --project {project_id})."
         )
     control = label_config.parse(project.label_config)
-    judged = judge(services, project_id, model).sure(min_confidence, control, latest.single_classes)
+    labels = current_labels(store, project_id, store.annotations(project_id), control.classes)
+    single = rare_classes(labels, control.classes, control.names, project.check_tasks).single
+    unchecked = {*latest.single_classes, *single}
+    judged = judge(services, project_id, model).sure(min_confidence, control, unchecked)
     closed = np.fromiter(_closed(services, project_id), dtype=np.int64)
     enough = np.flatnonzero(~np.isin(judged.tasks, closed))
     surest = enough[np.argsort(-judged.confidence[enough], kind="stable")][:at_most]

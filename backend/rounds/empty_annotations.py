@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from everylabel.backend.label_studio.label_config import ImageChoices
-from everylabel.backend.rounds.disagreements import counted_annotations
+from everylabel.backend.rounds.labels import counted_annotations
 from everylabel.backend.store import Annotation
 
 NAMED = 5

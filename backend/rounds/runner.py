@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -16,8 +15,13 @@ from numpy.typing import NDArray
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
 from everylabel.backend.label_studio.publisher import Queue, QueuedCrop, version_name, version_number
-from everylabel.backend.rounds.disagreements import counted_annotations, settle
 from everylabel.backend.rounds.empty_annotations import former_labels
+from everylabel.backend.rounds.labels import (
+    closed_tasks,
+    counted_annotations,
+    resolve_labels,
+    weigh_disagreements,
+)
 from everylabel.backend.rounds.models import check_encoder, make_classifier
 from everylabel.backend.store import Annotation, Project, RoundRecord, Store, round_snapshot
 from everylabel.backend.store.task_rows import CropRows
@@ -44,35 +48,6 @@ class FinishedRound:
     record: RoundRecord
     queue: Queue
     control: ImageChoices
-
-
-def labels_by_task(annotations: Sequence[Annotation], classes: Sequence[str]) -> dict[int, str]:
-    """The label of each task: what most of its annotators chose, and of equals the latest.
-
-    Counted are the choices that `counted_annotations` leaves. A round settles disputes better: see `settle`.
-
-    Args:
-        annotations: oldest change first.
-        classes: those the labeling config has now.
-    """
-    votes: dict[int, list[str]] = defaultdict(list)
-    for annotation in counted_annotations(annotations, classes):
-        votes[annotation.task_id].append(str(annotation.choice))
-    labels = {}
-    for task_id, choices in votes.items():
-        counts = Counter(choices)
-        most = max(counts.values())
-        labels[task_id] = next(choice for choice in reversed(choices) if counts[choice] == most)
-    return labels
-
-
-def closed_tasks(annotations: Sequence[Annotation], labels: Mapping[int, str]) -> set[int]:
-    """Return the tasks that have an annotation and no label: nobody is asked for them again.
-
-    They were skipped, accepted in bulk, or submitted without a class of the labeling config. Label Studio 1.23.2
-    never serves a task to somebody who has annotated it, however emptily, and an empty annotation completes it.
-    """
-    return {annotation.task_id for annotation in annotations} - labels.keys()
 
 
 def confirmed_labels(
@@ -157,7 +132,8 @@ class Rounds:
         crops = CropRows(embedded, rows, len(pool))
         row_of = crops.row_of({annotation.task_id for annotation in annotations} | {*project.check_tasks})
         counted = counted_annotations(annotations, control.classes)
-        labels = labels_by_task(annotations, control.classes) | settle(counted, row_of, pool, classifier)
+        resolved = weigh_disagreements(counted, row_of, pool, classifier)
+        labels = resolve_labels(annotations, control.classes, resolved)
         session = self._session(
             pool,
             classifier,
@@ -181,8 +157,11 @@ class Rounds:
         outcome = replace(outcome, label_issues=open_issues)
 
         promoted = not project.model_pinned and self._is_no_worse(project_id, project.model_round, outcome)
-        emptied = former_labels(annotations, labels, control)
-        emptied = {row_of[id_]: label for id_, label in emptied.items() if id_ in row_of}
+        emptied = {
+            row_of[id_]: label
+            for id_, label in former_labels(annotations, labels, control).items()
+            if id_ in row_of
+        }
         n_before = outcome.n_labels - sum(id_ in labels for id_ in project.check_tasks)
         queue = self._queue(project_id, control, outcome, task_at, promoted, emptied, n_before)
         record = RoundRecord(
@@ -214,7 +193,7 @@ class Rounds:
                 files.save_predictions(encoder.signature, [*history, outcome.predictions])
             round_snapshot.save(files.folder, outcome, task_at)
             files.save_queue(record.number, asdict(queue))
-            self._store.save_round(project_id, record, self._drawn(project, session, task_at))
+            self._store.save_round(project_id, record, self._drawn(project, session, task_at), resolved)
         log.info(
             "project %s: round %s with %s labels in %.2f s",
             project_id,

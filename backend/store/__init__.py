@@ -10,6 +10,7 @@ from __future__ import annotations
 from everylabel.backend.store.annotations import Annotation, Annotations
 from everylabel.backend.store.annotators import Annotator, Annotators
 from everylabel.backend.store.database import LARGEST_ID, StorageError
+from everylabel.backend.store.disagreements import ResolvedDisagreement
 from everylabel.backend.store.embeddings import Embeddings
 from everylabel.backend.store.events import Event, Events
 from everylabel.backend.store.projects import Project, Projects
@@ -25,6 +26,7 @@ __all__ = [
     "Event",
     "Project",
     "ProjectState",
+    "ResolvedDisagreement",
     "RoundRecord",
     "StorageError",
     "Store",

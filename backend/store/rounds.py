@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import delete, select, update
 
-from everylabel.backend.store.database import Database
+from everylabel.backend.store.disagreements import Disagreements, ResolvedDisagreement
 from everylabel.backend.store.tables import ProjectRow, RoundRow
 
 ROUNDS_KEPT = 2000
@@ -53,11 +54,25 @@ class RoundRecord:
         return self.check + self.batch
 
 
-class RoundRecords(Database):
+class RoundRecords(Disagreements):
     """The part of the store that keeps rounds."""
 
-    def save_round(self, project_id: int, record: RoundRecord, check_tasks: Sequence[int]) -> None:
-        """Keep a finished round and the check draws it was made with."""
+    def save_round(
+        self,
+        project_id: int,
+        record: RoundRecord,
+        check_tasks: Sequence[int],
+        resolved: Mapping[int, ResolvedDisagreement] = MappingProxyType({}),
+    ) -> None:
+        """Keep a finished round.
+
+        Args:
+            project_id: the project.
+            record: the round.
+            check_tasks: every task drawn for the check set so far.
+            resolved: the disagreements between annotators that the round resolved, by task. They replace those of
+                the round before it.
+        """
         fields = {name: getattr(record, name) for name in _RECORD_FIELDS}
         with self._writing(project_id) as session:
             session.merge(
@@ -74,6 +89,7 @@ class RoundRecords(Database):
                     RoundRow.project_id == project_id, RoundRow.number <= record.number - ROUNDS_KEPT
                 )
             )
+            self._replace_disagreements(session, project_id, resolved)
             values: dict[str, Any] = {"check_tasks": json.dumps(list(check_tasks))}
             if record.promoted:
                 values["model_round"] = record.number if len(record.classes) > 1 else None

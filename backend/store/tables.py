@@ -131,6 +131,16 @@ class RoundRow(Base):
     record: Mapped[str] = mapped_column(Words)
 
 
+class ResolvedDisagreementRow(Base):
+    """The label that the newest round decided on for a task whose annotators disagree."""
+
+    __tablename__ = "resolved_disagreements"
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    task_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    label: Mapped[str] = mapped_column(Words)
+    votes: Mapped[str] = mapped_column(Words)
+
+
 class InboxBase(DeclarativeBase):
     """The table of the inbox, a database of its own."""
 

@@ -22,8 +22,8 @@ from everylabel.backend.label_studio.publisher import SAMPLING, version_number
 from everylabel.backend.label_studio.required_class import requires_class
 from everylabel.backend.label_studio.versions import tested_versions, warning_about
 from everylabel.backend.rounds import empty_annotations
+from everylabel.backend.rounds.labels import current_labels
 from everylabel.backend.rounds.models import check_encoder
-from everylabel.backend.rounds.runner import labels_by_task
 from everylabel.backend.services import Services
 from everylabel.backend.store import LONG_WAIT_SECONDS, StorageError
 from everylabel.backend.store.damaged_files import found_aside
@@ -335,7 +335,7 @@ def _annotations(services: Services, project_id: int) -> str:
         return "none known"
     control = label_config.parse(project.label_config)
     annotations = services.store.annotations(project_id)
-    labels = labels_by_task(annotations, control.classes)
+    labels = current_labels(services.store, project_id, annotations, control.classes)
     found = empty_annotations.empty_annotations(annotations, labels, control.classes)
     if found:
         raise CheckFailedError(

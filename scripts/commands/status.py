@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -13,11 +13,10 @@ from rich.table import Table
 
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.annotators import annotator_name, names_by_id
-from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
 from everylabel.backend.rounds import empty_annotations, rare_classes
 from everylabel.backend.rounds.accuracy import accuracy_of
-from everylabel.backend.rounds.disagreements import counted_annotations
-from everylabel.backend.rounds.runner import labels_by_task
+from everylabel.backend.rounds.labels import counted_annotations, current_labels
 from everylabel.backend.services import Services
 from everylabel.backend.store import Annotation, Project, RoundRecord
 from everylabel.scripts.console import console, counted, fail, load_settings, searched
@@ -57,13 +56,7 @@ def _table(services: Services, project: Project) -> Table:
     crops = f"{sum(counts.values())}, {counts['embedded']} embedded"
     table.add_row("crops", crops + (f", [red]{unread} cannot be read[/]" if unread else ""))
     annotations = services.store.annotations(project.id)
-    table.add_row("labels", _labels(project, annotations))
-    if by := _annotators(services, project, annotations):
-        table.add_row("given by", by)
-    accepted = sum(annotation.accepted for annotation in annotations)
-    if accepted:
-        table.add_row("accepted", f"{accepted} in bulk: the machine's, not among the labels")
-    for name, words in _concerns(project, annotations):
+    for name, words in _labels(services, project, annotations):
         table.add_row(name, words)
     latest = services.store.latest_round(project.id)
     if latest is not None:
@@ -78,24 +71,32 @@ def _table(services: Services, project: Project) -> Table:
     return table
 
 
-def _labels(project: Project, annotations: Sequence[Annotation]) -> str:
+def _labels(
+    services: Services, project: Project, annotations: Sequence[Annotation]
+) -> Iterator[tuple[str, str]]:
+    """Say how many labels there are, who gave them, and what is wrong with them: a row of the table each."""
     try:
         control = label_config.parse(project.label_config)
     except LabelConfigError as error:
-        return f"[red]{escape(str(error))}[/]"
-    labels = labels_by_task(annotations, control.classes)
-    counts = Counter(name for label in labels.values() for name in control.names(label))
-    by_class = ", ".join(f"{escape(name)} {counts[name]}" for name in control.classes)
-    return f"{len(labels)} ({by_class})"
+        control = None
+        yield "labels", f"[red]{escape(str(error))}[/]"
+    if control is not None:
+        labels = current_labels(services.store, project.id, annotations, control.classes)
+        counts = Counter(name for label in labels.values() for name in control.names(label))
+        by_class = ", ".join(f"{escape(name)} {counts[name]}" for name in control.classes)
+        yield "labels", f"{len(labels)} ({by_class})"
+        if by := _annotators(services, annotations, control.classes):
+            yield "given by", by
+    if accepted := sum(annotation.accepted for annotation in annotations):
+        yield "accepted", f"{accepted} in bulk: the machine's, not among the labels"
+    if control is not None:
+        yield from _concerns(project, control, annotations, labels)
 
 
-def _concerns(project: Project, annotations: Sequence[Annotation]) -> Iterator[tuple[str, str]]:
+def _concerns(
+    project: Project, control: ImageChoices, annotations: Sequence[Annotation], labels: Mapping[int, str]
+) -> Iterator[tuple[str, str]]:
     """Name crops that were submitted without a class, and classes that have one label or none."""
-    try:
-        control = label_config.parse(project.label_config)
-    except LabelConfigError:
-        return
-    labels = labels_by_task(annotations, control.classes)
     if found := empty_annotations.empty_annotations(annotations, labels, control.classes):
         words = f"{empty_annotations.counted_in_words(found)}: {empty_annotations.named(found)}"
         yield "empty", f"[red]{escape(words)}[/]"
@@ -106,12 +107,8 @@ def _concerns(project: Project, annotations: Sequence[Annotation]) -> Iterator[t
         yield "no label", escape(rare_classes.missing_in_words(rare))
 
 
-def _annotators(services: Services, project: Project, annotations: Sequence[Annotation]) -> str:
+def _annotators(services: Services, annotations: Sequence[Annotation], classes: Sequence[str]) -> str:
     """Return who has given how many labels, the busiest first; empty where nobody has."""
-    try:
-        classes = label_config.parse(project.label_config).classes
-    except LabelConfigError:
-        return ""
     names = names_by_id(services.store)
     given = Counter(annotation.annotator for annotation in counted_annotations(annotations, classes))
     return ", ".join(f"{escape(annotator_name(who, names))} {count}" for who, count in given.most_common())

@@ -8,7 +8,7 @@ from sqlalchemy import create_engine, text
 from everylabel.backend.label_studio.acceptance_mark import is_accepted
 from everylabel.backend.rounds import bulk_accept
 from everylabel.backend.rounds.bulk_accept import accept, acceptable, undo
-from everylabel.backend.rounds.runner import closed_tasks, labels_by_task
+from everylabel.backend.rounds.labels import closed_tasks, resolve_labels
 from everylabel.backend.store import Annotation, Store
 from everylabel.backend.sync.mirror import compact
 
@@ -51,10 +51,10 @@ def test_a_webhook_keeps_what_tells_them_apart():
 
 def test_an_accepted_crop_is_nobody_s_label_and_not_asked_for_until_a_person_labels_it():
     machine = Annotation(1, 7, 1, "a", False, MADE, accepted=True)
-    assert labels_by_task([machine], ("a", "b")) == {}
+    assert resolve_labels([machine], ("a", "b"), {}) == {}
     assert closed_tasks([machine], {}) == {7}
     person = Annotation(2, 7, 1, "b", False, LATER)
-    labels = labels_by_task([machine, person], ("a", "b"))
+    labels = resolve_labels([machine, person], ("a", "b"), {})
     assert labels == {7: "b"}
     assert closed_tasks([machine, person], labels) == set()
 
@@ -92,6 +92,14 @@ def taught(stand_in, services, digit_crops):
     services.loop.catch_up(1)
     crops, _ = acceptable(services, 1, 0.0, 1000)
     return crops
+
+
+def test_nothing_is_accepted_of_a_class_that_has_one_label_left(services, taught):
+    assert "3" in {crop.label for crop in taught}
+    given = [annotation.id for annotation in services.store.annotations(1) if annotation.choice == "3"]
+    services.store.delete_annotations(1, given[1:])
+    crops, _ = acceptable(services, 1, 0.0, 1000)
+    assert {crop.label for crop in crops} == {crop.label for crop in taught} - {"3"}
 
 
 def after_the_first(services, monkeypatch, name, act):

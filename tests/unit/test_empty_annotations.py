@@ -9,8 +9,8 @@ from everylabel.backend.label_studio.label_config import parse
 from everylabel.backend.label_studio.publisher import FLAGGED, Queue
 from everylabel.backend.page.figures import RoundLog, read_figures
 from everylabel.backend.rounds import empty_annotations
-from everylabel.backend.rounds.disagreements import counted_annotations
-from everylabel.backend.rounds.runner import closed_tasks, confirmed_labels, labels_by_task
+from everylabel.backend.rounds.labels import closed_tasks, counted_annotations, resolve_labels
+from everylabel.backend.rounds.runner import confirmed_labels
 from everylabel.backend.store import Annotation, Store
 from everylabel.backend.sync import mirror
 from everylabel.scripts.cli import app
@@ -96,7 +96,7 @@ def test_empty_annotations_are_listed_those_that_had_a_label_first():
         annotation(6, 5, None),  # a second submit of a labelled crop loses nothing
         annotation(7, 5, None, former="b"),
     ]
-    labels = labels_by_task(given, CLASSES)
+    labels = resolve_labels(given, CLASSES, {})
     found = empty_annotations.empty_annotations(given, labels, CLASSES)
     assert [(one.task_id, one.former) for one in found] == [(2, "a"), (3, "gone"), (5, "b"), (1, None)]
     assert empty_annotations.counted_in_words(found) == "4 without a class, 3 of which had a label"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.label_config import parse
-from everylabel.backend.rounds.runner import labels_by_task
+from everylabel.backend.rounds.labels import resolve_labels
 from everylabel.backend.store import Annotation, Store, Task
 from everylabel.backend.sync import mirror, task_listing
 from everylabel.backend.sync.mirror import Change, EventError, Mirror
@@ -311,7 +311,7 @@ def test_webhooks_in_any_order_twice_and_in_any_portions_end_in_what_label_studi
 
 def test_a_label_whose_class_left_the_config_is_kept_and_counts_again_when_it_comes_back(store, receive):
     def counted():
-        return labels_by_task(store.annotations(1), parse(store.project(1).label_config).classes)
+        return resolve_labels(store.annotations(1), parse(store.project(1).label_config).classes, {})
 
     receive(created(11, 5, "1"))
     assert receive({"action": "PROJECT_UPDATED", "project": a_project(WITHOUT_1)}).config

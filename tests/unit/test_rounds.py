@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from everylabel.backend.label_studio.publisher import FLAGGED
-from everylabel.backend.rounds.runner import closed_tasks, confirmed_labels, labels_by_task
+from everylabel.backend.rounds.labels import closed_tasks, resolve_labels
+from everylabel.backend.rounds.runner import confirmed_labels
 from everylabel.backend.store import Annotation, RoundRecord, Task
 from everylabel.backend.sync import mirror
 
@@ -29,11 +30,11 @@ def event(body):
 
 def test_a_task_has_the_label_that_most_of_its_annotators_chose():
     annotations = [annotation(1, 7, "a"), annotation(2, 7, "b"), annotation(3, 7, "a")]
-    assert labels_by_task(annotations, ("a", "b")) == {7: "a"}
+    assert resolve_labels(annotations, ("a", "b"), {}) == {7: "a"}
 
 
 def test_of_equally_many_votes_the_latest_counts():
-    assert labels_by_task([annotation(1, 7, "a"), annotation(2, 7, "b")], ("a", "b")) == {7: "b"}
+    assert resolve_labels([annotation(1, 7, "a"), annotation(2, 7, "b")], ("a", "b"), {}) == {7: "b"}
 
 
 def test_skipped_and_empty_annotations_and_classes_that_left_the_config_say_nothing():
@@ -43,7 +44,7 @@ def test_skipped_and_empty_annotations_and_classes_that_left_the_config_say_noth
         annotation(3, 3, "gone"),
         annotation(4, 4, "a"),
     ]
-    labels = labels_by_task(annotations, ("a", "b"))
+    labels = resolve_labels(annotations, ("a", "b"), {})
     assert labels == {4: "a"}
     assert closed_tasks(annotations, labels) == {1, 2, 3}, "Label Studio serves none of them again"
 

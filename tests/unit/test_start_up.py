@@ -51,8 +51,8 @@ services = Services(Settings())
 label_config.parse(sys.argv[1])
 services.rounds, services.publisher, services.reader
 from everylabel.backend.rounds.models import make_classifier
-from everylabel.backend.rounds.disagreements import settle
-settle([], {}, None, None)
+from everylabel.backend.rounds.labels import weigh_disagreements
+weigh_disagreements([], {}, None, None)
 services.files(1).predictions("none")
 print(json.dumps([name for name in sys.modules if name not in before]), file=sys.stderr)
 """

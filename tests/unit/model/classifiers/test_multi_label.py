@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from everylabel.backend.label_studio.label_config import LabelConfigError, parse
-from everylabel.backend.rounds.runner import labels_by_task
+from everylabel.backend.rounds.labels import resolve_labels
 from everylabel.backend.store import Annotation
 from everylabel.model import label_set
 from everylabel.model.classifiers.multi_label import MultiLabelClassifier
@@ -63,7 +63,7 @@ def test_a_set_with_a_class_that_left_the_config_is_no_label():
         Annotation(1, 1, 1, "crack + dirt", False, "2026-01-01"),
         Annotation(2, 2, 1, "crack + gone", False, "2026-01-02"),
     ]
-    assert labels_by_task(annotations, parse(CONFIG).classes) == {1: "crack + dirt"}
+    assert resolve_labels(annotations, parse(CONFIG).classes, {}) == {1: "crack + dirt"}
 
 
 def test_it_learns_sets_and_says_how_confident_it_is():
