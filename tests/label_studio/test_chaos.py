@@ -1,4 +1,4 @@
-"""The short form of `python -m tests.chaos`."""
+"""The short form of `python -m tests.measure.chaos`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import chaos
 from tests.everylabel_process import EveryLabel
+from tests.measure import chaos
 
 if TYPE_CHECKING:
     from everylabel.scripts.replay.datasets import Dataset

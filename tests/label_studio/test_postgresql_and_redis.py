@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests import chaos
 from tests.conftest import choice, own_label_studio
 from tests.everylabel_process import EveryLabel, wait_until
 from tests.label_studio_setups import RqWorkers, postgresql_settings, redis_settings, second_process
+from tests.measure import chaos
 
 pytestmark = pytest.mark.timeout(600)
 

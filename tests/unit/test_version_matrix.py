@@ -9,7 +9,7 @@ import pytest
 from everylabel.backend.label_studio import versions
 from everylabel.scripts.local_label_studio.install import InstallError
 from tests import version_matrix
-from tests.chaos import Asking
+from tests.measure.chaos import Asking
 from tests.version_matrix import Outcome, read_report, with_rows
 
 REPOSITORY = Path(__file__).resolve().parents[2]

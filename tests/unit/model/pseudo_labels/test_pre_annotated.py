@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from everylabel.backend.label_studio.publisher import predictions
 from everylabel.backend.sync import mirror
 from everylabel.model.pseudo_labels.pre_annotated import mix_in
-from tests.unit.test_publish import CONTROL, crop, queue
+from tests.unit.backend.label_studio.test_publisher import CONTROL, crop, queue
 
 
 @given(st.integers(1, 9), st.sampled_from([0.0, 0.05, 0.1, 0.2, 0.25, 1 / 3, 0.5]), st.integers(1, 12))

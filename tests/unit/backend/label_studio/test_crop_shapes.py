@@ -16,7 +16,7 @@ from everylabel.backend.label_studio import crop_shapes
 from everylabel.backend.label_studio.crop_shapes import Box, Polygon
 from everylabel.backend.label_studio.label_config import parse
 from tests.stand_in_label_studio import data_uri
-from tests.unit.test_crop_box import DATA, PERCENT, RECTANGLE, config, picture
+from tests.unit.backend.label_studio.test_crop_boxes import DATA, PERCENT, RECTANGLE, config, picture
 
 TURNED = f'{PERCENT} cropRotation="$turned"'
 OUTLINED = 'cropPoints="$points" cropUnit="percent"'

@@ -1,6 +1,6 @@
 """A project of 100,000 tasks in a real Label Studio: connect, broken off and gone on with, and what rounds write.
 
-    python -m tests.large_project --label-studio PATH [--tasks 100000]
+    python -m tests.measure.large_project --label-studio PATH [--tasks 100000]
 
 It prints one JSON object, and fails where a task is lost or embedded twice. `everylabel connect` runs in a terminal of
 its own and is killed (signal 9) while it lists tasks and again while it embeds. Crops are JPEG files of different

@@ -2,7 +2,7 @@
 
 Starts a stand-in for Label Studio, a host of images and a real `everylabel serve` on this machine.
 
-    python -m tests.fairness --crops 3000
+    python -m tests.measure.fairness --crops 3000
 
 prints seconds from a webhook to the round that Label Studio serves, as JSON: alone; while the host of two other projects
 takes ten seconds an image, in the third and in one of those two; and while `everylabel connect` embeds a pool of

@@ -17,7 +17,7 @@ from everylabel.backend.rounds.bulk_accept import acceptable
 from everylabel.backend.store import Task
 from everylabel.model.visualization.near_duplicates import MOST_PAIRS, find_near_duplicates
 from everylabel.scripts import cli
-from tests.large_stand_in import REGIONS
+from tests.measure.large_stand_in import REGIONS
 from tests.memory_held import share_held
 
 

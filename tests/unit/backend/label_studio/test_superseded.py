@@ -10,7 +10,7 @@ import pytest
 from everylabel.backend.label_studio.superseded import KEPT_FOR_OTHERS_SECONDS, needed_versions
 from everylabel.backend.sync import mirror
 from everylabel.backend.worker.trainer import Trainer
-from tests.unit.test_rounds import flagging
+from tests.unit.backend.rounds.test_runner import flagging
 
 NOW = 1_000_000.0
 

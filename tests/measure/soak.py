@@ -1,8 +1,8 @@
 """Webhooks at full speed for as long as asked: what the backend holds may not grow with them.
 
-The test suite runs a short form (`tests/unit/test_soak.py`). The long one, which stands in for a day, is a command:
+The test suite runs a short form (`tests/unit/backend/test_soak.py`). The long one, which stands in for a day, is a command:
 
-    python -m tests.soak --events 20000
+    python -m tests.measure.soak --events 20000
 
 Eight senders create, change and delete annotations of a stand-in for Label Studio and tell the backend. It prints
 the memory of each process, the files and bytes in MODEL_DIR, the rows of each table and the predictions in Label

@@ -2,7 +2,7 @@
 
 A program of its own, on the standard library alone, so that eight of them cost what they send and no more:
 
-    python tests/webhook_sender.py PORT TASK... < body.json
+    python tests/measure/webhook_sender.py PORT TASK... < body.json
 
 It prints the seconds each webhook took, as JSON, after SIGTERM or --seconds.
 """

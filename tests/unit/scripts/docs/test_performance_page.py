@@ -11,7 +11,7 @@ from everylabel.scripts.docs import performance_page
 from everylabel.scripts.docs.generated_text import END, insert, start
 from everylabel.scripts.docs.performance_tables import EXTRAPOLATED, largest_round, request_ratios, why_not
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[4] / "docs"
 MACHINE = {
     "processor": "Some processor",
     "cores": 2,

@@ -24,7 +24,7 @@ from everylabel.backend.store import Store, Task
 from everylabel.backend.store.files import EmbeddingFile
 from everylabel.model.encoders import Encoder
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[4]
 
 
 class MeanColour(Encoder):
@@ -283,7 +283,7 @@ def test_tasks_are_listed_a_few_at_a_time(project):
 KILLED = """
 import sys, time
 from pathlib import Path
-from tests.unit.test_embedding import Project
+from tests.unit.backend.embedding.test_pipeline import Project
 project = Project(Path(sys.argv[1]))
 project.pictures.pause = lambda _: time.sleep(0.002)
 from everylabel.backend.embedding import pipeline

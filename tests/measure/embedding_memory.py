@@ -1,4 +1,4 @@
-"""How much memory embedding takes: `python -m tests.embedding_memory [crops …]`, peak of the process after each number.
+"""How much memory embedding takes: `python -m tests.measure.embedding_memory [crops …]`, peak of the process after each number.
 
 Crops of the default encoder's size and rows of its width; a stand-in computes them, for only what is held counts here.
 """

@@ -24,7 +24,7 @@ from everylabel.model import encoders
 from everylabel.model.encoders import pixels
 from everylabel.model.encoders.pixels import letterbox, to_rgb
 from tests.stand_in_label_studio import data_uri
-from tests.unit.test_image_file import photograph, stored
+from tests.unit.backend.images.test_decode import photograph, stored
 
 
 def png_of_one_colour(width, height, mode="RGBA"):

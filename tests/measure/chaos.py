@@ -3,8 +3,8 @@
 The test suite runs a short form (`tests/label_studio/test_chaos.py`). The long one, 500 annotations by three
 annotators with twenty kills and two restarts, is a command:
 
-    python -m tests.chaos --annotations 500 --kills 20 --restarts 2
-    python -m tests.chaos --database postgresql --seeds 3
+    python -m tests.measure.chaos --annotations 500 --kills 20 --restarts 2
+    python -m tests.measure.chaos --database postgresql --seeds 3
 
 On PostgreSQL all annotators ask for their next task in the same instant. On SQLite one asks at a time: there Label
 Studio chooses and locks a task without a transaction (`conditional_atomic(predicate=db_is_not_sqlite)`), so two who ask

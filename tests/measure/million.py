@@ -1,6 +1,6 @@
 """A project of a million crops in every command and on every page: what each costs.
 
-    python -m tests.million --crops 1000000
+    python -m tests.measure.million --crops 1000000
 
 It builds the project (tasks straight into the store, random embeddings of the default encoder's size, 200 labels),
 stands in for Label Studio, runs every command that takes a project in a process of its own, has the map drawn,
@@ -27,8 +27,8 @@ import numpy as np
 from everylabel.backend.services import Services
 from everylabel.backend.store import Task, pool_map
 from tests.everylabel_process import REPOSITORY, EveryLabel, descendants, wait_until
-from tests.large_stand_in import CLASSES, CROPS_TO, PICTURES, PROJECT, Tasks, class_of, label_studio
-from tests.measured_command import cost
+from tests.measure.large_stand_in import CLASSES, CROPS_TO, PICTURES, PROJECT, Tasks, class_of, label_studio
+from tests.measure.measured_command import cost
 from tests.stand_in_label_studio import TOKEN, label_config
 
 TOGETHER = 20_000
@@ -93,7 +93,7 @@ class Measured:
         arguments = (*arguments, "--project", str(project))
         written = self.backend.settings.model_dir.parent / "cost.json"
         done = subprocess.run(
-            [sys.executable, "-m", "tests.measured_command", str(written), *arguments],
+            [sys.executable, "-m", "tests.measure.measured_command", str(written), *arguments],
             env=self.backend.environment,
             cwd=REPOSITORY,
             capture_output=True,
@@ -113,7 +113,7 @@ class Measured:
         began = time.perf_counter()
         code = (
             # At the usual priority: beside other work it would hardly get on.
-            "import os, runpy; from tests.measured_command import cost; os.nice = abs; "
+            "import os, runpy; from tests.measure.measured_command import cost; os.nice = abs; "
             "runpy.run_module('everylabel.backend.worker.map_drawing', run_name='__main__'); "
             "print(cost()['peak'], sum(os.times()[:4]))"
         )

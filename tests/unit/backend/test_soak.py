@@ -1,8 +1,8 @@
-"""The short form of `python -m tests.soak`."""
+"""The short form of `python -m tests.measure.soak`."""
 
 from __future__ import annotations
 
-from tests.soak import CROPS, soak
+from tests.measure.soak import CROPS, soak
 
 
 def test_hundreds_of_webhooks_leave_nothing_behind_but_what_is_kept_on_purpose(tmp_path):

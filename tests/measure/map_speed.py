@@ -1,4 +1,4 @@
-"""How fast the map of the pool is: `python -m tests.map_speed [crops]`, in a real Chromium without a GPU.
+"""How fast the map of the pool is: `python -m tests.measure.map_speed [crops]`, in a real Chromium without a GPU.
 
 First paint counts from the click on the page's address to the first picture of the map; a pan is a drag of three
 seconds with a step a frame, and its rate is that of the pictures really painted.

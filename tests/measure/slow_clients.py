@@ -5,7 +5,7 @@ other, each on a connection of its own, as Label Studio does: first alone, then 
 connections open as asked for. Of these, some send half a header, some a body byte by byte, and some nothing; one
 that is dropped comes again at once.
 
-    python -m tests.slow_clients --half-open 500 --slow-bodies 500 --silent 200
+    python -m tests.measure.slow_clients --half-open 500 --slow-bodies 500 --silent 200
 
 prints milliseconds as JSON. `--worker-class gthread` measures gunicorn's own threads instead.
 """

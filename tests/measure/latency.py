@@ -1,7 +1,7 @@
 """How long an annotator, and the queue, wait for everylabel: measured against a real Label Studio.
 
-    python -m tests.latency --label-studio PATH                  # all parts
-    python -m tests.latency --part webhook --seconds 30          # one of them
+    python -m tests.measure.latency --label-studio PATH                  # all parts
+    python -m tests.measure.latency --part webhook --seconds 30          # one of them
 
 It prints one JSON object. Parts:
 
@@ -140,7 +140,14 @@ def _send(backend: EveryLabel, project: Project, seconds: float, pause: float) -
             str(pause),
         ]
         sender = subprocess.Popen(
-            [sys.executable, "-m", "tests.webhook_sender", str(backend.port), *map(str, tasks), *arguments],
+            [
+                sys.executable,
+                "-m",
+                "tests.measure.webhook_sender",
+                str(backend.port),
+                *map(str, tasks),
+                *arguments,
+            ],
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

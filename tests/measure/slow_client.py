@@ -2,7 +2,7 @@
 
 A program of its own, on the standard library alone, so that it takes little from the backend it is used against:
 
-    python tests/slow_client.py PORT HALF_OPEN SLOW_BODIES SILENT
+    python tests/measure/slow_client.py PORT HALF_OPEN SLOW_BODIES SILENT
 
 It prints a line once all are connected, and goes on until it is ended. One that is dropped comes again at once.
 """

@@ -17,7 +17,7 @@ from everylabel.model.testing import QueryStrategyContract
 from everylabel.scripts import cli
 from everylabel.scripts.docs import reference
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 DOCS = REPOSITORY / "docs"
 PAGES = sorted([REPOSITORY / "README.md", *DOCS.glob("*.md")])
 RENEW = "Run: python -m everylabel.scripts.docs.reference"

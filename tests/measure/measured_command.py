@@ -1,4 +1,4 @@
-"""Runs an `everylabel` command and writes what it cost beside it: `python -m tests.measured_command FILE status`."""
+"""Runs an `everylabel` command and writes what it cost beside it: `python -m tests.measure.measured_command FILE status`."""
 
 import json
 import os

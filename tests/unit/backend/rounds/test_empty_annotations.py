@@ -16,7 +16,7 @@ from everylabel.backend.sync import mirror
 from everylabel.scripts.cli import app
 from everylabel.scripts.commands.doctor import examine
 from tests.stand_in_label_studio import choice
-from tests.unit.test_rounds import flagging
+from tests.unit.backend.rounds.test_runner import flagging
 
 CLASSES = ("a", "b")
 
