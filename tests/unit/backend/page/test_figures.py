@@ -12,7 +12,7 @@ from everylabel.backend.page.figures import RoundLog, read_figures
 from everylabel.backend.page.galleries import SHOWN, galleries
 from everylabel.backend.page.points import labelled_in, points
 from everylabel.backend.rounds.accuracy import accuracy_of
-from everylabel.backend.store import Annotation, Annotator, RoundRecord
+from everylabel.backend.store import Annotation, Annotator, ResolvedDisagreement, RoundRecord
 from everylabel.backend.store.pool_map import PoolMap
 from everylabel.backend.store.round_snapshot import NO_CLASS, PoolView, SuspectedLabel
 from tests.stand_in_label_studio import label_config
@@ -265,6 +265,20 @@ def test_a_corrected_label_is_no_suspect_any_more():
     assert [(s.task_id, s.given, s.suggested, round(s.error_probability, 2)) for s in found.suspects] == [
         (1, "1", "0", 0.9)
     ]
+
+
+def test_a_suspected_label_that_annotators_disagree_on_is_shown(known):
+    said = enumerate(("0", "1", "1"), start=1)
+    known.store.save_annotations(
+        1, [Annotation(n, 1, n, choice, False, f"2026-01-0{n}") for n, choice in said]
+    )
+    careful = ResolvedDisagreement("0", {"1": "0", "2": "1", "3": "1"})
+    known.store.save_round(1, record(1), [], {1: careful})
+    found = figures(known)
+    assert found.labels == {1: "0"}, "a round has weighed the annotators"
+    opinion = view([1], [1], [0.9], suspected=(SuspectedLabel(1, "0", "1", 0.1),))
+    (suspect,) = galleries(None, opinion, None, found.labels, ()).suspects
+    assert (suspect.given, suspect.suggested) == ("0", "1")
 
 
 def test_pseudo_labels_near_the_threshold_come_from_both_sides_of_it():
