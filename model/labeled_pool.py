@@ -1,4 +1,4 @@
-"""What is known of a pool: who is labelled, who is left out, and who belongs to the check set."""
+"""A pool and its labels: which crops are labelled, which are left out, and which belong to the check set."""
 
 from __future__ import annotations
 

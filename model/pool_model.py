@@ -34,7 +34,7 @@ class PoolModel:
 
     @property
     def can_predict(self) -> bool:
-        """Whether two classes or more are known."""
+        """True once two classes or more are known."""
         return len(self.classifier.classes_) >= 2
 
     def fit(self, data: TrainingData) -> None:

@@ -1,4 +1,4 @@
-"""What a round of active learning takes in and gives out."""
+"""The input and the result of a round of active learning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from everylabel.model.pseudo_labels.confident_crops import PseudoLabel
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What training sees: labels of people by ascending index, then pseudo-labels."""
+    """The training set: labels of people by ascending index, then pseudo-labels."""
 
     indices: tuple[int, ...]
     labels: tuple[str, ...]
@@ -28,7 +28,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Round:
-    """What a round found, and what it asks a person to do next."""
+    """The findings of a round, and the crops that a person is asked to label next."""
 
     number: int
     n_labels: int

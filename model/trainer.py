@@ -57,7 +57,7 @@ class Trainer:
 
     @property
     def is_stale(self) -> bool:
-        """Whether labels have changed since the last training, or a pseudo-label in it is a check crop by now."""
+        """True if labels have changed since the last training, or a pseudo-label in it is a check crop by now."""
         used = self._pseudo_labels.indices
         return self._trained_on != self._known.label_changes or not set(self._known.check).isdisjoint(used)
 

@@ -1,4 +1,4 @@
-"""The `everylabel` command: one workflow a file of `commands/`, imported when it is asked for."""
+"""The `everylabel` command: each subcommand is a module of `commands/`, imported when it is asked for."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ HIDDEN = {"trainer": "serve"}
 
 
 class _Commands(TyperGroup):
-    """Commands that are imported when they run: `--help` does not wait for torch.
+    """Commands that are imported when they run, so that `--help` does not wait for torch.
 
-    Contexts are `Any` because Typer carries a copy of click of its own since 0.2x, and click's before.
+    Contexts are `Any` because Typer carries its own copy of click since 0.2x, and used click itself before.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -57,7 +57,7 @@ class _Commands(TyperGroup):
 
 
 def _summary(name: str) -> str:
-    """What the module's first line says after the command's name."""
+    """Return what the first line of the command's module says after its name."""
     source = Path(__file__).with_name("commands").joinpath(f"{COMMANDS[name]}.py").read_text(encoding="utf-8")
     first = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
     summary = first.partition(": ")[2]

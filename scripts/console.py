@@ -1,4 +1,4 @@
-"""What every command asks and shows in the same way: the project, progress, and an error with its way out."""
+"""Parts that all commands share: the project option, progress bars, and errors that name the way out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,11 @@ ProjectNumber = Annotated[
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """Progress bars for long work: yields a function to call with (what, done, total)."""
+    """Show progress bars for long work.
+
+    Yields:
+        A function to call with (what, done, total).
+    """
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -57,13 +61,25 @@ def progress() -> Iterator[Report]:
 
 
 def fail(error: Exception | str, code: int = 1) -> NoReturn:
-    """Show what is wrong, once, and leave."""
+    """Print an error and exit.
+
+    Args:
+        error: what is wrong and what to do about it.
+        code: the exit status.
+
+    Raises:
+        typer.Exit: always.
+    """
     errors.print(f"[bold red]Error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
     raise typer.Exit(code)
 
 
 def load_settings(**changes: object) -> Settings:
-    """Read the settings, or say which variable has a value it cannot have."""
+    """Read the settings from the environment, or exit with the variable whose value is invalid.
+
+    Args:
+        changes: settings that replace those of the environment, by field name.
+    """
     try:
         settings = Settings(**changes)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -81,7 +97,7 @@ def load_settings(**changes: object) -> Settings:
 
 
 def searched(settings: Settings) -> str:
-    """Name the folder in which a command has looked for projects: another one is the usual reason to find none."""
+    """Name the folder that was searched for projects: a wrong MODEL_DIR is the usual reason to find none."""
     return (
         f"Searched: MODEL_DIR={settings.model_dir.absolute()}. If the project is in another folder, set MODEL_DIR; "
         f"the demo's settings are in its environment file: . {DEMO_ENVIRONMENT}"
@@ -89,14 +105,14 @@ def searched(settings: Settings) -> str:
 
 
 def where_unknown(services: Services, project: int) -> str:
-    """Say where a project was searched, to stand after an error; empty where the folder knows its rounds."""
+    """Return a sentence, to follow an error, about where the project was searched; empty where its rounds are known."""
     if services.store.latest_round(project) is not None:
         return ""
     return f"\nNo rounds of project {project} are known. {searched(services.settings)}"
 
 
 def fail_for_project(error: Exception, services: Services, project: int) -> NoReturn:
-    """End a command with an error that a project's work has met; where there is no such project, say what was searched."""
+    """Exit with an error from a project's work; where no such project exists, add which folder was searched."""
     missing = isinstance(error, ProjectNotFoundError)
     fail(f"{error}{where_unknown(services, project)}" if missing else error)
 

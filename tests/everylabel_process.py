@@ -115,7 +115,7 @@ class EveryLabel:
         started = time.time()
         with self.log_path.open("ab") as log:
             self._child = Child("everylabel serve", command, environment=self.environment, output=log)
-            self._child.tend(time.monotonic())
+            self._child.keep_running(time.monotonic())
         heartbeat = self.settings.model_dir / "trainer.heartbeat"
 
         def alive() -> bool:

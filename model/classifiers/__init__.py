@@ -1,4 +1,4 @@
-"""What is trained on the labels: the contract, heads on embeddings, and torch modules."""
+"""Classifiers: the contract, heads on embeddings, and torch modules."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class EmbeddingSpace:
 
     @property
     def has_centre(self) -> bool:
-        """Whether a pool, or rows in its place, gave the centre."""
+        """True once a pool, or rows in its place, gave the centre."""
         return self._centre is not None
 
     def adapt(self, pool: Rows) -> Self:

@@ -45,7 +45,7 @@ class Encoder(ABC):
 
     @property
     def signature(self) -> str:
-        """What a stored row depends on; rows with another signature must be encoded anew."""
+        """Everything that a stored row depends on; rows with another signature must be encoded anew."""
         return f"{self.name} {self.crop_size}px {self.dim}x{self.dtype.name}"
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:

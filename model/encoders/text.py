@@ -49,7 +49,7 @@ class MiniLMEncoder(Encoder):
 
     @property
     def signature(self) -> str:
-        """What a stored row depends on."""
+        """Everything that a stored row depends on."""
         return f"{self.name} {self.crop_size} tokens {self.dim}x{self.dtype.name}"
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""What more labels are expected to buy: the learning curve so far, carried on, with all its uncertainty."""
+"""A forecast of what more labels are worth: the learning curve so far, extrapolated with all its uncertainty."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ STOP_SET = 1000
 
 @dataclass(frozen=True)
 class PoolPredictions:
-    """What the model trained on the labels of people alone said of a fixed sample of the pool."""
+    """Predictions, for a fixed sample of the pool, of the model trained on the labels of people alone."""
 
     n_labels: int
     indices: tuple[int, ...]
@@ -27,7 +27,7 @@ class PoolPredictions:
 
 @dataclass(frozen=True)
 class StoppingAdvice:
-    """Whether more labels seem worth a person's time, and why."""
+    """Advice on whether more labels seem worth a person's time, with the reason."""
 
     stop: bool
     reason: str

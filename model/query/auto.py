@@ -132,7 +132,7 @@ class AutoQueryStrategy(QueryStrategy):
 
 @dataclass(frozen=True)
 class _ModelView:
-    """What the model says of the candidates, and how far it is to be believed."""
+    """The model's predictions of the candidates, and how far to trust them."""
 
     trust: float
     uncertainty: NDArray[Any]

@@ -1,4 +1,4 @@
-"""What query strategies, encoders and classifiers promise, as tests: for ours, and for a plugin's author.
+"""Contract tests of query strategies, encoders and classifiers: for ours, and for a plugin's author.
 
 A plugin's test file is as short as this (with `pytest` installed):
 

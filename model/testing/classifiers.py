@@ -1,4 +1,4 @@
-"""What every classifier promises, as tests."""
+"""The contract tests of a classifier."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make_rows(n: int = 90) -> tuple[NDArray[Any], list[str]]:
 
 
 class ClassifierContract:
-    """What every classifier promises: subclass it as `Test…` with a fixture `classifier`, unfitted, for 24 numbers a row."""
+    """Tests of every promise of a classifier: subclass it as `Test…` with a fixture `classifier`, unfitted, for rows of 24."""
 
     def test_probabilities_are_of_the_classes_by_name_and_sum_to_one(self, classifier: Classifier) -> None:
         rows, names = make_rows()

@@ -1,4 +1,4 @@
-"""What every encoder of images promises, as tests."""
+"""The contract tests of an encoder of images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _rotated() -> Image.Image:
 
 
 class EncoderContract:
-    """What every encoder of images promises: subclass it as `Test…` with a fixture `encoder`."""
+    """Tests of every promise of an encoder of images: subclass it as `Test…` with a fixture `encoder`."""
 
     @pytest.fixture
     def crops(self, encoder: Encoder) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""What every query strategy promises, as tests."""
+"""The contract tests of a query strategy."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_batch(query: Query, batch_size: int, chosen: list[int]) -> None:
 
 @pytest.mark.parametrize("cold", [True, False], ids=["without a model", "with a model"])
 class QueryStrategyContract:
-    """What every query strategy promises: subclass it as `Test…` with a fixture `strategy`."""
+    """Tests of every promise of a query strategy: subclass it as `Test…` with a fixture `strategy`."""
 
     @pytest.mark.parametrize("n", SIZES)
     def test_chooses_exactly_what_was_asked_from_the_candidates(

@@ -1,4 +1,4 @@
-"""On what a figure was measured: the machine, and what else it was doing meanwhile."""
+"""The machine that a figure was measured on, and what else it was doing meanwhile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine while something was measured on it, by which a figure from a busy one is known."""
+    """A machine and its load during a measurement: figures from a busy machine can be told apart."""
 
     processor: str
     cores: int
@@ -33,7 +33,7 @@ class Machine:
 
 
 class Watch:
-    """Looks at the machine from when it is made until it is asked."""
+    """A stopwatch of the machine's load, started when it is made."""
 
     def __init__(self) -> None:
         self._load = os.getloadavg()[0]
@@ -41,7 +41,10 @@ class Watch:
         self._busy, self._stolen, self._own = *_processor_seconds(), _own_seconds()
 
     def machine(self) -> Machine:
-        """What it saw; processes that were started and are still running count as others."""
+        """Return the machine and its load since the watch was made.
+
+        Child processes that are still running count as others.
+        """
         seconds = max(time.monotonic() - self._began, 1e-9)
         busy, stolen = _processor_seconds()
         known = busy is not None and self._busy is not None
@@ -59,7 +62,7 @@ class Watch:
 
 
 def sentence(machine: dict[str, Any]) -> str:
-    """A machine, as JSON holds it, for a person."""
+    """Describe a machine, as read from JSON, in one sentence."""
     said = (
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_bytes'] / 1e9:.0f} GB of memory; "
         f"load average {machine['load_before']:.2f} before and {machine['load_after']:.2f} after"
@@ -72,7 +75,7 @@ def sentence(machine: dict[str, Any]) -> str:
 
 
 def processor() -> str:
-    """The processor's name as the system gives it."""
+    """Return the processor's name as the system gives it."""
     if CPUINFO.exists():
         for line in CPUINFO.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -81,12 +84,12 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """The cores this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor_seconds() -> tuple[float | None, float | None]:
-    """What all processes worked since the machine started, and what its host took from it (proc(5))."""
+    """Return the busy seconds of all processes since boot, and the seconds stolen by the host (proc(5))."""
     if not STAT.exists():
         return None, None
     user, nice, system, _idle, _wait, interrupts, soft, stolen = (
@@ -97,5 +100,5 @@ def _processor_seconds() -> tuple[float | None, float | None]:
 
 
 def _own_seconds() -> float:
-    """What this process worked and those it started that have ended."""
+    """Return the processor seconds of this process and of its children that have ended."""
     return sum(os.times()[:4])

@@ -1,4 +1,4 @@
-"""Embeddings made for a benchmark: a file of any size, in the shape of a number or of an encoder."""
+"""Synthetic embeddings for a benchmark: a file of any size, with the width of a number or of an encoder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LABELS: Final = 100
 
 @dataclass(frozen=True)
 class Shape:
-    """What a row of embeddings is."""
+    """The width of an embedding, and the encoder it comes from if there is one."""
 
     name: str
     """As asked for: a number, or an encoder's name."""
@@ -28,7 +28,7 @@ class Shape:
     """Of the last columns, how many the head gives a scale of their own."""
 
     def make_classifier(self) -> EmbeddingClassifier:
-        """Make the head a project with such rows has."""
+        """Create the classifier that a project with such embeddings uses."""
         return EmbeddingClassifier(standardized=self.standardized)
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """A file of random embeddings in ten overlapping heaps, and the heap each belongs to."""
+    """A file of random embeddings in ten overlapping clusters, and the cluster of each row."""
 
     path: Path
     shape: Shape
@@ -47,12 +47,12 @@ class Embeddings:
     """Of the first rows, which are the labelled ones."""
 
     def read(self, n: int) -> NDArray[Any]:
-        """The first n rows as a memory map."""
+        """Return the first `n` rows as a memory map, (n, d) float16."""
         return np.memmap(self.path, dtype=np.float16, mode="r", shape=(n, self.shape.dim))
 
 
 def shape(name: str) -> Shape:
-    """The shape of embeddings, by how many numbers they have or by an encoder's name.
+    """Return the shape of embeddings, given their width or an encoder's name.
 
     Raises:
         ValueError: neither a number of 2 or more nor an encoder that gives embeddings.
@@ -69,7 +69,7 @@ def shape(name: str) -> Shape:
 
 
 def make_embeddings(path: Path, n: int, shape: Shape, report: Progress) -> Embeddings:
-    """Write n rows: never negative, as after a rectifier, and off the centre."""
+    """Write `n` rows: never negative, as after a rectifier, and off centre."""
     random = np.random.default_rng(0)
     centres = 0.3 * random.standard_normal((CLASSES, shape.dim), dtype=np.float32) + 0.5
     classes = random.integers(CLASSES, size=n)

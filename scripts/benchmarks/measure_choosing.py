@@ -1,4 +1,4 @@
-"""What choosing a batch costs by other means: the classic hybrid, and scikit-activeml's strategies."""
+"""Measure what choosing a batch costs with other methods: the classic hybrid and scikit-activeml's strategies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ENOUGH_SECONDS: Final = 5.0
 
 @dataclass(frozen=True)
 class Choosing:
-    """What choosing a batch costs by one way: training and scoring the pool, and the choice itself."""
+    """The cost of choosing one batch with one method: training and scoring the pool, and the choice itself."""
 
     name: str
     crops: int
@@ -48,14 +48,14 @@ class Choosing:
 
 
 def hybrid_name(shortlist: int) -> str:
-    """The classic hybrid, as the tables call it."""
+    """Return the classic hybrid's name in the tables."""
     return f"classic hybrid, {shortlist} x batch"
 
 
 def measure_choosing(most: int, shape: Shape, report: Progress) -> dict[str, Any]:
-    """Choose from pools of up to `most` crops by every way, each in a process of its own.
+    """Choose from pools of up to `most` crops with every method, each in a process of its own.
 
-    A way is given a minute and 10 GiB for each pool, and no larger one once it has passed them.
+    A method gets a minute and 10 GiB for each pool, and no larger pool once it has exceeded them.
     """
     watch = Watch()
     names = ("auto", *map(hybrid_name, SHORTLISTS), *PEERS)
@@ -80,7 +80,7 @@ def measure_choosing(most: int, shape: Shape, report: Progress) -> dict[str, Any
 
 
 def ratios(found: Sequence[Choosing]) -> dict[str, float]:
-    """How many times as long as everylabel every way takes, on the same pool."""
+    """Return how many times as long as everylabel each method takes, on the same pool."""
     ours = {choice.crops: choice.select_seconds for choice in found if choice.name == "auto"}
     return {
         f"{choice.name} / everylabel, {choice.batch} of {choice.crops:,}": choice.select_seconds / own
@@ -90,7 +90,7 @@ def ratios(found: Sequence[Choosing]) -> dict[str, float]:
 
 
 def choices(embeddings: Embeddings, name: str, pools: Sequence[int], seconds: float) -> list[Choosing]:
-    """Choosing by one way from ever larger pools, until one is too large for it."""
+    """Choose with one method from ever larger pools, until one is too large for it."""
     found: list[Choosing] = []
     for n in pools:
         found.append(_choice(embeddings, name, n, seconds))
@@ -107,7 +107,7 @@ def _choice(embeddings: Embeddings, name: str, n: int, seconds: float) -> Choosi
 
 
 def choose(embeddings: Embeddings, name: str, n: int) -> dict[str, Any]:
-    """Choosing from n crops within the memory given, with the head's probabilities at hand."""
+    """Choose from `n` crops within the given memory, with the classifier's probabilities at hand."""
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
     for shortlist in SHORTLISTS:
         if name == hybrid_name(shortlist):
@@ -133,9 +133,9 @@ def choose(embeddings: Embeddings, name: str, n: int) -> dict[str, Any]:
 
 
 def classic_hybrid(embeddings: Embeddings, n: int, batch: int, shortlist: int) -> dict[str, Any]:
-    """Uncertainty first, then k-means, as it is usually written with scikit-learn; the pool is in memory.
+    """Choose by uncertainty, then k-means, as it is usually written with scikit-learn; the pool is in memory.
 
-    The fastest of up to three. `shortlist` times the batch are clustered.
+    The fastest of up to three runs counts. `shortlist` times the batch are clustered.
     """
     from sklearn.cluster import KMeans  # noqa: PLC0415 - only the process that runs it loads it
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415

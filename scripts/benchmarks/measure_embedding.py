@@ -1,4 +1,4 @@
-"""How fast crops are embedded: the whole pipeline from JPEG files on disk, beside the encoder on crops in memory."""
+"""Measure how fast crops are embedded: the whole pipeline from JPEG files on disk, beside the encoder alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class EmbeddingSpeed:
-    """Crops a second of one encoder, run by run: each pair one after the other, so that both meet the same machine."""
+    """Crops a second of one encoder, run by run.
+
+    The runs of a pair follow one another, so that both meet the machine in the same state.
+    """
 
     encoder: str
     device: str
@@ -52,17 +55,17 @@ class EmbeddingSpeed:
 
     @property
     def ratios(self) -> list[float]:
-        """What the pipeline has of the encoder's own rate, run by run."""
+        """The pipeline's rate as a share of the encoder's own, run by run."""
         return [whole / alone for whole, alone in zip(self.pipeline, self.bare, strict=True)]
 
     @property
     def ratios_at_most(self) -> list[float]:
-        """What it has of the most it could have, run by run."""
+        """The pipeline's rate as a share of the highest it could reach, run by run."""
         return [whole / alone for whole, alone in zip(self.pipeline, self.at_most, strict=True)]
 
 
 class FileReader(ImageReader):
-    """Reads images by their path on this machine."""
+    """A reader of images by their path on this machine."""
 
     def __init__(self) -> None:
         super().__init__("http://localhost")
@@ -84,16 +87,16 @@ def measure(
     folder: Path | None = None,
     report: Report = lambda *_: None,
 ) -> EmbeddingSpeed:
-    """Measure pairs of runs until there are `runs`, or another would end after `seconds`.
+    """Measure pairs of runs until there are `runs` of them, or until another would end after `seconds`.
 
     Args:
-        encoder: by name.
+        encoder: an encoder's name.
         device: as `encoders.create` takes it.
-        crops: how many are embedded in a run.
-        pixels: width and height of the pictures made for it.
-        runs: pairs at most.
-        seconds: how long at most.
-        folder: JPEG files of one's own in the place of pictures made.
+        crops: crops to embed in each run.
+        pixels: width and height of the synthetic pictures.
+        runs: maximum number of pairs.
+        seconds: maximum duration.
+        folder: JPEG files of your own to use instead of synthetic pictures.
         report: called with (what, done, total).
 
     Raises:
@@ -132,7 +135,7 @@ def measure(
 
 
 def as_json(*given: Any, **more: Any) -> dict[str, Any]:
-    """`measure`, for a program."""
+    """Return the result of `measure` as JSON takes it, with its medians and the machine."""
     watch = Watch()
     found = measure(*given, **more)
     return {
@@ -148,14 +151,14 @@ def as_json(*given: Any, **more: Any) -> dict[str, Any]:
 
 
 def device_name(device: str) -> str:
-    """A card's own name, or how many cores a CPU gives."""
+    """Return a GPU's own name, or the number of cores of a CPU."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(torch.device(device))
     return f"{cores()} CPU cores"
 
 
 class _Stopwatch:
-    """Runs from when it is made."""
+    """A stopwatch of wall-clock and processor time, started when it is made."""
 
     def __init__(self) -> None:
         self._seconds, self._processor_seconds = time.perf_counter(), time.process_time()
@@ -191,7 +194,7 @@ def _several_at_a_time(encoder: Encoder, prepared: NDArray[np.uint8]) -> _Passed
 
 
 def _embed(encoder: Encoder, paths: Sequence[Path], scratch: Path) -> _Passed:
-    """What it takes until the store points at every row; the tasks are listed before."""
+    """Measure the time until the store points at every row; the tasks are listed beforehand."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         store = Store(f"sqlite:///{folder}/everylabel.db")
         reader = FileReader()
@@ -214,7 +217,7 @@ def _embed(encoder: Encoder, paths: Sequence[Path], scratch: Path) -> _Passed:
 
 
 def _in_memory(paths: Sequence[Path], encoder: Encoder) -> tuple[list[Path], NDArray[np.uint8]]:
-    """Prepare the crops; of equal ones, which a pipeline encodes once, one is left."""
+    """Prepare the crops; of identical ones, which a pipeline encodes once, keep one."""
     found: dict[bytes, tuple[Path, NDArray[np.uint8]]] = {}
     for path in paths:
         picture = decode(path.read_bytes(), ImageLimits(), path.name, enough=encoder.enough_pixels)
@@ -239,7 +242,7 @@ def _sizes(paths: Sequence[Path]) -> str:
 
 
 def make_files(folder: Path, crops: int, pixels: int, report: Report) -> list[Path]:
-    """JPEG files with the spectrum of photographs: noise of every scale, the coarser the stronger."""
+    """Write JPEG files with the spectrum of photographs: noise of every scale, the coarser the stronger."""
     rng = np.random.default_rng(0)
     bases = [_noise(rng, pixels) for _ in range(min(BASES, crops))]
     paths = []

@@ -1,6 +1,6 @@
-"""Measure what learns from the labels, whichever crops were chosen: head, pseudo-labels, audit, check set.
+"""Measure everything that learns from the labels: classifier, pseudo-labels, label audit and check set.
 
-`python -m everylabel.scripts.benchmarks.measure_learning --seeds 20` writes the tables of docs/learning-parts.md.
+`python -m everylabel.scripts.benchmarks.measure_learning --seeds 20` measures the figures of docs/learning-parts.md.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from everylabel.model.pool import MappedRows
 from everylabel.model.pseudo_labels.pool_graph import PoolGraph
 from everylabel.model.session import ActiveLearningSession
 from everylabel.model.threads import single_threaded
-from everylabel.scripts.commands.simulate import DEFAULT_CACHE, Pool, prepare
 from everylabel.scripts.console import console, progress
+from everylabel.scripts.replay.pools import DEFAULT_CACHE, Pool, prepare
 from everylabel.scripts.replay.replay import balanced_accuracy, flip
 
 MARKS = (10, 25, 50, 100)
@@ -49,7 +49,7 @@ Measures = dict[str, float]
 
 @dataclass(frozen=True)
 class Run:
-    """One data set and seed; `chosen` is who picks the crops: the default strategy, or chance."""
+    """One data set, one seed, and how crops are chosen: `active` by the default strategy, or `random`."""
 
     pool: Pool
     seed: int
@@ -57,13 +57,17 @@ class Run:
 
 
 def measure(run: Run) -> tuple[str, str, Measures]:
-    """Label 100 crops and measure at every mark; then again with one answer in ten wrong, and audit."""
+    """Label 100 crops and measure at every mark; then repeat with one wrong answer in ten, and audit.
+
+    Returns:
+        The data set, how crops were chosen, and every measure by its name.
+    """
     rows = np.load(run.pool.embeddings, mmap_mode="r", allow_pickle=False)[list(run.pool.rows)]
     truth = np.asarray(run.pool.labels)
     found: Measures = {}
     with single_threaded():
         for n_labels, session in _labelled(run, rows, truth):
-            found |= {f"{name}@{n_labels}": value for name, value in _judged(session, truth).items()}
+            found |= {f"{name}@{n_labels}": value for name, value in _evaluate(session, truth).items()}
         noisy = flip(truth, NOISE, run.seed)
         for n_labels, session in _labelled(run, rows, noisy):
             if n_labels == MARKS[-1]:
@@ -92,29 +96,30 @@ def _labelled(
         yield mark, session
 
 
-def _judged(session: ActiveLearningSession, truth: NDArray[Any]) -> Measures:
-    """Both models, without and with pseudo-labels, on every crop that has no label."""
+def _evaluate(session: ActiveLearningSession, truth: NDArray[Any]) -> Measures:
+    """Evaluate both models, without and with pseudo-labels, on every crop that has no label."""
     labels = session.labels
     if len(set(labels.values())) < 2:
         return {}
     free = np.setdiff1d(np.arange(len(truth)), list(labels))
     found: Measures = {}
     for suffix, use in (("", False), (" pseudo", True)):
-        twin = ActiveLearningSession(
+        other = ActiveLearningSession(
             session.pool, classifier=_head(), train_on_pseudo_labels=use, seed=session.seed
         )
-        twin.set_check_crops(session.check_crops)
-        twin.add_labels(labels.keys(), labels.values())
-        outcome = twin.run_round()
+        other.set_check_crops(session.check_crops)
+        other.add_labels(labels.keys(), labels.values())
+        outcome = other.run_round()
         assert outcome.probabilities is not None  # noqa: S101 - two classes are known
         probabilities = outcome.probabilities[free]
         confidence = probabilities.max(axis=1)
-        guesses = np.asarray(outcome.classes)[probabilities.argmax(axis=1)]
-        right = guesses == truth[free]
-        sure = confidence >= 0.9
-        found[f"accuracy{suffix}"] = 100 * balanced_accuracy(truth[free], guesses)
+        predicted = np.asarray(outcome.classes)[probabilities.argmax(axis=1)]
+        right = predicted == truth[free]
+        confident = confidence >= 0.9
+        found[f"accuracy{suffix}"] = 100 * balanced_accuracy(truth[free], predicted)
         found[f"ece{suffix}"] = _calibration_error(confidence, right)
-        found[f"sure{suffix}"], found[f"sure right{suffix}"] = float(sure.sum()), float(right[sure].sum())
+        found[f"confident{suffix}"] = float(confident.sum())
+        found[f"confident right{suffix}"] = float(right[confident].sum())
         found[f"round seconds{suffix}"] = sum(outcome.seconds.values())
         found["accepted"] = float(outcome.trained_on_pseudo_labels > 0)
         if outcome.check_set is not None:
@@ -131,7 +136,7 @@ def _judged(session: ActiveLearningSession, truth: NDArray[Any]) -> Measures:
 
 
 def _calibration_error(confidence: NDArray[Any], right: NDArray[Any]) -> float:
-    """Expected calibration error of the most probable class, over 15 bins of equal width."""
+    """Return the expected calibration error of the most probable class, over 15 bins of equal width."""
     of_bin = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gap = np.bincount(of_bin, weights=confidence - right, minlength=BINS)
     return float(np.abs(gap).sum() / len(right))
@@ -162,7 +167,7 @@ def _audited(session: ActiveLearningSession, truth: NDArray[Any]) -> Measures:
 
 
 def _logistic(x: NDArray[Any], given: list[str]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Self-confidence of every label under logistic regression: in-sample, and by five folds."""
+    """Return the self-confidence of every label under logistic regression: in-sample, and by five folds."""
     classes, codes = np.unique(given, return_inverse=True)
     model = LogisticRegression(C=10, class_weight="balanced", max_iter=500)
     own = np.arange(len(codes))
@@ -220,7 +225,7 @@ def _write(values: Mapping[tuple[str, str], dict[str, list[float]]], limit: int,
 
 
 def _mean(values: list[float]) -> dict[str, float]:
-    """The mean over runs and the half width of its 95 % interval."""
+    """Return the mean over runs and the half width of its 95 % interval."""
     known = np.asarray([value for value in values if np.isfinite(value)])
     if not len(known):
         return {"mean": float("nan"), "ci": float("nan"), "n": 0}

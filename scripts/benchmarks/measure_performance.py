@@ -1,4 +1,4 @@
-"""`everylabel benchmark --pool` and `--embed`: every part one after the other, each shown when it is done."""
+"""Run `everylabel benchmark --pool` and `--embed` part by part, and show each when it is done."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMAND = "everylabel benchmark"
 
 @dataclass(frozen=True)
 class Rounds:
-    """What `--pool` is to measure."""
+    """The plan of `--pool`: sizes of pools, shapes of embeddings, and whether to run other packages too."""
 
     sizes: tuple[int, ...]
     shapes: tuple[Shape, ...]
@@ -34,10 +34,10 @@ class Rounds:
 
     @classmethod
     def of(cls, sizes: str, dim: str, *, peers: bool) -> Rounds:
-        """Read the options as they are written.
+        """Parse the options as they are written.
 
         Raises:
-            ValueError: sizes that are no numbers of 1000 or more, or a dim that is neither a number nor an encoder.
+            ValueError: sizes that are not numbers of 1000 or more, or a dim that is neither a number nor an encoder.
         """
         wrong = f"--sizes wants numbers of crops with commas, of 1000 or more: got {sizes!r}"
         try:
@@ -50,14 +50,14 @@ class Rounds:
 
     @property
     def command(self) -> str:
-        """The command that measures this."""
+        """The command that repeats this measurement."""
         sizes, dim = ",".join(map(str, self.sizes)), ",".join(one.name for one in self.shapes)
         return f"{COMMAND} --pool --sizes {sizes} --dim {dim}"
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """What `--embed` is to measure."""
+    """The plan of `--embed`: an encoder on a device, and its crops."""
 
     encoder: str
     device: str
@@ -67,7 +67,7 @@ class Embedding:
 
     @property
     def command(self) -> str:
-        """The command that measures this; a folder of one's own is not named."""
+        """The command that repeats this measurement, without the name of a folder of images."""
         made = f"--pixels {self.pixels}" if self.images is None else "--images FOLDER"
         return (
             f"{COMMAND} --embed --encoder {self.encoder} --device {self.device} --crops {self.crops} {made}"
@@ -77,12 +77,15 @@ class Embedding:
 def run(
     rounds: Rounds | None, embedding: Embedding | None, *, out: Path | None, json_file: Path | None
 ) -> dict[str, dict[str, Any]]:
-    """Measure, show, and write into the folder and the file that are named; returns the parts measured.
+    """Measure, show, and write the results into the given folder and file.
 
-    What is measured is written before the next part begins: one that fails takes nothing with it.
+    A part is written before the next one begins, so that a failure loses nothing measured before.
+
+    Returns:
+        The measured parts by name.
 
     Raises:
-        ValueError: what was asked for cannot be measured, or not written.
+        ValueError: a part cannot be measured, or its results cannot be written.
         RuntimeError: a backend of label-studio-ml fails.
     """
     if out is not None:

@@ -1,4 +1,4 @@
-"""How fast a backend written with label-studio-ml answers, asked as Label Studio asks: what ranking a pool by it takes."""
+"""Measure how fast a backend written with label-studio-ml answers, and how long ranking a pool through it takes."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class RequestPath:
 
     @property
     def tasks_per_second(self) -> float:
-        """What it answers, on average."""
+        """The average number of tasks answered in a second."""
         return self.tasks / self.seconds
 
 
 def installed() -> bool:
-    """Whether there is a label-studio-ml that speaks the protocol of today."""
+    """Return True where a label-studio-ml that speaks the current protocol is installed."""
     try:
         return int(version("label-studio-ml").split(".")[0]) >= 2
     except PackageNotFoundError:
@@ -70,10 +70,10 @@ def installed() -> bool:
 def measure(
     report: Progress, *, pages: Sequence[int] = PAGES, tasks: Sequence[int] = TASKS, repeats: int = REPEATS
 ) -> dict[str, Any]:
-    """Ask a backend that answers at once, and one that encodes, whose images are fetched first and then at hand.
+    """Measure a backend that answers at once, and one that encodes images, at first fetched and then cached.
 
     Raises:
-        RuntimeError: a backend does not start, or refuses; the message holds the end of what it said.
+        RuntimeError: a backend does not start, or refuses; the message holds the end of its output.
     """
     watch = Watch()
     found: list[RequestPath] = []
@@ -123,7 +123,7 @@ def _fastest(
 
 
 def _ask(client: httpx.Client, tasks: Sequence[dict[str, Any]]) -> None:
-    """What Label Studio 1.23 sends for predictions: /setup, then every task in one /predict."""
+    """Send what Label Studio 1.23 sends for predictions: /setup, then every task in one /predict."""
     project = "1.1700000000"
     setup = {
         "project": project,
@@ -141,7 +141,7 @@ def _ask(client: httpx.Client, tasks: Sequence[dict[str, Any]]) -> None:
 
 
 def _tasks(urls: Sequence[str]) -> list[dict[str, Any]]:
-    """Tasks with the fields Label Studio sends."""
+    """Return tasks with the fields that Label Studio sends."""
     made = "2026-01-01T00:00:00.000000Z"
     empty: dict[str, Any] = {
         "annotations": [],
@@ -158,7 +158,7 @@ def _tasks(urls: Sequence[str]) -> list[dict[str, Any]]:
 
 
 class _Images(SimpleHTTPRequestHandler):
-    """Files of a folder, without a line about each."""
+    """A file server that does not log its requests."""
 
     protocol_version = "HTTP/1.1"
 
@@ -168,7 +168,7 @@ class _Images(SimpleHTTPRequestHandler):
 
 @contextmanager
 def _images(folder: Path) -> Iterator[str]:
-    """Serve a folder's files; yields their address."""
+    """Serve a folder's files; yields the address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Images, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -182,7 +182,7 @@ def _images(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def _backend(name: str, folder: Path, host: str) -> Iterator[httpx.Client]:
-    """Run a backend with label-studio-ml's own server as its Dockerfile does; yields a client of it."""
+    """Run a backend with label-studio-ml's own server, as its Dockerfile does; yields an HTTP client for it."""
     port, log = _free_port(), folder / "backend.log"
     command = [
         *(sys.executable, "-m", "gunicorn", "--preload", "--bind", f"127.0.0.1:{port}", "--workers", "1"),

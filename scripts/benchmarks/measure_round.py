@@ -1,4 +1,4 @@
-"""What a round costs by the size of the pool, beside the memory's own speed and the classic hybrid."""
+"""Measure what a round costs by the size of the pool, beside memory bandwidth and the classic hybrid."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REPEATS: Final = 5
 
 @dataclass(frozen=True)
 class RoundCost:
-    """What a round costs: the fastest of some, each of a session of its own."""
+    """The cost of a round: the fastest of several, each in a new session."""
 
     crops: int
     batch: int
@@ -44,7 +44,7 @@ class RoundCost:
 
 @dataclass(frozen=True)
 class ScoringCost:
-    """What scoring a whole pool costs, beside what moving its bytes does: the fastest of some."""
+    """The cost of scoring a whole pool, beside that of copying its bytes: the fastest of several."""
 
     crops: int
     file_bytes: int
@@ -107,7 +107,7 @@ def _pool(embeddings: Embeddings, sizes: Sequence[int], report: Progress) -> dic
 
 
 def round_cost(embeddings: Embeddings, n: int, batch: int) -> dict[str, Any]:
-    """A whole round."""
+    """Measure a whole round."""
     classifier = embeddings.shape.make_classifier()
     program = peak_bytes()
     names = [str(code) for code in embeddings.classes]
@@ -126,7 +126,7 @@ def round_cost(embeddings: Embeddings, n: int, batch: int) -> dict[str, Any]:
 
 
 def scoring_cost(embeddings: Embeddings, n: int) -> dict[str, Any]:
-    """The part of a round that reads every crop, and what the memory's speed says of it."""
+    """Measure the part of a round that reads every crop, and how fast memory alone would be."""
     pool = embeddings.read(n)
     head = embeddings.shape.make_classifier().adapt(pool)
     head.fit(pool[:LABELS], [str(code) for code in embeddings.classes])
@@ -140,7 +140,7 @@ def scoring_cost(embeddings: Embeddings, n: int) -> dict[str, Any]:
 def ratios(
     rounds: Sequence[RoundCost], scoring: Sequence[ScoringCost], classic: Sequence[Choosing]
 ) -> dict[str, float]:
-    """What is to be judged: everything of the largest pool, and growth from the smallest."""
+    """Return the ratios that the bounds apply to: all at the largest pool, and growth from the smallest."""
     small, large = min(cost.crops for cost in rounds), max(cost.crops for cost in rounds)
     at = {(cost.crops, cost.batch): cost for cost in rounds}
     whole = next(cost for cost in scoring if cost.crops == large)
@@ -165,7 +165,7 @@ def ratios(
 
 
 def _fastest(work: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds of the wall clock and of the processor, each the least of ten."""
+    """Return the least wall-clock and the least processor seconds of ten calls."""
     seconds, worked = [], []
     for _ in range(2 * REPEATS):
         began, began_working = time.perf_counter(), time.process_time()

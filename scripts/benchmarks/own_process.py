@@ -1,4 +1,4 @@
-"""A call in a process of its own: its memory is then the call's, and it can be stopped."""
+"""Call a function in a process of its own, to measure its memory and to be able to stop it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from typing import Any
 
 
 def alone(function: Callable[..., Any], *given: Any, seconds: float | None = None) -> Any:
-    """Call in a process of its own, whose memory is then the call's; stopped after so many seconds.
+    """Call a function in a process of its own.
 
-    Raises ChildProcessError where it takes longer, or does not answer.
+    Args:
+        function: importable by name.
+        given: its arguments.
+        seconds: a time limit; None waits for as long as it takes.
+
+    Raises:
+        ChildProcessError: the call exceeds its time, or the process ends without an answer.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -36,7 +42,7 @@ def alone(function: Callable[..., Any], *given: Any, seconds: float | None = Non
 
 
 def peak_bytes() -> int:
-    """The most memory this process has held; `getrusage` would count the one it was started from too."""
+    """Return the most memory this process has held; `getrusage` would include its parent's."""
     status = Path("/proc/self/status")
     if status.exists():
         return next(

@@ -1,4 +1,4 @@
-"""Strategies of scikit-activeml behind our contract: published rules, run from their own package."""
+"""Strategies of scikit-activeml behind our contract, run from their own package."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HOW_TO_INSTALL = f"scikit-activeml is not installed: {sys.executable} -m pip ins
 
 
 def peers_work() -> bool:
-    """Whether scikit-activeml is there, and all it needs."""
+    """Return True where scikit-activeml and all that it needs are installed."""
     try:
         import_module("skactiveml.pool")
     except ImportError:
@@ -42,7 +42,7 @@ def peers_work() -> bool:
 
 
 class PeerStrategy(QueryStrategy):
-    """Asks a strategy of scikit-activeml 1.x; before two classes are known those with a classifier draw."""
+    """A strategy of scikit-activeml 1.x; one that needs a classifier samples at random before two classes are known."""
 
     name: ClassVar[str] = "skactiveml"
 
@@ -54,7 +54,7 @@ class PeerStrategy(QueryStrategy):
         self.peer = peer
 
     def select(self, query: Query, batch_size: int) -> list[int]:
-        """Ask with all features of the pool in memory, as scikit-activeml wants them."""
+        """Query the strategy with all features of the pool in memory, as scikit-activeml wants them."""
         from skactiveml import pool  # noqa: PLC0415 - an optional extra
 
         size = count(query, batch_size)
@@ -81,7 +81,7 @@ _WITH_CLASSIFIER = {"UncertaintySampling", "Badge", "DropQuery", "Falcun", "Clue
 
 
 def _head(features: NDArray[Any], labels: NDArray[Any], classes: NDArray[Any]) -> Any:
-    """Our classifier as scikit-activeml knows one, fitted."""
+    """Return our classifier, fitted, behind scikit-activeml's interface."""
     known = np.flatnonzero(~np.isnan(labels))
     head = (
         EmbeddingClassifier()

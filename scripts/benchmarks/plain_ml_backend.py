@@ -1,4 +1,4 @@
-"""An ML backend as label-studio-ml's guide has one written, to measure beside: it answers from each task's image.
+"""An ML backend written as label-studio-ml's guide shows, to compare with: it answers from each task's image.
 
 Served as its Dockerfile does: `gunicorn --preload --workers 1 --threads 8 "everylabel.scripts.benchmarks.plain_ml_backend:application('encodes')"`.
 """
@@ -24,7 +24,7 @@ CLASSES: Final = ("cat", "dog")
 
 
 class AnswersAtOnce(LabelStudioMLBase):  # type: ignore[misc]  # the package has no types
-    """Says the same of every task, and looks at none: what the way to a backend and back costs."""
+    """A backend that gives every task the same prediction, unread: it measures the cost of the request alone."""
 
     def setup(self) -> None:
         """Name the model's version, as the guide does."""
@@ -33,18 +33,18 @@ class AnswersAtOnce(LabelStudioMLBase):  # type: ignore[misc]  # the package has
     def predict(
         self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> Any:
-        """Answer each task in order."""
+        """Predict each task, in order."""
         del context, kwargs
         return ModelResponse(predictions=[_prediction(0, 0.5) for _ in tasks])
 
 
 class Encodes(AnswersAtOnce):
-    """Fetches each image, encodes it with our default encoder and judges it with a head."""
+    """A backend that fetches each image, encodes it with our default encoder and predicts with a classifier."""
 
     def predict(
         self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> Any:
-        """Answer each task in order."""
+        """Predict each task, in order."""
         del context, kwargs
         encoder, head = _model()
         crops = []
@@ -67,12 +67,12 @@ _loaded: list[tuple[Encoder, Classifier]] = []
 
 
 def application(name: str) -> Any:
-    """The WSGI application of one of `BACKENDS`."""
+    """Return the WSGI application of one of `BACKENDS`."""
     return init_app(model_class=BACKENDS[name])
 
 
 def _model() -> tuple[Encoder, Classifier]:
-    """Load once a process, at the first request: a network does not outlive gunicorn's fork."""
+    """Load the model once a process, at the first request: a network does not survive gunicorn's fork."""
     with _lock:
         if not _loaded:
             encoder = encoders.create(device="cpu")

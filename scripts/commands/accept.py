@@ -1,4 +1,4 @@
-"""`everylabel accept`: make annotations of pre-annotations that are sure enough, in bulk and marked as such."""
+"""`everylabel accept`: turn confident pre-annotations into annotations, in bulk and marked as the machine's."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ from everylabel.scripts.console import (
 def accept(
     project: ProjectNumber,
     min_confidence: Annotated[
-        float, typer.Option(min=0.5, max=1.0, help="How sure the model must be: its calibrated confidence.")
+        float,
+        typer.Option(min=0.5, max=1.0, help="how confident the model must be: its calibrated confidence."),
     ] = 0.98,
     at_most: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Crops accepted in one go, the surest first.")
+        int, typer.Option(min=1, max=100_000, help="Crops accepted in one go, the most confident first.")
     ] = 1000,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be accepted; write nothing.")
@@ -61,10 +62,10 @@ def accept(
     except NothingLearnedError as error:
         fail(f"{error}{where_unknown(services, project)}")
     if not crops:
-        console.print(f"The model is {min_confidence:.0%} sure of no crop that is still open.")
+        console.print(f"The model is confident at {min_confidence:.0%} of no crop that is still open.")
         return
     console.print(table(crops, min_confidence))
-    more = f" {left} more {'is' if left == 1 else 'are'} sure enough: run it again." if left else ""
+    more = f" {left} more {'is' if left == 1 else 'are'} confident enough: run it again." if left else ""
     if dry_run:
         console.print(f"Dry run: nothing was written.{more}")
         return
@@ -77,10 +78,10 @@ def accept(
 
 
 def table(crops: list[Acceptable], min_confidence: float) -> Table:
-    """What is accepted, by class, and how many of it are expected to be wrong."""
+    """Return a table of the accepted crops by class, with the number expected to be wrong."""
     shown = Table(title=f"{counted(len(crops), 'crop')} at {min_confidence:.0%} and above")
     shown.add_column("class")
-    for column in ("crops", "least sure", "expected wrong", "task, for example"):
+    for column in ("crops", "least confident", "expected wrong", "task, for example"):
         shown.add_column(column, justify="right")
 
     def add(name: str, some: list[Acceptable]) -> None:

@@ -86,7 +86,7 @@ def connect(
 
 
 def _offer_required_class(label_studio: LabelStudio, project_id: int, wanted: bool | None) -> None:
-    """Add `required="true"` to a project's labeling config where its owner says so, and say how where nobody can."""
+    """Add `required="true"` to the labeling config if the project's owner agrees; without a terminal, say how to."""
     config = str(label_studio.project(project_id)["label_config"])
     if wanted is False or requires_class(config):
         return
@@ -113,13 +113,13 @@ def _offer_required_class(label_studio: LabelStudio, project_id: int, wanted: bo
 def connect_project(
     services: Services, project_id: int, report: Progress | None = None, *, patience: int = 0
 ) -> None:
-    """Set a project up and publish its first round; what is set up already stays as it is.
+    """Set up a project and publish its first round; what is already set up stays as it is.
 
     Args:
         services: the parts of the backend.
         project_id: the project.
         report: called with (what, done, total).
-        patience: how many times, a second apart, Label Studio is asked again while it finds no backend.
+        patience: how many times, a second apart, to try again while Label Studio finds no backend.
 
     Raises:
         LabelStudioError: Label Studio does not answer, refuses the token, or cannot reach the backend.
@@ -144,7 +144,7 @@ def connect_project(
 
 
 def _is_followed(services: Services, project_id: int) -> bool:
-    """Whether the label stream follows the newest round: Label Studio's settings page may point it elsewhere."""
+    """Return True if the label stream follows the newest round: Label Studio's settings page can change that."""
     latest = services.store.latest_round(project_id)
     project = services.label_studio.project(project_id)
     shown = (project["sampling"], project["model_version"])
@@ -152,10 +152,10 @@ def _is_followed(services: Services, project_id: int) -> bool:
 
 
 def register(label_studio: LabelStudio, settings: Settings, project_id: int) -> None:
-    """Tell Label Studio where the backend is, and where its webhooks go.
+    """Tell Label Studio where the backend is, and where to send webhooks.
 
-    The backend comes first: refused, it leaves the webhook where it was. Label Studio then makes a webhook by
-    itself, for every action and without a password; that one is put right.
+    The backend comes first: if it is refused, the webhook stays as it was. Label Studio then creates a webhook by
+    itself, for every action and without a password; that one is corrected.
     """
     known = [
         found

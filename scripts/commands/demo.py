@@ -1,4 +1,4 @@
-"""`everylabel demo`: Label Studio and everylabel side by side on this machine, on real crops."""
+"""`everylabel demo`: run Label Studio and everylabel side by side on this machine, on real crops."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FILE_NAME = "file_name"
 
 
 class Annotator(str, Enum):
-    """Who labels."""
+    """The annotator of the demo: a person, or a simulated one."""
 
     human = "human"
     simulated = "simulated"
@@ -75,7 +75,7 @@ def demo(
         typer.Option(help=f"An installed label-studio {NEWEST}, to use instead of installing one."),
     ] = None,
 ) -> None:
-    """Start Label Studio and everylabel on real crops, connect them, and say where to look."""
+    """Start Label Studio and everylabel on real crops, connect them, and say where to open them."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave through every `finally`
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` leaves it ignored
     home = directory / "demo"
@@ -175,7 +175,7 @@ def _dataset(data: str, images: Path | None, classes: str, directory: Path) -> D
 
 
 def label_config(classes: tuple[str, ...]) -> str:
-    """The labeling config of the demo: a picture and one choice."""
+    """Return the labeling config of the demo: an image and one choice."""
     # A class of one letter or digit is that key; left alone, Label Studio gives the class 0 the key 1.
     own_keys = all(len(name) == 1 for name in classes)
     choices = "".join(
@@ -190,7 +190,7 @@ def label_config(classes: tuple[str, ...]) -> str:
 
 
 def _project(client: LabelStudio, dataset: Dataset, memory: Path) -> int:
-    """The project of this data set: the one of an earlier run, or a new one."""
+    """Return the project of this data set: that of an earlier run, or a new one."""
     known: dict[str, int] = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
     if dataset.name in known:
         try:
@@ -204,7 +204,11 @@ def _project(client: LabelStudio, dataset: Dataset, memory: Path) -> int:
 
 
 def _upload(client: LabelStudio, project_id: int, dataset: Dataset, bars: Progress) -> dict[int, int]:
-    """Upload the crops that are not there yet, under their own names; returns each task's place in the data set."""
+    """Upload the crops that are missing, under their own names.
+
+    Returns:
+        The position in the data set of each task's crop, by the task's id.
+    """
     names = file_names(dataset)
     numbers = _numbers(client, project_id, names)
     missing = sorted(set(range(len(dataset))) - set(numbers.values()))
@@ -225,7 +229,7 @@ def _upload(client: LabelStudio, project_id: int, dataset: Dataset, bars: Progre
 
 
 def file_names(dataset: Dataset) -> list[str]:
-    """Return what each crop's file is called, with its folder below the one they all share: `cats/1.jpg`."""
+    """Return each crop's file name, with its folder below the one they all share: `cats/1.jpg`."""
     if not dataset.images:
         return []
     folder = os.path.commonpath([image.parent for image in dataset.images])
@@ -233,7 +237,7 @@ def file_names(dataset: Dataset) -> list[str]:
 
 
 def _numbers(client: LabelStudio, project_id: int, names: Sequence[str]) -> dict[int, int]:
-    """Return the place in the data set of each task's crop, by its file's name."""
+    """Return the position in the data set of each task's crop, by its file's name."""
     place = {name: number for number, name in enumerate(names)}
     found: dict[int, int] = {}
     for task in client.tasks(project_id):
@@ -246,7 +250,7 @@ def _numbers(client: LabelStudio, project_id: int, names: Sequence[str]) -> dict
 
 
 def write_environment(environment: Mapping[str, str], path: Path) -> None:
-    """Write settings for a shell to read, such that only their owner can: a token is among them."""
+    """Write settings for a shell to source; only their owner can read them, for a token is among them."""
     lines = (f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
     with os.fdopen(
         os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
@@ -257,7 +261,7 @@ def write_environment(environment: Mapping[str, str], path: Path) -> None:
 
 @contextmanager
 def _backend(environment: Mapping[str, str], port: int, log_path: Path) -> Iterator[None]:
-    """`everylabel serve` beside us, until the block ends."""
+    """Run `everylabel serve` as a child process until the block ends."""
     with log_path.open("ab") as output:
         child = Child(
             "backend",
@@ -266,7 +270,7 @@ def _backend(environment: Mapping[str, str], port: int, log_path: Path) -> Itera
             output=output,
         )
         try:
-            child.tend(time.monotonic())
+            child.keep_running(time.monotonic())
             _wait_for_backend(child, port, log_path)
             yield
         finally:
@@ -289,7 +293,7 @@ def _wait_for_backend(child: Child, port: int, log_path: Path) -> None:
 
 
 def _free_port(wanted: int) -> int:
-    """`wanted`, or a free port where it is taken."""
+    """Return `wanted`, or a free port where it is taken."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -309,7 +313,7 @@ def _welcome(server: LabelStudioServer, backend_url: str, project_id: int, datas
         f"password      [bold]{server.credentials.password}[/]\n\n"
         f"Sign in, open the project ({len(dataset)} crops) and press [bold]Label All Tasks[/]: the crop that teaches "
         "the model most comes first. Two keys label it: its class's, then Enter. Every label retrains it and refills the queue. From the tenth label on, crops "
-        "the model is sure of arrive pre-filled: see the tabs [bold]Pseudo-labels[/] and [bold]Suspect labels[/]. "
+        "the model is confident of arrive pre-filled: see the tabs [bold]Pseudo-labels[/] and [bold]Suspect labels[/]. "
         "Ctrl-C stops everything.",
         title="everylabel demo",
         width=min(100, console.width),

@@ -1,4 +1,4 @@
-"""`everylabel doctor`: look at everything the loop rests on, and say for each fault what to do."""
+"""`everylabel doctor`: check everything that active learning depends on, and say how to fix each fault."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from everylabel.scripts.console import console, counted, load_settings
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found; `problem` is None where all is well, and a `warning` alone is no failure."""
+    """The result of one check: `problem` is None where nothing is wrong, and a `warning` alone is no failure."""
 
     check: str
     detail: str
@@ -70,7 +70,7 @@ def doctor(
 
 
 def examine(services: Services, project_id: int | None) -> Iterator[Finding]:
-    """Run the checks in the order they depend on each other; what a fault makes pointless is left out."""
+    """Run the checks in the order they depend on each other, and skip those that a fault makes pointless."""
     settings, label_studio = services.settings, services.label_studio
     server = _server(services)
     yield server
@@ -107,9 +107,9 @@ def _token(label_studio: LabelStudio) -> str:
     return f"accepted; it sees {projects} {'project' if projects == 1 else 'projects'}"
 
 
-def _check(name: str, look: Callable[[], str]) -> Finding:
+def _check(name: str, run: Callable[[], str]) -> Finding:
     try:
-        return Finding(name, look())
+        return Finding(name, run())
     except (LabelStudioError, LabelConfigError, ImageError, StorageError, CheckFailedError) as error:
         return Finding(name, "", str(error))
 
@@ -149,7 +149,7 @@ def _backend(services: Services) -> str:
 
 
 def _files(services: Services) -> str:
-    """Look for databases that were damaged: something has written over them, and may again."""
+    """Check for databases that were damaged: whatever overwrote them may do so again."""
     aside = found_aside(services.settings.model_dir)
     if aside:
         raise CheckFailedError(
@@ -160,7 +160,7 @@ def _files(services: Services) -> str:
 
 
 def _waiting(services: Services, project_id: int | None) -> str:
-    """Look for webhooks that nobody works in, and for what stops each project."""
+    """Check for webhooks that nobody handles, and for what stops each project."""
     store, stuck, total = services.store, [], 0
     known = {project.id: project for project in store.projects()}
     asked = sorted({*known, *store.projects_with_events()}) if project_id is None else [project_id]
@@ -193,7 +193,7 @@ def _labeling_config(services: Services, project_id: int) -> str:
 
 
 def _required_class(services: Services, project_id: int) -> str | None:
-    """Return what is to be said where Label Studio takes a submit without a class; of several, none may be meant."""
+    """Return a warning where Label Studio accepts a submit without a class; multiple choices may mean none."""
     config = str(services.label_studio.project(project_id)["label_config"])
     if label_config.parse(config).multiple or requires_class(config):
         return None
@@ -303,7 +303,7 @@ def _rounds(services: Services, project_id: int) -> str:
 
 
 def _label_stream(services: Services, project_id: int) -> str:
-    """Compare what the round asks for with what Label Studio can serve of it."""
+    """Compare the crops that the round asks for with those that Label Studio can serve."""
     number = version_number(str(services.label_studio.project(project_id)["model_version"]))
     record = None if number is None else services.store.round(project_id, number)
     if record is None:
@@ -329,7 +329,7 @@ def _label_stream(services: Services, project_id: int) -> str:
 
 
 def _annotations(services: Services, project_id: int) -> str:
-    """Look for annotations without a class: a person may believe they have labelled those crops."""
+    """Check for annotations without a class: somebody may believe they have labelled those crops."""
     project = services.store.project(project_id)
     if project is None:
         return "none known"

@@ -23,7 +23,7 @@ def regions(
         bool, typer.Option("--back", help="Write the regions' classes back, as predictions.")
     ] = False,
     min_confidence: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="How sure the model must be of what it writes back.")
+        float, typer.Option(min=0.0, max=1.0, help="How confident the model must be of what it writes back.")
     ] = 0.9,
 ) -> None:
     """Make every region of a project a crop of its own, in a project to connect; --back writes classes back."""

@@ -1,4 +1,4 @@
-"""`everylabel rollback`: let an earlier round's model answer again, until you let go of it."""
+"""`everylabel rollback`: return to an earlier round's model, until `--newest` takes the newest again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`everylabel rounds`: the rounds of a project with their figures, and which one's model is in use."""
+"""`everylabel rounds`: list a project's rounds with their figures, and which one's model is in use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`everylabel serve`: the backend, as a web server and a trainer beside it, each restarted if it dies."""
+"""`everylabel serve`: run a web server and, beside it, a trainer; each is restarted if it dies."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def serve(
         *("--timeout", "120", "--graceful-timeout", "10", "--keep-alive", "75", "--log-level", "warning"),
         "--no-control-socket",
     ]
-    environment = _counted_together(settings.model_dir / "metrics") if workers > 1 else None
+    environment = _shared_metrics(settings.model_dir / "metrics") if workers > 1 else None
     supervise(
         [
             Child("web", web, environment=environment),
@@ -78,8 +78,8 @@ def serve(
     )
 
 
-def _counted_together(folder: Path) -> dict[str, str]:
-    """What several workers need in their environment so that `/metrics` sums them, whichever of them answers."""
+def _shared_metrics(folder: Path) -> dict[str, str]:
+    """Return the environment in which several workers add up their metrics, whichever of them answers `/metrics`."""
     shutil.rmtree(folder, ignore_errors=True)  # what workers counted before this start
     folder.mkdir(parents=True)
     return {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
@@ -103,10 +103,10 @@ def trainer() -> None:
 
 
 def _leave_a_core_free() -> int:
-    """Keep this process from the last core, and give others the first turn; returns how many cores it has.
+    """Keep this process off the last core, lower its priority, and return the number of cores left to it.
 
-    An annotator waits for the web server inside their own click; nobody waits for the trainer. A lower priority
-    alone is not enough: what wakes still waits some milliseconds for what runs, each time a webhook wakes.
+    An annotator waits for the web server with every click; nobody waits for the trainer. A lower priority alone is
+    not enough: a process that wakes up still waits some milliseconds for the one that runs, on every webhook.
     """
     if not hasattr(os, "sched_setaffinity"):  # only Linux has it
         os.nice(10)
@@ -125,7 +125,7 @@ def _leave_a_core_free() -> int:
 
 @dataclass
 class Child:
-    """One of the processes a backend consists of."""
+    """One of the processes that make up a backend."""
 
     name: str
     command: list[str]
@@ -136,8 +136,12 @@ class Child:
     environment: Mapping[str, str] | None = None
     output: IO[bytes] | None = None
 
-    def tend(self, now: float) -> None:
-        """Start the process if it is due; notice when it has died."""
+    def keep_running(self, now: float) -> None:
+        """Start the process if it is due, and schedule a restart if it has died.
+
+        Args:
+            now: seconds of the monotonic clock.
+        """
         if self.process is not None and self.process.poll() is not None:
             code = self.process.returncode
             self.starts = 0 if now - self.started_at > HEALTHY_AFTER_SECONDS else self.starts
@@ -156,7 +160,7 @@ class Child:
             self.started_at, self.starts = now, self.starts + 1
 
     def stop(self, patience: float = 15.0) -> None:
-        """End the process: ask first, insist after `patience` seconds."""
+        """Terminate the process, and kill it after `patience` seconds."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.terminate()
@@ -175,7 +179,7 @@ def supervise(children: list[Child], until: Callable[[], bool] | None = None) ->
     try:
         while not stopping.is_set() and not (until and until()):
             for child in children:
-                child.tend(time.monotonic())
+                child.keep_running(time.monotonic())
             stopping.wait(0.2)
     finally:
         for child in children:
@@ -186,7 +190,7 @@ def supervise(children: list[Child], until: Callable[[], bool] | None = None) ->
 
 
 def _page(host: str, port: int) -> str:
-    """Where a browser on this machine finds what listens there: not every browser opens 0.0.0.0."""
+    """Return the address for a browser on this machine: not every browser opens 0.0.0.0."""
     return f"http://localhost:{port}" if host in {"0.0.0.0", "::"} else f"http://{_netloc(host, port)}"  # noqa: S104
 
 

@@ -1,4 +1,4 @@
-"""`everylabel status`: where a project stands, for a person: labels, accuracy, the queue, what waits."""
+"""`everylabel status`: show where a project stands: labels, accuracy, the queue, and what waits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def status(
         int | None, typer.Option(min=1, help="The number in the project's address; without, all projects.")
     ] = None,
 ) -> None:
-    """Say where a project stands: crops, labels by class, accuracy, the newest round, and what waits."""
+    """Show where a project stands: crops, labels by class, accuracy, the newest round, and what waits."""
     services = Services(load_settings())
     projects = [p for p in services.store.projects() if project in (None, p.id)]
     if not projects:
@@ -96,7 +96,7 @@ def _labels(
 def _concerns(
     project: Project, control: ImageChoices, annotations: Sequence[Annotation], labels: Mapping[int, str]
 ) -> Iterator[tuple[str, str]]:
-    """Name crops that were submitted without a class, and classes that have one label or none."""
+    """List crops that were submitted without a class, and classes with one label or none."""
     if found := empty_annotations.empty_annotations(annotations, labels, control.classes):
         words = f"{empty_annotations.counted_in_words(found)}: {empty_annotations.named(found)}"
         yield "empty", f"[red]{escape(words)}[/]"
@@ -108,7 +108,7 @@ def _concerns(
 
 
 def _annotators(services: Services, annotations: Sequence[Annotation], classes: Sequence[str]) -> str:
-    """Return who has given how many labels, the busiest first; empty where nobody has."""
+    """Return how many labels each person has given, the most active first; empty if there are none."""
     names = names_by_id(services.store)
     given = Counter(annotation.annotator for annotation in counted_annotations(annotations, classes))
     return ", ".join(f"{escape(annotator_name(who, names))} {count}" for who, count in given.most_common())
@@ -125,12 +125,12 @@ def _queue(record: RoundRecord) -> str:
     state = "in Label Studio" if record.published_at is not None else "[yellow]not in Label Studio yet[/]"
     return (
         f"{len(record.check)} blind check, {len(record.batch)} in the batch, {len(record.pre_annotated)} to verify, "
-        f"{len(record.flagged)} possible label errors; {state}"
+        f"{len(record.flagged)} suspected label issues; {state}"
     )
 
 
 def _span(seconds: float) -> str:
-    """A span of time as a person says it."""
+    """Return a duration in its largest whole unit: `3 min`."""
     for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {name}"

@@ -34,7 +34,7 @@ def sync(
         bool, typer.Option("--dry-run", help="Show what would be pushed; write nothing.")
     ] = False,
 ) -> None:
-    """Push the diverse batch, the confident pre-annotations and the flagged tasks into Label Studio's queue."""
+    """Push the diverse batch, the confident pre-annotations and the suspected label issues to Label Studio."""
     services = Services(load_settings())
     try:
         with progress() as report:
@@ -60,7 +60,7 @@ def sync(
 
 
 def table(finished: FinishedRound) -> Table:
-    """A round as a person reads it, in the order the tasks are served."""
+    """Return a round as a table, in the order in which its tasks are served."""
     record = finished.record
     shown = Table(
         title=f"{record.model_version}: {counted(record.n_labels, 'label')}, threshold {record.threshold:.2f}"
@@ -76,5 +76,5 @@ def table(finished: FinishedRound) -> Table:
     add("blind check", list(finished.queue.check))
     add("next batch", list(finished.queue.batch))
     add("to verify", list(finished.queue.pre_annotated))
-    add("possible label error", list(finished.queue.flagged))
+    add("suspected label issue", list(finished.queue.flagged))
     return shown

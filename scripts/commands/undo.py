@@ -1,4 +1,4 @@
-"""`everylabel undo`: take back what `everylabel accept` has accepted and nobody has edited since."""
+"""`everylabel undo`: take back what `everylabel accept` accepted and nobody has edited since."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def undo(
     project: ProjectNumber,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")] = False,
 ) -> None:
-    """Delete the annotations `everylabel accept` made; one that somebody has edited since stays."""
+    """Delete the annotations that `everylabel accept` made, except those that somebody has edited since."""
     services = Services(load_settings())
     try:
         with progress() as report:

@@ -1,1 +1,1 @@
-"""Pages of docs/ that are made from the program."""
+"""Pages of docs/ that are generated from the program."""

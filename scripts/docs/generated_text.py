@@ -1,4 +1,4 @@
-"""Parts of a page that a command writes, between two comments; what stands around them is written by hand."""
+"""Generated parts of a page, each between two comments; the text around them is written by hand."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ END = "<!-- to here -->"
 
 
 def start(what: str) -> str:
-    """The comment that a part begins with; `what` is unique on its page."""
+    """Return the comment that begins a generated part; `what` is unique on its page."""
     return f"{START} {what} writes from here -->"
 
 
 def insert(page: str, what: str, text: str) -> str:
-    """Put text between a page's two comments, or at its end where it has none.
+    """Return the page with `text` between its two comments, or at its end where it has none.
 
     Raises:
-        ValueError: the first comment is there and the second is not, or not before another part.
+        ValueError: the first comment is there, but the second is missing or comes after another part.
     """
     first = start(what)
     if first not in page:

@@ -1,4 +1,4 @@
-"""docs/performance.md's figures: performance.json, two plots, and the tables between the page's comments.
+"""Generate the figures of docs/performance.md: performance.json, two plots, and the tables between comments.
 
 `python -m everylabel.scripts.docs.performance_page` writes them anew from performance.json, without measuring.
 """
@@ -32,7 +32,7 @@ PLOTS: dict[str, tuple[str, str, Callable[[Mapping[str, Any], Path], None]]] = {
 
 
 def write(measured: Parts, out: Path) -> None:
-    """Write what was measured into a folder; parts measured earlier stay as they were.
+    """Write measurements into a folder; parts measured earlier stay as they were.
 
     Raises:
         ValueError: a part of the page begins and does not end.
@@ -52,7 +52,7 @@ def write(measured: Parts, out: Path) -> None:
 
 
 def sections(parts: Parts) -> dict[str, str]:
-    """The text of every part that there are figures of, by what its first comment calls it."""
+    """Return the text of every measured part, by the name in its first comment."""
     found: dict[str, str] = {}
     if rounds := parts.get("rounds"):
         found["--pool: rounds"] = _section(rounds, round_tables(rounds), "rounds")

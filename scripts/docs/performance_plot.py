@@ -1,4 +1,4 @@
-"""What a round and a choice cost by the size of the pool, as pictures."""
+"""Plots of what a round and a choice cost by the size of the pool."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PHASE_NAMES = ("train", "score", "choose", "pseudo-labels", "audit", "the rest")
 
 
 def plot_rounds(part: Part, path: Path) -> None:
-    """Seconds by crops, a line a batch, beside scoring and a plain copy; and by phase at the largest pool."""
+    """Plot seconds by crops, one line a batch size, beside scoring and a plain copy, and phases at the largest pool."""
     plt = _pyplot()
     figure, (lines, bars) = plt.subplots(1, 2, figsize=(11, 4.4))
     first = part["pools"][0]
@@ -49,7 +49,7 @@ def plot_rounds(part: Part, path: Path) -> None:
 
 
 def _stack(axis: Any, part: Part) -> None:
-    """A bar a shape of embeddings and batch, at the largest pool, with the plain copy across it."""
+    """Draw one bar a shape of embeddings and batch size, at the largest pool, with the plain copy across it."""
     names: list[str] = []
     for pool in part["pools"]:
         large = max(cost["crops"] for cost in pool["rounds"])
@@ -73,7 +73,7 @@ def _stack(axis: Any, part: Part) -> None:
 
 
 def plot_choosing(part: Part, path: Path) -> None:
-    """Seconds to choose by strategy and pool; those that passed their time or memory stand above, as crosses."""
+    """Plot seconds to choose by strategy and pool; those over their time or memory are crosses at the top."""
     plt = _pyplot()
     figure, axis = plt.subplots(figsize=(9, 5.6))
     names = list(dict.fromkeys(choice["name"] for choice in part["choosing"]))

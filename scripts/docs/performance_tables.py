@@ -1,4 +1,4 @@
-"""What was measured as tables: the same for a terminal and for docs/performance.md."""
+"""Measurements as tables, the same for a terminal and for docs/performance.md."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ Part = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a line that says what they are."""
+    """Rows of text under a title."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     def markdown(self) -> str:
-        """The table as a page has it, its title as a sentence before it."""
+        """Return the table in Markdown, its title as a sentence before it."""
         lines = [self.columns, ("---",) * len(self.columns), *self.rows]
         return f"{self.title}:\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
     def shown(self) -> rich.table.Table:
-        """The table as a terminal has it."""
+        """Return the table for a terminal."""
         table = rich.table.Table(title=self.title)
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="right" if number else "left", overflow="fold")
@@ -49,7 +49,7 @@ class Table:
 
 
 def round_tables(part: Part) -> list[Table]:
-    """Rounds and scoring, two tables a shape of embeddings."""
+    """Return two tables a shape of embeddings: rounds and scoring."""
     tables: list[Table] = []
     for pool in part["pools"]:
         rounds = [
@@ -96,7 +96,7 @@ def round_tables(part: Part) -> list[Table]:
 
 
 def classic_tables(part: Part) -> list[Table]:
-    """Everylabel beside the classic hybrid at the largest pool: one table a shape."""
+    """Return one table a shape: everylabel beside the classic hybrid at the largest pool."""
     tables = []
     for pool in part["pools"]:
         batch = part["compared"]
@@ -131,7 +131,7 @@ def classic_tables(part: Part) -> list[Table]:
 
 
 def ratio_tables(part: Part) -> list[Table]:
-    """Every ratio by its name, for a terminal."""
+    """Return every ratio by its name, for a terminal."""
     return [
         Table(
             f"Ratios, embeddings of {_shape(pool)}",
@@ -143,7 +143,7 @@ def ratio_tables(part: Part) -> list[Table]:
 
 
 def strategy_tables(part: Part) -> list[Table]:
-    """Seconds to choose by strategy and pool, and the ratio to everylabel's on the same pool."""
+    """Return the seconds to choose by strategy and pool, and the ratio to everylabel's on the same pool."""
     pools = sorted({choice["crops"] for choice in part["choosing"]})
     at = {(choice["name"], choice["crops"]): choice for choice in part["choosing"]}
     rows = []
@@ -172,16 +172,16 @@ def strategy_tables(part: Part) -> list[Table]:
 
 
 def why_not(note: str) -> str:
-    """In a few words why a strategy did not choose."""
+    """Return in a few words why a strategy did not choose."""
     if note.startswith("more than"):
         return note
     return "out of memory" if "Memory" in note or "allocate" in note else f"failed: {note.partition(':')[0]}"
 
 
 def request_tables(part: Part, round_seconds: tuple[str, float] | None) -> list[Table]:
-    """Tasks a second through label-studio-ml, and what ranking a pool by it would take.
+    """Return tasks a second through label-studio-ml, and how long ranking a pool with it would take.
 
-    `round_seconds`: what everylabel's round is called and how long it takes, of as many crops.
+    `round_seconds`: the name of everylabel's round on as many crops, and its seconds.
     """
     rows = []
     for path in part["paths"]:
@@ -208,7 +208,7 @@ def request_tables(part: Part, round_seconds: tuple[str, float] | None) -> list[
 
 
 def request_ratios(part: Part, round_seconds: tuple[str, float] | None) -> dict[str, float]:
-    """How many of everylabel's rounds pass while a pool is ranked by requests; extrapolated."""
+    """Return how many of everylabel's rounds fit into the time of ranking a pool by requests; extrapolated."""
     if round_seconds is None:
         return {}
     return {
@@ -220,7 +220,7 @@ def request_ratios(part: Part, round_seconds: tuple[str, float] | None) -> dict[
 
 
 def embedding_tables(part: Part) -> list[Table]:
-    """Crops a second: medians, and the range over the runs."""
+    """Return crops a second: medians, and the range over the runs."""
     rows = []
     names = ("encoder, batch after batch", "encoder, several at a time", "pipeline from JPEG files")
     for name, rates, spent in zip(names, ("bare", "at_most", "pipeline"), part["processor_ms"], strict=True):
@@ -244,7 +244,10 @@ def embedding_tables(part: Part) -> list[Table]:
 
 
 def largest_round(part: Part) -> tuple[str, float] | None:
-    """A round of 50 at as many crops as ranking is extrapolated to, of the longest embeddings measured."""
+    """Return the name and the seconds of the round that ranking by requests is compared with.
+
+    It has a batch of 50, the widest embeddings, and as many crops as the ranking is extrapolated to.
+    """
     found = [
         (pool["dim"], cost["seconds"], pool)
         for pool in part["pools"]

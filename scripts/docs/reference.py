@@ -1,4 +1,4 @@
-"""Writes docs/settings.md and docs/reference.md from the program itself: python -m everylabel.scripts.docs.reference."""
+"""Generate docs/settings.md and docs/reference.md from the program: python -m everylabel.scripts.docs.reference."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MADE = "<!-- Made by `python -m everylabel.scripts.docs.reference`: change the p
 
 
 def settings_page() -> str:
-    """Every setting, as a table."""
+    """Return a page with every setting in a table."""
     rows = [
         f"| {_variables(name, field)} | {_default(field)} | {field.description} {_range(field)}|"
         for name, field in Settings.model_fields.items()
@@ -46,7 +46,7 @@ def settings_page() -> str:
 
 
 def reference_page() -> str:
-    """Every command with its options, and every route."""
+    """Return a page with every command, its options, and every route."""
     return "\n".join(["# Commands and routes", "", MADE, "", *_commands(), *_routes()])
 
 

@@ -1,1 +1,1 @@
-"""A Label Studio of our own: installed, started, labelled in."""
+"""A Label Studio on this machine: installed, started, labelled in."""

@@ -1,4 +1,4 @@
-"""Installs Label Studio into an environment of its own: its pins of Django and numpy must not meet ours."""
+"""Install Label Studio into its own environment: its pins of Django and numpy must not meet ours."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ class InstallError(RuntimeError):
 
 
 def environment_in(folder: Path, version: str = NEWEST) -> Path:
-    """Return the directory that a version's environment has in a folder of several."""
+    """Return the directory of a version's environment in a folder of several."""
     return folder / f"label-studio-{version}"
 
 
 def install(
     directory: Path, version: str = NEWEST, *, python: Path | None = None, console: Console | None = None
 ) -> Path:
-    """Return the ``label-studio`` executable of the environment in ``directory``, made first if need be.
+    """Return the `label-studio` executable of the environment in `directory`, installing it if need be.
 
-    A finished installation is recognised by its marker and costs nothing; an interrupted one is taken up where it
+    A finished installation is recognised by its marker and costs nothing; an interrupted one continues where it
     stopped. Two processes that install into one directory wait for each other.
 
     Args:
         directory: where this version alone is installed.
-        version: which Label Studio.
+        version: the version of Label Studio.
         python: the interpreter to make the environment with; ours by default.
         console: where progress is shown; standard error by default.
 
     Raises:
-        InstallError: with the tail of the installer's output.
+        InstallError: the installation failed; the message holds the end of the installer's output.
     """
     directory = directory.resolve()  # a link to a finished environment is that one, not one that was moved
     python = python or Path(sys.executable)
@@ -97,7 +97,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _clean_environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Return ``inherited`` without what would let another environment's packages, or another target, in."""
+    """Return `inherited` without the variables that would let in another environment's packages or another target."""
     redirecting = {
         "PIP_TARGET",
         "PIP_PREFIX",
@@ -154,7 +154,7 @@ def _create_environment(directory: Path, python: Path) -> None:
 
 
 def _pip_install(directory: Path, version: str, console: Console) -> None:
-    """Run pip and show its work as one bar: packages found at first, packages installed then."""
+    """Run pip and show its progress as one bar: packages found at first, packages installed then."""
     pip = [str(directory / "bin" / "python"), "-m", "pip", "--no-input", "--disable-pip-version-check"]
     command = [*pip, "install", "--progress-bar", "off", f"label-studio=={version}"]
     process = subprocess.Popen(

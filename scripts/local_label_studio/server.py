@@ -1,4 +1,4 @@
-"""A Label Studio of our own: installed apart, started on loopback, stopped without a trace of a process.
+"""A Label Studio server on this machine: installed, started on loopback, and stopped with all its processes.
 
 The demo and the tests run against it. It is set up for one machine: Label Studio's protection against
 requests to private addresses is off, because the backend it must reach *is* on loopback. Do not put it on a
@@ -9,20 +9,14 @@ from __future__ import annotations
 
 import atexit
 import fcntl
-import json
 import os
-import secrets
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Final
 
 import httpx
@@ -30,7 +24,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from everylabel.backend.label_studio.versions import NEWEST
+from everylabel.scripts.local_label_studio.credentials import Credentials, ServerError
 from everylabel.scripts.local_label_studio.install import InstallError, environment_in, install
+from everylabel.scripts.local_label_studio.process_group import end_group, interrupted_later
 
 __all__ = ["Credentials", "InstallError", "LabelStudioServer", "ServerError", "install"]
 
@@ -46,51 +42,24 @@ INHERITED: Final = (
 USUAL_START_SECONDS: Final = 30.0
 
 
-class ServerError(RuntimeError):
-    """Label Studio could not be started; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """The first user of a data directory, made at random once and kept there, readable by its owner alone."""
-
-    username: str
-    password: str
-    token: str
-
-    @classmethod
-    def of(cls, data_dir: Path) -> Credentials:
-        """Return the credentials stored in ``data_dir``, creating them on the first call."""
-        path = data_dir / "credentials.json"
-        if path.exists():
-            try:
-                return cls(**json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError) as error:
-                raise ServerError(
-                    f"{path} is damaged ({error}). Restore it, or remove {data_dir} to start with an empty "
-                    "Label Studio."
-                ) from error
-        made = cls("annotator@example.com", secrets.token_urlsafe(12), secrets.token_hex(20))
-        data_dir.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
-        # Created 0600 rather than changed to it: there is no moment in which another user could read it.
-        with os.fdopen(
-            os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-        ) as file:
-            json.dump(asdict(made), file)
-        partial.replace(path)
-        return made
-
-
 class LabelStudioServer:
     """One Label Studio process on one data directory, as a context manager.
 
-    ``data_dir`` keeps its database, uploads, log and credentials, so that a restart finds everything again.
-    Without ``executable``, this ``version`` of Label Studio is installed into ``environment_dir`` on the first
-    :meth:`start`.
-    ``port`` None takes a free one. At most one server runs on a data directory: a lock that the process
-    itself holds sees to that.
+    At most one server runs on a data directory: the process itself holds a lock.
+
+    Args:
+        data_dir: keeps its database, uploads, log and credentials, so that a restart finds everything again.
+        environment_dir: where to install Label Studio on the first `start`, if there is no `executable`.
+        executable: an installed `label-studio`.
+        version: the version to install.
+        port: None takes a free one.
+        host: the address to listen on.
+        start_timeout: seconds.
+        extra_environment: variables that are added to the child's.
+        console: where progress is shown; standard error by default.
+
+    Raises:
+        ValueError: neither `environment_dir` nor `executable` is given.
     """
 
     def __init__(
@@ -124,35 +93,40 @@ class LabelStudioServer:
 
     @property
     def url(self) -> str:
-        """Return the address, no slash at its end; raises :class:`ServerError` before a port is known."""
+        """The address, without a slash at its end; raises `ServerError` before a port is known."""
         if self.port is None:
             raise ServerError("Label Studio has no address yet: start() picks its port.")
         return f"http://{self.host}:{self.port}"
 
     @property
     def credentials(self) -> Credentials:
-        """Return the user, password and legacy token of this data directory."""
+        """The user, password and legacy token of this data directory."""
         return Credentials.of(self.data_dir)
 
     @property
     def log_path(self) -> Path:
-        """Return the file that the server's output goes to."""
+        """The file that the server's output goes to."""
         return self.data_dir / "label-studio.log"
 
     @property
     def pid(self) -> int | None:
-        """Return the process id while the server runs."""
+        """The process id while the server runs, otherwise None."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> LabelStudioServer:
-        """Install if needed, start, and return once it answers; raises :class:`ServerError` otherwise."""
+        """Install if needed, start, and return once the server answers.
+
+        Raises:
+            ServerError: the server does not start; the message holds the end of its log.
+            InstallError: Label Studio cannot be installed.
+        """
         if self.pid is not None:
             return self
         executable = self._find_executable()
         credentials = self.credentials
         self._take_lock()
         try:
-            self.port = self._choose_port()
+            self.port = _bindable_port(self.host, self.port)
             self._spawn(executable, credentials)
             self._wait_until_it_answers(credentials)
         except BaseException:  # Ctrl-C included: whatever ends the wait, no process may stay behind
@@ -161,11 +135,11 @@ class LabelStudioServer:
         return self
 
     def stop(self) -> None:
-        """End the process group that :meth:`start` started, nothing else; calling it again does nothing."""
+        """End the process group that `start` started, nothing else; calling it again does nothing."""
         process, self._process = self._process, None
         if process is not None:
             atexit.unregister(self.stop)
-            _end_group(process)
+            end_group(process)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -176,7 +150,7 @@ class LabelStudioServer:
         return self.start()
 
     def log_tail(self, lines: int = 15) -> str:
-        """Return the last ``lines`` of the log."""
+        """Return the last `lines` of the log."""
         if not self.log_path.exists():
             return "(the log is empty)"
         with self.log_path.open("rb") as file:
@@ -243,19 +217,6 @@ class LabelStudioServer:
             ) from None
         self._lock = lock
 
-    def _choose_port(self) -> int:
-        with socket.socket() as probe:
-            # As the server itself will do: a port in TIME_WAIT from the run before is free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((self.host, self.port or 0))
-            except OSError as error:
-                raise ServerError(
-                    f"Port {self.port} on {self.host} cannot be used ({error.strerror}). "
-                    "Choose another, or none for a free one."
-                ) from error
-            return int(probe.getsockname()[1])
-
     def _spawn(self, executable: Path, credentials: Credentials) -> None:
         command = [
             str(executable),
@@ -269,7 +230,7 @@ class LabelStudioServer:
         lock = self._lock
         if lock is None:
             raise ServerError("The data directory is not locked.")
-        with self.log_path.open("ab") as log, _interrupted_later():
+        with self.log_path.open("ab") as log, interrupted_later():
             log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} starting on {self.url}\n".encode())
             log.flush()
             self._process = subprocess.Popen(
@@ -317,7 +278,7 @@ class LabelStudioServer:
         raise ServerError(f"{what} The end of {self.log_path}:\n\n{self.log_tail()}\n\n{way_out}.")
 
     def _check_token(self, client: httpx.Client, credentials: Credentials) -> None:
-        """Make sure that *our* server answers, and that it knows the user of this data directory."""
+        """Check that *our* server answers, and that it knows the user of this data directory."""
         answer = client.get(
             "/api/current-user/whoami", headers={"Authorization": f"Token {credentials.token}"}, timeout=30
         )
@@ -329,6 +290,19 @@ class LabelStudioServer:
             )
 
 
+def _bindable_port(host: str, port: int | None) -> int:
+    with socket.socket() as probe:
+        # As the server itself will do: a port in TIME_WAIT from the run before is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port or 0))
+        except OSError as error:
+            raise ServerError(
+                f"Port {port} on {host} cannot be used ({error.strerror}). Choose another, or none for a free one."
+            ) from error
+        return int(probe.getsockname()[1])
+
+
 def _is_healthy(client: httpx.Client) -> bool:
     try:
         return client.get("/health").status_code == httpx.codes.OK
@@ -336,49 +310,11 @@ def _is_healthy(client: httpx.Client) -> bool:
         return False
 
 
-@contextmanager
-def _interrupted_later() -> Iterator[None]:
-    """Hold Ctrl-C back for the block: raised inside `Popen` it would leave a process that nobody knows of."""
-    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
-        yield
-        return
-    came: list[FrameType | None] = []
-    before = signal.signal(signal.SIGINT, lambda _, frame: came.append(frame))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came and callable(before):
-        before(signal.SIGINT, came[0])
-
-
-def _end_group(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
-    """Ask the process group to end, and end it after ``patience`` seconds."""
-    for ending, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, patience)):
-        try:
-            # start_new_session made the child's pid its group's id; it stays taken while one member lives.
-            os.killpg(process.pid, ending)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(wait)
-        except subprocess.TimeoutExpired:
-            continue
-        if not _group_lives(process.pid):
-            break
-    process.wait()
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Install Label Studio, each version apart: ``python -m everylabel.scripts.local_label_studio.server FOLDER [VERSION ...]``."""
+    """Install Label Studio, each version in its own environment.
+
+    Called as `python -m everylabel.scripts.local_label_studio.server FOLDER [VERSION ...]`.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(stderr=True)
     if not given or given[0].startswith("-"):

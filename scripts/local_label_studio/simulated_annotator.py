@@ -1,4 +1,4 @@
-"""An annotator who knows every answer and works through Label Studio's own API, as the label stream does."""
+"""A simulated annotator who knows every answer and labels through Label Studio's own API, as the label stream does."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MEASURE_EVERY = 5
 
 
 class AnnotatorError(RuntimeError):
-    """The loop does not answer an annotation; the message says what was seen."""
+    """The backend does not answer an annotation; the message says what was seen."""
 
 
 @dataclass
 class Outcome:
-    """What a simulated annotator saw."""
+    """The observations of a simulated annotator."""
 
     labels: int = 0
     model_versions: list[str] = field(default_factory=list)
@@ -33,11 +33,11 @@ class Outcome:
     check_set: dict[str, float] | None = None
     queue_followed: bool = True
     seconds_to_new_queue: list[float] = field(default_factory=list)
-    flags: int = 0
+    label_issues: int = 0
     pre_annotations: int = 0
 
     def report(self) -> dict[str, Any]:
-        """The JSON report; seconds are from an annotation's answer to the new queue in `/next`."""
+        """Return the JSON report; seconds are from an annotation's answer to the new queue in `/next`."""
         seconds = sorted(self.seconds_to_new_queue)
         return {
             "labels": self.labels,
@@ -50,7 +50,7 @@ class Outcome:
                 "median": round(statistics.median(seconds), 3) if seconds else None,
                 "p95": round(seconds[max(0, round(0.95 * len(seconds)) - 1)], 3) if seconds else None,
             },
-            "flags": self.flags,
+            "label_issues": self.label_issues,
             "pre_annotations": self.pre_annotations,
         }
 
@@ -58,13 +58,13 @@ class Outcome:
 def annotate(
     services: Services, project_id: int, truth: Mapping[int, str], labels: int, progress: Progress
 ) -> Outcome:
-    """Label until the project has `labels` labels, one crop at a time, in the order Label Studio serves them.
+    """Label one crop at a time, in the order Label Studio serves them, until the project has `labels` labels.
 
     Args:
         services: the backend's settings and client; the backend itself runs elsewhere.
         project_id: a connected project.
         truth: the class of every task.
-        labels: how many labels the project shall have at the end.
+        labels: how many labels the project has at the end.
         progress: called with (what, done, total).
 
     Raises:
@@ -81,7 +81,7 @@ def annotate(
         if task is None:
             break
         task_id = int(task["id"])
-        # The queue may have been renewed between two looks: the crop must head the one before or after.
+        # The queue may have been renewed in between: the crop must head the one before or after.
         heads = {
             _head(services, project_id, name, done) for name in {version, _version(services, project_id)}
         }
@@ -99,7 +99,7 @@ def annotate(
         progress("Labelling", len(done), labels)
     latest = services.store.latest_round(project_id)
     outcome.check_set = latest.check_set if latest else None
-    outcome.flags, outcome.pre_annotations = _in_label_studio(services, project_id, version)
+    outcome.label_issues, outcome.pre_annotations = _in_label_studio(services, project_id, version)
     return outcome
 
 
@@ -120,7 +120,7 @@ def _new_version(services: Services, project_id: int, old: str, started: float) 
 
 
 def _head(services: Services, project_id: int, version: str, done: set[int]) -> int | None:
-    """The first task of a pushed queue that is not labelled yet."""
+    """Return the first task of a pushed queue that is not labelled yet."""
     for record in reversed(services.store.rounds(project_id)):
         if record.model_version == version:
             return next((id_ for id_ in (*record.queue, *record.pre_annotated) if id_ not in done), None)
@@ -128,7 +128,7 @@ def _head(services: Services, project_id: int, version: str, done: set[int]) -> 
 
 
 def _true_accuracy(services: Services, project_id: int, truth: Mapping[int, str], done: set[int]) -> float:
-    """Balanced accuracy of the backend's own `/predict` on every crop not labelled."""
+    """Return the balanced accuracy of the backend's own `/predict` on every unlabelled crop."""
     open_ids = [id_ for id_ in sorted(truth) if id_ not in done]
     answer = httpx.post(
         f"{services.settings.public_url}/predict",
@@ -152,12 +152,12 @@ def _choice(result: list[dict[str, Any]]) -> str:
 
 
 def _in_label_studio(services: Services, project_id: int, version: str) -> tuple[int, int]:
-    """How many flags and pre-annotations of the current version Label Studio holds."""
-    flags = pre_annotations = 0
+    """Return how many suspected label issues and pre-annotations of the current version Label Studio holds."""
+    label_issues = pre_annotations = 0
     for task in services.label_studio.predicted_tasks(project_id, version):
         shown = [p for p in task["predictions"] if p["model_version"] == version and p["result"]]
         if shown and task["total_annotations"]:
-            flags += 1
+            label_issues += 1
         elif shown:
             pre_annotations += 1
-    return flags, pre_annotations
+    return label_issues, pre_annotations

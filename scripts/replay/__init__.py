@@ -1,1 +1,1 @@
-"""Labelled data sets, labelled again by an annotator who is simulated."""
+"""Labelled data sets, replayed with a simulated annotator."""

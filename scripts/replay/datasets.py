@@ -1,4 +1,4 @@
-"""Crops to try everylabel on: digits from scikit-learn, solar cells from PyPI, or a folder of one's own."""
+"""Crops to try everylabel on: digits from scikit-learn, solar cells from PyPI, or a folder of your own."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that is not a usable image, and why."""
+    """A file that is not a usable image, and the reason."""
 
     path: Path
     reason: str
@@ -48,8 +48,8 @@ class SkippedFile:
 class Dataset:
     """Crops as image files on disk, in a fixed order.
 
-    ``labels`` has the true class of each image, by name, or is None where nobody knows it. ``licence`` is
-    what to tell a person who sees the images.
+    `labels` holds the true class of each image by name, or is None where nobody knows it. `licence` is for people
+    who see the images to read.
     """
 
     name: str
@@ -71,12 +71,14 @@ def names() -> tuple[str, ...]:
 def load(
     source: str | Path, cache_dir: Path, *, classes: Sequence[str] = (), console: Console | None = None
 ) -> Dataset:
-    """Return the data set called ``source``, or the crops in the folder ``source`` if it is a :class:`Path`.
+    """Return the data set named `source`, or the crops in the folder `source` if it is a `Path`.
 
-    A folder whose images all lie in subfolders named like classes is labelled by them, unless ``classes``
-    names others; without such subfolders ``classes`` must be given. Files that Label Studio cannot show are
-    converted into ``cache_dir``; a second call finds what the first one wrote. Raises
-    :class:`DatasetError`.
+    A folder whose images all lie in subfolders named like classes is labelled by them, unless `classes` names
+    others; without such subfolders `classes` must be given. Files that Label Studio cannot show are converted into
+    `cache_dir`; a second call finds what the first one wrote.
+
+    Raises:
+        DatasetError: the crops cannot be used.
     """
     console = console or Console(stderr=True)
     if isinstance(source, Path):
@@ -208,7 +210,7 @@ def _classes_by_folder(files: Sequence[Path], root: Path) -> list[str] | None:
 
 
 def _showable(path: Path, root: Path, cache_dir: Path) -> Path | SkippedFile:
-    """Return ``path``, or a PNG of it in the cache where Label Studio or a browser could not show it."""
+    """Return `path`, or a PNG of it in the cache where Label Studio or a browser could not show it."""
     try:
         with warnings.catch_warnings():
             # Pillow only warns about an image of up to twice its limit; a crop is never that large.

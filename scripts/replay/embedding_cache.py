@@ -1,4 +1,4 @@
-"""Embeddings on disk: a crop is encoded once, however often a simulation is run or interrupted."""
+"""A cache of embeddings on disk: a crop is encoded once, however often a simulation is run or interrupted."""
 
 from __future__ import annotations
 
@@ -24,10 +24,19 @@ def embed(
     cache_dir: Path,
     report: Callable[[int, int], None] = lambda _d, _t: None,
 ) -> Path:
-    """Encode what is not encoded yet; returns an .npy of (n, dim) rows that can be memory-mapped.
+    """Encode the crops that are not encoded yet.
 
-    The file is named by the crops' content and `encoder.signature`. Rows are appended to a `.partial` file as
-    they come, so an interrupted run goes on where it stopped. `report(done, total)` shows progress.
+    The file is named by the crops' content and `encoder.signature`. Rows are appended to a `.partial` file as they
+    come, so that an interrupted run continues where it stopped.
+
+    Args:
+        crops: the crops, in order.
+        encoder: turns them into embeddings.
+        cache_dir: where the file goes.
+        report: called with (done, total).
+
+    Returns:
+        An .npy file of (n, dim) rows that can be memory-mapped.
     """
     key = hashlib.blake2b(encoder.signature.encode(), digest_size=16)
     for row in range(len(crops)):

@@ -35,8 +35,8 @@ _LABEL_COLUMNS: Final = ("label", "class", "y", "target")
 class LabelledCrops:
     """Crops in a fixed order, each with its true class.
 
-    `open_image(i)` reads the i-th; `digest(i)` is a hash of its content, so that the same crop is encoded
-    once, whatever it is called.
+    `open_image(i)` reads the i-th; `digest(i)` is a hash of its content, so that the same crop is encoded once,
+    whatever its name.
     """
 
     name: str
@@ -48,7 +48,7 @@ class LabelledCrops:
         return len(self.labels)
 
     def take(self, rows: Sequence[int] | NDArray[Any], name: str) -> LabelledCrops:
-        """The crops at `rows`, in that order, under another name."""
+        """Return the crops at `rows`, in that order, under another name."""
         kept = [int(row) for row in rows]
         return LabelledCrops(
             name,
@@ -59,14 +59,20 @@ class LabelledCrops:
 
 
 def names() -> tuple[str, ...]:
-    """The data sets that have a name."""
+    """Return the names of the built-in data sets."""
     return _NAMES
 
 
 def load(source: str, cache_dir: Path, *, limit: int | None = None) -> LabelledCrops:
     """Load `digits`, `fashion:shirt,coat`, a folder of class folders, a CSV or an .npz; `:` selects classes.
 
-    `limit` keeps a sample of that many crops, the same one every time. Raises DatasetError.
+    Args:
+        source: a name or a path, perhaps with classes.
+        cache_dir: where converted images are kept.
+        limit: how many crops to sample, the same ones every time.
+
+    Raises:
+        DatasetError: the data set is unknown or cannot be used.
     """
     base, wanted = _split(source)
     crops = _load_whole(base, cache_dir)
@@ -93,9 +99,13 @@ def split_sources(given: Sequence[str]) -> list[str]:
 
 
 def thin(crops: LabelledCrops, rule: str) -> tuple[LabelledCrops, list[int]]:
-    """Keep every K-th crop of one class: `coat=12`, or `12` for the smallest class; also says which are kept.
+    """Keep every K-th crop of one class: `coat=12`, or `12` for the smallest class.
 
-    Raises DatasetError.
+    Returns:
+        The crops that are kept, and their rows.
+
+    Raises:
+        DatasetError: the rule cannot be read or names no class.
     """
     label, _, number = rule.rpartition("=")
     if not number.isdecimal() or int(number) < 1:
@@ -235,7 +245,7 @@ def _animals() -> LabelledCrops:
 
 
 def _bytes_in_pickle(path: Path) -> bytes:
-    """The largest string of bytes in a pickled array: read from the opcodes, for unpickling runs code."""
+    """Return the largest byte string in a pickled array, read from the opcodes: unpickling would run code."""
     pickled = gzip.decompress(path.read_bytes())
     return max((arg for _, arg, _ in pickletools.genops(pickled) if isinstance(arg, bytes)), key=len)
 

@@ -1,4 +1,4 @@
-"""What many replays say together: accuracy by number of labels, and the gain over random with its interval."""
+"""Summaries of many replays: accuracy by number of labels, and the gain over random with its interval."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Summary:
         }
 
     def result(self) -> dict[str, Any]:
-        """The entry of `results` in the JSON file."""
+        """Return the entry of `results` in the JSON file."""
         return {
             "data": self.data,
             "strategy": self.strategy,
@@ -77,7 +77,7 @@ class Summary:
         }
 
     def details(self) -> dict[str, Any]:
-        """The rest of what was measured, as JSON takes it."""
+        """Return all other measurements, as JSON takes them."""
         return {
             "data": self.data,
             "strategy": self.strategy,
@@ -94,7 +94,7 @@ class Summary:
 
 
 def summarise(curves: Sequence[Curve], encoder: str) -> list[Summary]:
-    """One summary for each data set and strategy, in the order they first come.
+    """Return one summary for each data set and strategy, in the order they first occur.
 
     Every data set must have been run with random on the same seeds: gains are paired with it.
     """
@@ -110,7 +110,7 @@ def summarise(curves: Sequence[Curve], encoder: str) -> list[Summary]:
 
 
 def interval(values: NDArray[Any]) -> Interval:
-    """The mean of (n,) values and its 95 % interval."""
+    """Return the mean of (n,) values and its 95 % interval."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(mean, math.nan, math.nan)
@@ -121,7 +121,7 @@ def interval(values: NDArray[Any]) -> Interval:
 
 
 def labels_needed(n_labels: NDArray[Any], accuracy: NDArray[Any], target: float) -> float:
-    """The labels at which a learning curve first reaches `target`, between rounds by a straight line.
+    """Return at how many labels a learning curve first reaches `target`, interpolated linearly between rounds.
 
     NaN where it never does.
     """
@@ -136,7 +136,7 @@ def labels_needed(n_labels: NDArray[Any], accuracy: NDArray[Any], target: float)
 
 
 def labels_saved(n_labels: NDArray[Any], mine: NDArray[Any], random: NDArray[Any]) -> float:
-    """How many labels more random needs for the same accuracy; negative where it needs fewer.
+    """Return how many more labels random needs for the same accuracy; negative where it needs fewer.
 
     The accuracy compared at is the highest both reach within the budget.
     """

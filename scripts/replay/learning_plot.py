@@ -1,4 +1,4 @@
-"""Learning curves as a picture: the mean over seeds with its 95 % band, random in grey."""
+"""A plot of learning curves: the mean over seeds with its 95 % band, random in grey."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from everylabel.scripts.replay.learning_curves import BASELINE, Summary
 
 
 class PlotError(ValueError):
-    """The plot cannot be drawn; the message says what to do."""
+    """The curves cannot be plotted; the message says what to do."""
 
 
 def require_matplotlib() -> None:
-    """Raises PlotError where matplotlib is missing: better before the runs than after them."""
+    """Check for matplotlib: better before the runs than after them.
+
+    Raises:
+        PlotError: it is missing; the message says how to install it.
+    """
     if find_spec("matplotlib") is None:
         raise PlotError(
             "Plots need matplotlib, which is not installed: "
@@ -24,7 +28,7 @@ def require_matplotlib() -> None:
 
 
 def plot(summaries: Sequence[Summary], path: Path) -> None:
-    """Draw one panel a data set into a .png, .svg or .pdf."""
+    """Plot one panel a data set into a .png, .svg or .pdf."""
     require_matplotlib()
     import matplotlib as mpl  # noqa: PLC0415 - an optional extra
 

@@ -1,4 +1,4 @@
-"""Replays labelling: the live backend's own session, answered from labels that are known."""
+"""Replay labelling: the live backend's own session, answered from known labels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PEER_PREFIX = "skactiveml:"
 
 @dataclass(frozen=True)
 class Audit:
-    """How well the label audit found flipped labels, with as many labels as the budget."""
+    """The quality of a label audit on flipped labels, with as many labels as the budget."""
 
     auroc: float
     """Of how probably wrong the audit thinks each label, flipped ones against right ones."""
@@ -38,7 +38,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class Task:
-    """One run: which crops, which rule, which seed."""
+    """One run: its crops, its strategy and its seed."""
 
     data: str = ""
     embeddings: Path = Path()
@@ -53,15 +53,15 @@ class Task:
     check_share: float = 0.1
     pseudo_labels: bool = False
     pre_annotated_share: float = 0.0
-    """Share of labels, check crops left out, that goes to the crops the model is surest of."""
+    """Share of labels, check crops left out, that goes to the crops the model is most confident of."""
     label_noise: float = 0.0
     hold_out: float = 0.0
-    """Share of each class, drawn by the seed, that is never in the pool: accuracy is then counted on it."""
+    """Share of each class, sampled by the seed, that is never in the pool: accuracy is then counted on it."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What one run gave."""
+    """The result of one run."""
 
     data: str
     strategy: str
@@ -81,11 +81,15 @@ class Curve:
 
 
 def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classifier]) -> Curve:
-    """Label a pool of (n, dim) rows in whole batches, check crops first, until the budget is spent.
+    """Label a pool in whole batches, check crops first, until the budget is spent.
 
-    With `label_noise` that share of answers is wrong; accuracy is still counted on what is true.
+    With `label_noise` that share of answers is wrong; accuracy is still counted on the true labels.
+
+    Args:
+        task: the run.
+        rows: (n, dim) embeddings.
+        make_classifier: creates an untrained classifier.
     """
-    from everylabel.model.session import ActiveLearningSession  # noqa: PLC0415 - takes long to load
     from everylabel.model.threads import single_threaded  # noqa: PLC0415 - takes long to load
 
     everything = np.asarray(task.labels)
@@ -94,15 +98,7 @@ def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classif
     answers = flip(truth, task.label_noise, task.seed)
     names, counts = np.unique(truth, return_counts=True)
     rarest = names[int(counts.argmin())]
-    session = ActiveLearningSession(
-        pool,
-        classifier=make_classifier(),
-        strategy=make_strategy(task.strategy),
-        batch_size=task.batch_size,
-        check_share=task.check_share,
-        train_on_pseudo_labels=task.pseudo_labels,
-        seed=task.seed,
-    )
+    session = _session(task, pool, make_classifier())
     budget = min(task.budget, len(truth) - 1)  # something must be left to count accuracy on
     n_labels: list[int] = []
     accuracy: list[float] = []
@@ -139,16 +135,33 @@ def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classif
     )
 
 
+def _session(task: Task, pool: NDArray[Any], classifier: Classifier) -> ActiveLearningSession:
+    from everylabel.model.session import ActiveLearningSession  # noqa: PLC0415 - takes long to load
+
+    return ActiveLearningSession(
+        pool,
+        classifier=classifier,
+        strategy=make_strategy(task.strategy),
+        batch_size=task.batch_size,
+        check_share=task.check_share,
+        train_on_pseudo_labels=task.pseudo_labels,
+        seed=task.seed,
+    )
+
+
 def _mixed(found: Round, session: ActiveLearningSession, share: float) -> list[int]:
-    """Mix the surest crops into the batch, as the live backend does."""
+    """Mix the most confident crops into the batch, as the live backend does."""
     asked, labels = {*found.batch}, session.labels
-    sure = [label.index for label in found.pseudo_labels if label.index not in asked]
+    confident = [label.index for label in found.pseudo_labels if label.index not in asked]
     n_before = len(labels) - sum(index in labels for index in session.check_crops)
-    return mix_in(found.batch, sure, n_before=n_before, share=share)
+    return mix_in(found.batch, confident, n_before=n_before, share=share)
 
 
 def run(tasks: Sequence[Task], jobs: int = 1) -> Iterator[Curve]:
-    """Run tasks over `jobs` processes, in the order they finish; what each gives depends on itself alone."""
+    """Run tasks in `jobs` processes, and yield curves in the order they finish.
+
+    A task's result does not depend on the others.
+    """
     if jobs == 1:
         for task in tasks:
             yield _run_one(task)
@@ -166,7 +179,7 @@ def run(tasks: Sequence[Task], jobs: int = 1) -> Iterator[Curve]:
 
 
 def make_strategy(name: str) -> QueryStrategy:
-    """A strategy of ours by name, or one of scikit-activeml: `skactiveml:CoreSet`."""
+    """Create a strategy of ours by name, or one of scikit-activeml: `skactiveml:CoreSet`."""
     if name.startswith(PEER_PREFIX):
         from everylabel.scripts.benchmarks.peers import PeerStrategy  # noqa: PLC0415 - an optional extra
 
@@ -175,7 +188,7 @@ def make_strategy(name: str) -> QueryStrategy:
 
 
 def flip(labels: NDArray[Any], share: float, seed: int) -> NDArray[Any]:
-    """Turn `share` of the labels, drawn uniformly, into another class that exists."""
+    """Return the labels with `share` of them, sampled uniformly, turned into another existing class."""
     if not share:
         return labels
     rng = np.random.default_rng([seed, 7])
@@ -186,7 +199,11 @@ def flip(labels: NDArray[Any], share: float, seed: int) -> NDArray[Any]:
 
 
 def hold_out(labels: NDArray[Any], share: float, seed: int) -> NDArray[Any]:
-    """(n,) bool: `share` of each class, drawn, and one crop of it at least stays."""
+    """Sample `share` of each class, leaving at least one crop of it.
+
+    Returns:
+        (n,) bool: True where a crop is held out.
+    """
     held = np.zeros(len(labels), dtype=bool)
     rng = np.random.default_rng([seed, 8])
     for name in np.unique(labels):
@@ -195,10 +212,10 @@ def hold_out(labels: NDArray[Any], share: float, seed: int) -> NDArray[Any]:
     return held
 
 
-def balanced_accuracy(truth: NDArray[Any], guesses: NDArray[Any]) -> float:
-    """The mean over the classes in `truth` of the share of their crops that is guessed right."""
+def balanced_accuracy(truth: NDArray[Any], predicted: NDArray[Any]) -> float:
+    """Return the mean over the classes in `truth` of the share of their crops predicted right."""
     names, codes = np.unique(truth, return_inverse=True)
-    right = np.bincount(codes, weights=truth == guesses, minlength=len(names))
+    right = np.bincount(codes, weights=truth == predicted, minlength=len(names))
     return float((right / np.bincount(codes, minlength=len(names))).mean())
 
 

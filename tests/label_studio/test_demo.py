@@ -67,7 +67,7 @@ def test_a_simulated_annotator_labels_and_reports(demo, tmp_path):
     report = json.loads(path.read_text())
     assert report.keys() >= {
         *("labels", "rounds", "model_versions", "true_accuracy", "check_set", "queue_followed"),
-        *("seconds_to_new_queue", "flags", "pre_annotations"),
+        *("seconds_to_new_queue", "label_issues", "pre_annotations"),
     }
     assert report["labels"] == 12
     assert report["queue_followed"] is True
@@ -80,7 +80,7 @@ def test_a_simulated_annotator_labels_and_reports(demo, tmp_path):
     )
     assert report["check_set"]["n"] >= 1
     assert 0 < report["seconds_to_new_queue"]["median"] <= report["seconds_to_new_queue"]["p95"]
-    assert report["flags"] >= 0
+    assert report["label_issues"] >= 0
     assert report["pre_annotations"] >= 0
 
 

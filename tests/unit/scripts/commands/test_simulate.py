@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from everylabel.model import encoders
 from everylabel.model.session import ActiveLearningSession
 from everylabel.scripts.cli import app
-from everylabel.scripts.commands.simulate import audit_table, table
 from everylabel.scripts.replay import embedding_cache, labelled_data
 from everylabel.scripts.replay.datasets import DatasetError
 from everylabel.scripts.replay.embedding_cache import embed
@@ -27,6 +26,7 @@ from everylabel.scripts.replay.learning_curves import (
     labels_needed,
     labels_saved,
 )
+from everylabel.scripts.replay.learning_tables import audit_table, table
 from everylabel.scripts.replay.replay import Task, balanced_accuracy, flip, hold_out, replay
 
 
@@ -245,7 +245,7 @@ class TestData:
         ],
     )
     def test_what_cannot_be_done_is_said_with_the_way_out(self, arguments, says, tmp_path, monkeypatch):
-        monkeypatch.setattr("everylabel.scripts.commands.simulate.embed", lambda *_: tmp_path)
+        monkeypatch.setattr("everylabel.scripts.replay.pools.embed", lambda *_: tmp_path)
         code, output = simulate(*arguments, "--cache", tmp_path)
         assert code == 1
         assert says in " ".join(output.split())
