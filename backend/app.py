@@ -12,25 +12,21 @@ from sqlalchemy.exc import OperationalError
 from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import HTTPException
 
-from everylabel.backend import ml_backend
 from everylabel.backend.auth import DELIVERY_ROUTES, Access, access
 from everylabel.backend.browser_guard import READING, is_foreign, is_known_host, unknown_host
+from everylabel.backend.label_studio import webhooks
 from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.label_studio.request_bodies import BodyError, PredictBody, SetupBody
 from everylabel.backend.ml_backend import ActiveLearningBackend
 from everylabel.backend.openapi import DESCRIPTION
 from everylabel.backend.page.routes import Page
 from everylabel.backend.page_token import HEADER, PageToken
 from everylabel.backend.services import Services
 from everylabel.backend.store import StorageError
-from everylabel.backend.sync.mirror import EventError
 
 log = logging.getLogger(__name__)
 
 OPEN_ROUTES = {"/health"}
-
-
-class BadRequestError(ValueError):
-    """A request that is not what Label Studio sends; the message says what is missing."""
 
 
 def create_app(services: Services) -> Flask:
@@ -48,46 +44,24 @@ def create_app(services: Services) -> Flask:
 
     @app.post("/setup")
     def setup() -> Any:
-        body = _body()
-        project_id = _project_id(body)
-        config = body.get("schema")
-        if not isinstance(config, str):
-            raise BadRequestError("The request has no labeling config in 'schema'.")
-        backend = ActiveLearningBackend(project_id, config, services)
+        body = SetupBody.read(_body())
+        backend = ActiveLearningBackend(body.project, body.label_config, services)
         return jsonify({"model_version": backend.model_version})
 
     @app.post("/predict")
     def predict() -> Any:
-        body = _body()
-        tasks = body.get("tasks")
-        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-            raise BadRequestError("The request has no list of tasks in 'tasks'.")
-        if not tasks:
+        sent = _body()
+        if sent.get("tasks") == []:
             return jsonify({"results": []})
-        config = body.get("label_config")
-        backend = ActiveLearningBackend(
-            _project_id(body), config if isinstance(config, str) else None, services
-        )
-        params = body.get("params")
-        context = params.get("context") if isinstance(params, dict) else None
-        return jsonify(
-            {"results": backend.predict(tasks, context=context if isinstance(context, dict) else None)}
-        )
+        body = PredictBody.read(sent)
+        backend = ActiveLearningBackend(body.project, body.label_config, services)
+        return jsonify({"results": backend.predict(body.tasks, context=body.params.context)})
 
     @app.post("/webhook")
     def webhook() -> Any:
-        body = _body()
-        action = body.get("action")
-        if not isinstance(action, str):
-            raise BadRequestError("The webhook names no 'action'.")
-        project = body.get("project")
-        project_id = project.get("id") if isinstance(project, dict) else project
-        if project_id is None:
-            raise BadRequestError(
-                "The webhook names no project. Switch its payload on: `everylabel connect` does."
-            )
-        backend = ActiveLearningBackend(_number(project_id), services=services)
-        return jsonify(backend.fit(action, body)), 201
+        body = webhooks.read(_body())
+        backend = ActiveLearningBackend(body.project.id, services=services)
+        return jsonify(backend.receive(body)), 201
 
     @app.get("/versions")
     def versions() -> Any:
@@ -150,8 +124,7 @@ def _refuse_person(reach: Access, token: PageToken) -> Response | None:
 def _answer_errors(app: Flask) -> None:
     """Every failure as JSON with its reason; Label Studio shows the status line."""
 
-    @app.errorhandler(BadRequestError)
-    @app.errorhandler(EventError)
+    @app.errorhandler(BodyError)
     @app.errorhandler(LabelConfigError)
     def bad_request(error: ValueError) -> Response:
         return _refusal(400, str(error))
@@ -197,9 +170,9 @@ def _body() -> dict[str, Any]:
         if b"\\ud" in request.get_data().lower():
             _refuse_lone_surrogates(body)
     except RecursionError as error:
-        raise BadRequestError("The request's body is nested too deeply.") from error
+        raise BodyError("The request's body is nested too deeply.") from error
     if not isinstance(body, dict):
-        raise BadRequestError("The request's body is not a JSON object.")
+        raise BodyError("The request's body is not a JSON object.")
     return body
 
 
@@ -208,18 +181,7 @@ def _refuse_lone_surrogates(body: object) -> None:
     try:
         json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise BadRequestError("The request's body holds text that is not Unicode.") from error
-
-
-def _project_id(body: dict[str, Any]) -> int:
-    return _number(body.get("project"))
-
-
-def _number(project: object) -> int:
-    try:
-        return ml_backend.project_number(project if isinstance(project, str | int) else None)
-    except ValueError as error:
-        raise BadRequestError(str(error)) from error
+        raise BodyError("The request's body holds text that is not Unicode.") from error
 
 
 def _refusal(code: int, why: str) -> Response:

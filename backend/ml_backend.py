@@ -9,7 +9,6 @@ Everything that lasts lives in `Services`; an instance is a view on one project 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -20,12 +19,13 @@ import numpy as np
 
 from everylabel.backend import preload  # noqa: F401 - so that no request waits for an import
 from everylabel.backend.label_studio import label_config as label_configs
+from everylabel.backend.label_studio import webhooks
 from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.publisher import version_name
+from everylabel.backend.label_studio.request_bodies import is_id, project_number
 from everylabel.backend.rounds.models import check_encoder
 from everylabel.backend.services import current_services
-from everylabel.backend.store import LARGEST_ID, StorageError, Task
-from everylabel.backend.sync import mirror
+from everylabel.backend.store import StorageError, Task
 from everylabel.backend.sync.task_listing import stored_task
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ CHANGED_AT_ONCE = 500
 MOST_UNVERIFIED = 500
 """Projects kept that nobody has found in Label Studio yet: whoever may call can name any number."""
 NO_ID = -1
-PROJECT = re.compile(r"([0-9]{1,19})(\.[0-9]+)?")
 
 
 def _contract() -> type:
@@ -198,14 +197,17 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             kwargs: further parameters of the protocol; not used.
 
         Raises:
-            mirror.EventError: the body lacks what this action always has.
+            BodyError: the body lacks what this action always has.
         """
         del kwargs
-        if event not in mirror.KNOWN:
-            return {"status": "ignored", "reason": f"everylabel has no use for {event}."}
-        payload = mirror.compact(event, data)
-        self._services.store.add_event(self._project_id, event, payload)
-        self._services.metrics.events.labels(event).inc()
+        return self.receive(webhooks.read({"project": self._project_id, **data, "action": event}))
+
+    def receive(self, webhook: webhooks.WebhookBody) -> dict[str, Any]:
+        """Take in a webhook whose body has been read, as `fit` does."""
+        if webhook.action not in webhooks.MODELS:
+            return {"status": "ignored", "reason": f"everylabel has no use for {webhook.action}."}
+        self._services.store.add_event(self._project_id, webhook.action, webhook.kept())
+        self._services.metrics.events.labels(webhook.action).inc()
         return {"status": "queued"}
 
     def _embedded(self, tasks: Sequence[Mapping[str, Any]], control: ImageChoices) -> dict[int, Task]:
@@ -269,28 +271,13 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             time.sleep(POLL_SECONDS)
 
 
-def project_number(project: str | int | None) -> int:
-    """Read a project's number from `7`, `"7"` or the protocol's `"7.1700000000"`.
-
-    Raises:
-        ValueError: there is none.
-    """
-    match = PROJECT.fullmatch(str(project)) if not isinstance(project, bool) else None
-    number = int(match.group(1)) if match else 0
-    if not 0 < number <= LARGEST_ID:
-        raise ValueError(
-            f"{str(project)[:50]!r} is not a project. Label Studio sends it as '<id>.<created>'."
-        )
-    return number
-
-
 def _is_open(task: Task) -> bool:
     return task.embedding_row is None and task.problem is None
 
 
 def _task_id(task: Mapping[str, Any]) -> int:
     id_ = task.get("id")
-    return id_ if mirror.is_id(id_) else NO_ID
+    return id_ if is_id(id_) else NO_ID
 
 
 def _is_known(task: Task, known: Mapping[int, Task]) -> bool:

@@ -2,183 +2,138 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from everylabel.backend.store import LARGEST_ID
+from pydantic import BaseModel, Field, TypeAdapter
 
-_OBJECT = {"type": "object", "additionalProperties": True}
-_ID = {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
-_PROJECT_UID = {
-    "type": "string",
-    "pattern": r"^[1-9][0-9]{0,17}(\.[0-9]{1,12})?$",
-    "description": "`<id>.<created>`, as Label Studio names a project to a backend.",
+from everylabel.backend.label_studio.request_bodies import PredictBody, SetupBody
+from everylabel.backend.label_studio.webhooks import Webhook
+
+
+class Health(BaseModel):
+    """The web server answers; `trainer` says whether the trainer lives."""
+
+    status: Literal["UP"]
+    trainer: Literal["alive", "not running"]
+
+
+class ModelVersion(BaseModel):
+    """The model version that answers `/predict`."""
+
+    model_version: str
+
+
+class ModelVersions(BaseModel):
+    """The model versions that answer `/predict`, of all projects."""
+
+    versions: list[str]
+
+
+class Prediction(BaseModel):
+    """The predicted class of one task's crop."""
+
+    result: list[dict[str, Any]]
+    score: float = Field(ge=0, le=1)
+    model_version: str
+    error: str = Field(default="", description="Why there is no prediction.")
+
+
+class Predictions(BaseModel):
+    """One prediction for each task, in order."""
+
+    results: list[Prediction]
+
+
+class WebhookAnswer(BaseModel):
+    """What becomes of a webhook."""
+
+    status: Literal["queued", "ignored"]
+
+
+class Refusal(BaseModel):
+    """Why a request is refused."""
+
+    error: str
+
+
+_REFUSALS = {
+    "400": "The request is not what Label Studio sends.",
+    "401": "User name or password is wrong.",
+    "403": "The key is not for this route, or a page of another site sent the request.",
+    "413": "The body is larger than EVERYLABEL_MAX_REQUEST_MEGABYTES.",
+    "421": "The backend has no such name (the header `Host`).",
 }
-_PROJECT = {
-    "type": "object",
-    "required": ["id"],
-    "properties": {"id": _ID, "label_config": {"type": "string"}},
-}
-_TASK = {"type": "object", "required": ["id"], "properties": {"id": _ID, "data": _OBJECT}}
-_ANNOTATION = {
-    "type": "object",
-    "required": ["id", "task"],
-    "properties": {
-        "id": _ID,
-        "task": _ID,
-        "completed_by": {"anyOf": [_ID, _OBJECT, {"type": "null"}]},
-        "result": {"type": "array", "items": _OBJECT},
-        "was_cancelled": {"type": "boolean"},
-        "updated_at": {"type": "string", "format": "date-time"},
-    },
-}
-_PREDICTION = {
-    "type": "object",
-    "required": ["result", "score", "model_version"],
-    "properties": {
-        "result": {"type": "array", "items": _OBJECT},
-        "score": {"type": "number", "minimum": 0, "maximum": 1},
-        "model_version": {"type": "string"},
-        "error": {"type": "string", "description": "Why there is no prediction."},
-    },
-}
-_ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 
 
-def _object(required: list[str], **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "required": required, "properties": properties}
+def _content(model: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": _SCHEMAS[(model, "validation")]}}
 
 
-def _answers(code: int, schema: dict[str, Any]) -> dict[str, Any]:
-    refusals = {
-        "400": "The request is not what Label Studio sends.",
-        "401": "User name or password is wrong.",
-        "403": "The key is not for this route, or a page of another site sent the request.",
-        "421": "The backend has no such name (the header `Host`).",
-    }
-    refusals |= {"413": "The body is larger than EVERYLABEL_MAX_REQUEST_MEGABYTES."}
+def _answers(code: int, model: Any) -> dict[str, Any]:
     return {
-        str(code): {"description": "Done.", "content": {"application/json": {"schema": schema}}},
-        **{
-            number: {"description": why, "content": {"application/json": {"schema": _ERROR}}}
-            for number, why in refusals.items()
-        },
+        str(code): {"description": "Done.", "content": _content(model)},
+        **{number: {"description": why, "content": _content(Refusal)} for number, why in _REFUSALS.items()},
     }
 
 
-def _post(summary: str, body: dict[str, Any], code: int, answer: dict[str, Any]) -> dict[str, Any]:
+def _post(summary: str, body: Any, code: int, answer: Any) -> dict[str, Any]:
     return {
         "post": {
             "summary": summary,
-            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+            "requestBody": {"required": True, "content": _content(body)},
             "responses": _answers(code, answer),
         }
     }
 
 
-def _get(summary: str, answer: dict[str, Any]) -> dict[str, Any]:
-    return {"get": {"summary": summary, "responses": _answers(200, answer)}}
-
-
-_WEBHOOK = {
-    "oneOf": [
-        _object(["action", "project"], action={"const": "START_TRAINING"}, project=_PROJECT),
-        _object(["action", "project"], action={"const": "PROJECT_UPDATED"}, project=_PROJECT),
-        _object(
-            ["action", "project", "annotation", "task"],
-            action={"enum": ["ANNOTATION_CREATED", "ANNOTATION_UPDATED"]},
-            project=_PROJECT,
-            annotation=_ANNOTATION,
-            task=_TASK,
-        ),
-        _object(
-            ["action", "project", "annotation", "task"],
-            action={"const": "ANNOTATIONS_CREATED"},
-            project=_PROJECT,
-            annotation={"type": "array", "items": _ANNOTATION},
-            task={"type": "array", "items": _TASK},
-        ),
-        _object(
-            ["action", "project", "annotations"],
-            action={"const": "ANNOTATIONS_DELETED"},
-            project=_PROJECT,
-            annotations={"type": "array", "items": _object(["id"], id=_ID)},
-        ),
-        _object(
-            ["action", "project", "tasks"],
-            action={"const": "TASKS_CREATED"},
-            project=_PROJECT,
-            tasks={"type": "array", "items": _TASK},
-        ),
-        _object(
-            ["action", "project", "tasks"],
-            action={"const": "TASKS_DELETED"},
-            project=_PROJECT,
-            tasks={"type": "array", "items": _object(["id"], id=_ID)},
-        ),
-    ]
-}
+_MODELS: list[Any] = [
+    SetupBody,
+    PredictBody,
+    Webhook,
+    Health,
+    ModelVersion,
+    ModelVersions,
+    Predictions,
+    WebhookAnswer,
+    Refusal,
+]
+_SCHEMAS, _DEFINITIONS = TypeAdapter.json_schemas(
+    [(model, "validation", TypeAdapter(model)) for model in _MODELS],
+    ref_template="#/components/schemas/{model}",
+)
 
 DESCRIPTION: dict[str, Any] = {
     "openapi": "3.1.0",
     "info": {"title": "everylabel", "version": "1", "description": __doc__},
-    "components": {"securitySchemes": {"basic": {"type": "http", "scheme": "basic"}}},
+    "components": {
+        "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
+        "schemas": _DEFINITIONS["$defs"],
+    },
     "security": [{"basic": []}],
     "paths": {
         "/health": {
             "get": {
                 "summary": "Whether the web server and the trainer live.",
                 "security": [],
-                "responses": {
-                    "200": {
-                        "description": "The web server answers; `trainer` says whether the trainer lives.",
-                        "content": {
-                            "application/json": {
-                                "schema": _object(
-                                    ["status", "trainer"],
-                                    status={"const": "UP"},
-                                    trainer={"enum": ["alive", "not running"]},
-                                )
-                            }
-                        },
-                    }
-                },
+                "responses": {"200": {"description": Health.__doc__, "content": _content(Health)}},
             }
         },
         "/setup": _post(
             "A project's labeling config; sent on connecting and before every prediction.",
-            _object(
-                ["project", "schema"],
-                project=_PROJECT_UID,
-                schema={"type": "string"},
-                hostname={"type": "string"},
-                access_token={"type": "string"},
-                extra_params={},
-            ),
+            SetupBody,
             200,
-            _object(["model_version"], model_version={"type": "string"}),
+            ModelVersion,
         ),
-        "/predict": _post(
-            "One prediction a task, in order.",
-            _object(
-                ["tasks", "project"],
-                tasks={"type": "array", "items": _TASK},
-                project=_PROJECT_UID,
-                label_config={"type": "string"},
-                params=_OBJECT,
-            ),
-            200,
-            _object(["results"], results={"type": "array", "items": _PREDICTION}),
-        ),
+        "/predict": _post("One prediction a task, in order.", PredictBody, 200, Predictions),
         "/webhook": _post(
-            "What has happened in a project; on disk before it is answered.",
-            _WEBHOOK,
-            201,
-            _object(["status"], status={"enum": ["queued", "ignored"]}),
+            "What has happened in a project; on disk before it is answered.", Webhook, 201, WebhookAnswer
         ),
-        "/versions": _get(
-            "The model versions that answer `/predict`, of all projects.",
-            _object(["versions"], versions={"type": "array", "items": {"type": "string"}}),
-        ),
+        "/versions": {
+            "get": {
+                "summary": "The model versions that answer `/predict`, of all projects.",
+                "responses": _answers(200, ModelVersions),
+            }
+        },
         "/metrics": {
             "get": {
                 "summary": "Prometheus metrics.",

@@ -13,7 +13,8 @@ from typing import Any
 
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.errors import LabelStudioError
-from everylabel.backend.store import LARGEST_ID, Annotator, Store
+from everylabel.backend.label_studio.request_bodies import is_id
+from everylabel.backend.store import Annotator, Store
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ def annotator_name(annotator: int | None, names: Mapping[int, str]) -> str:
 def _annotator(user: Mapping[str, Any]) -> Annotator | None:
     """Return a user of Label Studio's list as the store keeps it; None where there is no usable id."""
     id_ = user.get("id")
-    if not isinstance(id_, int) or isinstance(id_, bool) or not 0 < id_ <= LARGEST_ID:
+    if not is_id(id_):
         return None
     name = " ".join(_text(user, "first_name").split() + _text(user, "last_name").split())
     return Annotator(

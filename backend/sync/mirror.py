@@ -6,25 +6,17 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from typing import Any, TypeGuard
+from typing import Any
 
 from everylabel.backend.label_studio import label_config
-from everylabel.backend.label_studio.acceptance_mark import is_accepted
 from everylabel.backend.label_studio.client import LabelStudio
-from everylabel.backend.label_studio.crop_fields import is_outline
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
-from everylabel.backend.store import LARGEST_ID, Annotation, Event, Store
+from everylabel.backend.label_studio.webhooks import TRAINING, AnnotationBody
+from everylabel.backend.store import Annotation, Event, Store
 from everylabel.backend.sync.task_listing import TaskListing, stored_task
 
 log = logging.getLogger(__name__)
 
-ANNOTATIONS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED"}
-"""Webhooks that carry whole annotations."""
-TRAINING = ANNOTATIONS | {"ANNOTATIONS_DELETED", "START_TRAINING"}
-"""Webhooks after which a round is due."""
-KNOWN = TRAINING | {"TASKS_CREATED", "TASKS_DELETED", "PROJECT_UPDATED", "PROJECT_DELETED"}
-"""Webhooks the backend does something with; any other is answered and dropped."""
 LOOK, LOOK_AND_TRAIN = "LOOK", "LOOK_AND_TRAIN"
 """Events of our own: compare with Label Studio, and run a round if something is new, or in any case."""
 
@@ -48,37 +40,6 @@ class Change:
 
     def __bool__(self) -> bool:
         return self.labels or self.tasks or self.config or self.training_asked
-
-
-class EventError(ValueError):
-    """A webhook's body is not what Label Studio sends; the message says what is missing."""
-
-
-def compact(action: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a webhook's body has to be kept: no settings, names or texts beyond need.
-
-    Raises:
-        EventError: the body lacks what its action always has.
-    """
-    event: dict[str, Any] = {}
-    project = body.get("project")
-    if isinstance(project, Mapping) and isinstance(project.get("label_config"), str):
-        event["label_config"] = project["label_config"]
-    if action in ANNOTATIONS:
-        event["annotations"] = [_annotation_fields(a) for a in _list(body, "annotation")]
-        event["tasks"] = [_task_fields(t) for t in _list(body, "task") if _is_task(t)]
-    elif action == "ANNOTATIONS_DELETED":
-        event["annotation_ids"] = [a["id"] for a in _list(body, "annotations") if is_id(a.get("id"))]
-    elif action == "TASKS_CREATED":
-        event["tasks"] = [_task_fields(t) for t in _list(body, "tasks") if _is_task(t)]
-    elif action == "TASKS_DELETED":
-        event["task_ids"] = [t["id"] for t in _list(body, "tasks") if is_id(t.get("id"))]
-    return event
-
-
-def is_id(value: object) -> TypeGuard[int]:
-    """Whether this is a number Label Studio may have given a task, an annotation or a user."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_ID
 
 
 class Mirror:
@@ -246,85 +207,14 @@ def _all(payloads: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
     return [item for payload in payloads for item in payload.get(key) or []]
 
 
-def _annotation_fields(body: Mapping[str, Any]) -> dict[str, Any]:
-    if not is_id(body.get("id")) or not is_id(body.get("task")):
-        raise EventError("The annotation has no id or no task.")
-    by = body.get("completed_by")
-    if isinstance(by, Mapping):
-        by = by.get("id")
-    return {
-        "id": body["id"],
-        "task": body["task"],
-        "completed_by": by if is_id(by) else None,
-        "result": _choices(body.get("result")),
-        "was_cancelled": bool(body.get("was_cancelled")),
-        "updated_at": _instant(str(body.get("updated_at") or "")),
-        "accepted": body.get("accepted") is True or is_accepted(body),  # kept, or as Label Studio tells it
-    }
-
-
-def _instant(text: str) -> str:
-    """A time so written that later ones sort behind earlier ones; what is no time stays as it is.
-
-    Label Studio leaves microseconds out where they are zero.
-    """
-    try:
-        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        if found.tzinfo is not None:
-            found = found.astimezone(timezone.utc)
-    except (ValueError, OverflowError):
-        return text
-    return found.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-
-
-def _is_task(body: Mapping[str, Any]) -> bool:
-    """Whether a task comes with its data: without, nothing is said about its image, and it is left as it is."""
-    return is_id(body.get("id")) and _is_map(body.get("data"))
-
-
-def _task_fields(body: Mapping[str, Any]) -> dict[str, Any]:
-    data = body.get("data")
-    items = data.items() if _is_map(data) else ()
-    # Texts and numbers: the address of an image, the box of a crop; and the points of a polygon.
-    return {
-        "id": body["id"],
-        "data": {
-            key: value for key, value in items if isinstance(value, (str, int, float)) or is_outline(value)
-        },
-    }
-
-
-def _choices(result: object) -> list[dict[str, Any]]:
-    """The regions of a result that pick classes, and of them that alone: a brush mask would be megabytes."""
-    kept = []
-    for region in result if isinstance(result, list) else []:
-        value = region.get("value") if _is_map(region) else None
-        choices = value.get("choices") if _is_map(value) else None
-        if isinstance(choices, list) and all(isinstance(choice, str) for choice in choices):
-            kept.append({"from_name": str(region.get("from_name")), "value": {"choices": choices}})
-    return kept
-
-
 def _annotation(body: Mapping[str, Any], control: ImageChoices) -> Annotation:
-    fields = _annotation_fields(body)
+    read = AnnotationBody.read(body)
     return Annotation(
-        id=fields["id"],
-        task_id=fields["task"],
-        annotator=fields["completed_by"],
-        choice=control.choice(fields["result"]),
-        cancelled=fields["was_cancelled"],
-        updated_at=fields["updated_at"],
-        accepted=fields["accepted"],
+        id=read.id,
+        task_id=read.task,
+        annotator=read.completed_by,
+        choice=control.choice(read.result),
+        cancelled=read.was_cancelled,
+        updated_at=read.updated_at,
+        accepted=read.accepted,
     )
-
-
-def _list(body: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    value = body.get(key)
-    items = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, Mapping)]
-    if not items and value != []:
-        raise EventError(f"The webhook's body has no {key!r}.")
-    return items
-
-
-def _is_map(value: object) -> TypeGuard[Mapping[str, Any]]:
-    return isinstance(value, Mapping)

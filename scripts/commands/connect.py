@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from everylabel.backend.auth import basic_login, webhook_headers
 from everylabel.backend.images.decode import ImageError
-from everylabel.backend.label_studio import label_config
+from everylabel.backend.label_studio import label_config, webhooks
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.errors import BackendUnreachableError, LabelStudioError
 from everylabel.backend.label_studio.hotkeys import TOO_OLD, UNDO, submit_with_enter
@@ -21,7 +21,6 @@ from everylabel.backend.label_studio.required_class import MESSAGE, requires_cla
 from everylabel.backend.rounds.models import check_encoder
 from everylabel.backend.services import Progress, Services
 from everylabel.backend.settings import Settings
-from everylabel.backend.sync import mirror
 from everylabel.scripts.console import (
     ProjectNumber,
     console,
@@ -175,7 +174,7 @@ def register(label_studio: LabelStudio, settings: Settings, project_id: int) -> 
         "url": hook_url,
         "send_payload": True,
         "send_for_all_actions": False,
-        "actions": sorted(mirror.KNOWN - {"START_TRAINING", "PROJECT_DELETED"}),
+        "actions": sorted(webhooks.MODELS.keys() - {"START_TRAINING", "PROJECT_DELETED"}),
         "headers": webhook_headers(settings),
         "is_active": True,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jsonschema
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +14,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from everylabel.backend.app import create_app
+from everylabel.backend.label_studio import webhooks
+from everylabel.backend.label_studio.request_bodies import BodyError
 from everylabel.backend.openapi import DESCRIPTION
 
 CHECKS = [
@@ -51,3 +54,33 @@ def test_every_route_is_described(app):
     own = {"static", "page"}
     rules = {rule.rule for rule in app.url_map.iter_rules() if rule.endpoint.partition(".")[0] not in own}
     assert rules - {"/openapi.json"} == set(DESCRIPTION["paths"])
+
+
+def test_the_webhook_of_every_action_that_is_used_is_described_and_read_alike(stand_in, project):
+    created = stand_in.annotate(1, "0")
+    annotation, task = created["annotation"], created["task"]
+    bodies = {
+        "ANNOTATION_UPDATED": created,
+        "ANNOTATION_CREATED": created,
+        "ANNOTATIONS_CREATED": created | {"annotation": [annotation], "task": [task]},
+        "ANNOTATIONS_DELETED": stand_in.webhook("", annotations=[{"id": annotation["id"]}]),
+        "TASKS_CREATED": stand_in.webhook("", tasks=[task]),
+        "TASKS_DELETED": stand_in.webhook("", tasks=[{"id": 1}]),
+        "START_TRAINING": stand_in.webhook(""),
+        "PROJECT_UPDATED": stand_in.webhook(""),
+        "PROJECT_DELETED": stand_in.webhook(""),
+    }
+    assert bodies.keys() == webhooks.MODELS.keys()
+    described = DESCRIPTION["paths"]["/webhook"]["post"]["requestBody"]["content"]["application/json"]
+    schema = jsonschema.Draft202012Validator(described["schema"] | {"components": DESCRIPTION["components"]})
+    for action, body in bodies.items():
+        sent = body | {"action": action}
+        schema.validate(sent)
+        kept = webhooks.read(sent).kept()
+        assert kept.pop("label_config") == sent["project"]["label_config"]
+        for field in sent.keys() - {"action", "project"}:
+            assert any(kept.values())
+            missing = {name: value for name, value in sent.items() if name != field}
+            assert not schema.is_valid(missing)
+            with pytest.raises(BodyError, match=repr(field)):
+                webhooks.read(missing)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from everylabel.backend.label_studio.label_config import LabelConfigError
-from everylabel.backend.ml_backend import UNTRAINED, ActiveLearningBackend, project_number
+from everylabel.backend.label_studio.request_bodies import project_number
+from everylabel.backend.ml_backend import UNTRAINED, ActiveLearningBackend
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
 from everylabel.model.encoders import Encoder
 from tests.stand_in_label_studio import CLASSES, label_config

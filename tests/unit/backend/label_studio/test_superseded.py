@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 
 import pytest
 
+from everylabel.backend.label_studio import webhooks
 from everylabel.backend.label_studio.superseded import KEPT_FOR_OTHERS_SECONDS, needed_versions
-from everylabel.backend.sync import mirror
 from everylabel.backend.worker.trainer import Trainer
 from tests.unit.backend.rounds.test_runner import flagging
 
@@ -72,7 +72,7 @@ def clocked(make_services, stand_in, digit_crops):
             task = stand_in.queue(1)[0]
             at = datetime.fromtimestamp(now[0], timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             body = stand_in.annotate(task, truth[task][1], updated_at=at, completed_by=annotator)
-            services.store.add_event(1, body["action"], mirror.compact(body["action"], body))
+            services.store.add_event(1, body["action"], webhooks.read(body).kept())
             assert trainer.learn(1)
 
     label.trainer, label.now, label.services = trainer, now, services

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import create_engine, text
 
+from everylabel.backend.label_studio import webhooks
 from everylabel.backend.label_studio.acceptance_mark import is_accepted
 from everylabel.backend.rounds import bulk_accept
 from everylabel.backend.rounds.bulk_accept import accept, acceptable, undo
 from everylabel.backend.rounds.labels import closed_tasks, resolve_labels
 from everylabel.backend.store import Annotation, Store
-from everylabel.backend.sync.mirror import compact
 
 MADE, LATER = "2026-03-01T10:00:00.000100Z", "2026-03-01T10:00:04.000000Z"
 
@@ -42,10 +42,14 @@ def test_an_annotation_from_elsewhere_is_a_person_s_label():
 
 
 def test_a_webhook_keeps_what_tells_them_apart():
+    def annotations(action, annotation):
+        webhook = {"action": action, "project": {"id": 1}, "annotation": [annotation], "task": []}
+        return webhooks.read(webhook).kept()["annotations"]
+
     for action in ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED"):
-        (kept,) = compact(action, {"annotation": [body()], "task": []})["annotations"]
+        (kept,) = annotations(action, body())
         assert kept["accepted"]
-    (kept,) = compact("ANNOTATION_UPDATED", {"annotation": body(updated_at=LATER), "task": []})["annotations"]
+    (kept,) = annotations("ANNOTATION_UPDATED", body(updated_at=LATER))
     assert not kept["accepted"]
 
 

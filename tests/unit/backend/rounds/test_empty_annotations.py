@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
+from everylabel.backend.label_studio import webhooks
 from everylabel.backend.label_studio.label_config import parse
 from everylabel.backend.label_studio.publisher import FLAGGED, Queue
 from everylabel.backend.page.figures import RoundLog, read_figures
@@ -12,7 +13,6 @@ from everylabel.backend.rounds import empty_annotations
 from everylabel.backend.rounds.labels import closed_tasks, counted_annotations, resolve_labels
 from everylabel.backend.rounds.runner import confirmed_labels
 from everylabel.backend.store import Annotation, Store
-from everylabel.backend.sync import mirror
 from everylabel.scripts.cli import app
 from everylabel.scripts.commands.doctor import examine
 from tests.stand_in_label_studio import choice
@@ -32,7 +32,7 @@ def learn(services):
 
     def take(*bodies):
         for body in bodies:
-            services.store.add_event(1, body["action"], mirror.compact(body["action"], body))
+            services.store.add_event(1, body["action"], webhooks.read(body).kept())
         services.loop.catch_up(1)
         return services.store.latest_round(1)
 
@@ -190,7 +190,7 @@ def test_the_page_knows_it_before_the_round(stand_in, services, project, labelle
     given = labelled(2)
     task = next(iter(given))
     body = stand_in.update(given[task], None)
-    services.store.add_event(1, body["action"], mirror.compact(body["action"], body))
+    services.store.add_event(1, body["action"], webhooks.read(body).kept())
     figures = read_figures(services, RoundLog(), 1, services.store.state(1))
     assert [(one.task_id, one.former) for one in figures.empty] == [(task, project[task])]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from everylabel.backend.label_studio import webhooks
 from everylabel.backend.page.figures import RoundLog, read_figures
 from everylabel.backend.rounds.bulk_accept import acceptable
 from everylabel.backend.rounds.rare_classes import missing_in_words, rare_classes, single_in_words
-from everylabel.backend.sync import mirror
 from everylabel.model.classifiers.multi_label import MultiLabelClassifier
 from everylabel.model.pseudo_labels.threshold import PseudoLabeler
 from everylabel.model.session import ActiveLearningSession
@@ -86,7 +86,7 @@ def test_a_class_with_one_label_pre_fills_no_crop_and_is_named_everywhere(
     labelled = [*by_class["0"][:6], *by_class["1"][:6], by_class["2"][0]]
     for task in labelled:
         body = stand_in.annotate(task, project[task])
-        services.store.add_event(1, body["action"], mirror.compact(body["action"], body))
+        services.store.add_event(1, body["action"], webhooks.read(body).kept())
     services.loop.catch_up(1)
     latest = services.store.latest_round(1)
     assert latest.single_classes == ("2",)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from everylabel.backend.label_studio import webhooks
 from everylabel.backend.label_studio.publisher import FLAGGED
 from everylabel.backend.rounds.labels import closed_tasks, resolve_labels
 from everylabel.backend.rounds.runner import confirmed_labels
 from everylabel.backend.store import Annotation, RoundRecord, Task
-from everylabel.backend.sync import mirror
 
 
 def annotation(id_, task, choice, *, cancelled=False, annotator=1):
@@ -25,7 +25,7 @@ def label(stand_in, services, truth, count):
 
 
 def event(body):
-    return body["action"], mirror.compact(body["action"], body)
+    return body["action"], webhooks.read(body).kept()
 
 
 def test_a_task_has_the_label_that_most_of_its_annotators_chose():

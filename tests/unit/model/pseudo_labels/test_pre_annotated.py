@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from everylabel.backend.label_studio import webhooks
 from everylabel.backend.label_studio.publisher import predictions
-from everylabel.backend.sync import mirror
 from everylabel.model.pseudo_labels.pre_annotated import mix_in
 from tests.unit.backend.label_studio.test_publisher import CONTROL, crop, queue
 
@@ -57,7 +57,7 @@ def label(stand_in, services, project):
             ]
             came.append("blind" if task in latest.check else "filled" if shown else "open")
             body = stand_in.annotate(task, project[task])
-            services.store.add_event(1, body["action"], mirror.compact(body["action"], body))
+            services.store.add_event(1, body["action"], webhooks.read(body).kept())
             services.loop.catch_up(1)
         return came
 
