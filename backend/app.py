@@ -13,15 +13,17 @@ from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import HTTPException
 
 from everylabel.backend.auth import DELIVERY_ROUTES, Access, access
+from everylabel.backend.bootstrap import Backend
 from everylabel.backend.browser_guard import READING, is_foreign, is_known_host, unknown_host
 from everylabel.backend.label_studio import webhooks
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.request_bodies import BodyError, PredictBody, SetupBody
+from everylabel.backend.metrics import health
 from everylabel.backend.ml_backend import ActiveLearningBackend
 from everylabel.backend.openapi import DESCRIPTION
 from everylabel.backend.page.routes import Page
 from everylabel.backend.page_token import HEADER, PageToken
-from everylabel.backend.services import Services
+from everylabel.backend.settings import Settings
 from everylabel.backend.store import StorageError
 
 log = logging.getLogger(__name__)
@@ -29,24 +31,25 @@ log = logging.getLogger(__name__)
 OPEN_ROUTES = {"/health"}
 
 
-def create_app(services: Services) -> Flask:
+def create_app(backend: Backend) -> Flask:
     """The web side of a backend; it answers from the store and never trains."""
     app = Flask("everylabel")
-    app.config["MAX_CONTENT_LENGTH"] = int(services.settings.max_request_megabytes * 1024 * 1024)
+    app.config["MAX_CONTENT_LENGTH"] = int(backend.settings.max_request_megabytes * 1024 * 1024)
     app.json.sort_keys = False  # type: ignore[attr-defined]
 
-    _let_in(app, services)
-    app.register_blueprint(Page(services).blueprint)
+    _let_in(app, backend.settings)
+    page = Page(backend.settings, backend.store, backend.files, backend.reader, backend.heartbeat)
+    app.register_blueprint(page.blueprint)
 
     @app.get("/health")
-    def health() -> Any:
-        return jsonify(services.health())
+    def liveness() -> Any:
+        return jsonify(health(backend.heartbeat))
 
     @app.post("/setup")
     def setup() -> Any:
         body = SetupBody.read(_body())
-        backend = ActiveLearningBackend(body.project, body.label_config, services)
-        return jsonify({"model_version": backend.model_version})
+        project = ActiveLearningBackend(body.project, body.label_config, backend)
+        return jsonify({"model_version": project.model_version})
 
     @app.post("/predict")
     def predict() -> Any:
@@ -54,21 +57,21 @@ def create_app(services: Services) -> Flask:
         if sent.get("tasks") == []:
             return jsonify({"results": []})
         body = PredictBody.read(sent)
-        backend = ActiveLearningBackend(body.project, body.label_config, services)
-        return jsonify({"results": backend.predict(body.tasks, context=body.params.context)})
+        project = ActiveLearningBackend(body.project, body.label_config, backend)
+        return jsonify({"results": project.predict(body.tasks, context=body.params.context)})
 
     @app.post("/webhook")
     def webhook() -> Any:
         body = webhooks.read(_body())
-        backend = ActiveLearningBackend(body.project.id, services=services)
-        return jsonify(backend.receive(body)), 201
+        project = ActiveLearningBackend(body.project.id, parts=backend)
+        return jsonify(project.receive(body)), 201
 
     @app.get("/versions")
     def versions() -> Any:
         # Label Studio's GET names no project.
         found = [
-            ActiveLearningBackend(project.id, services=services).model_version
-            for project in services.store.projects()
+            ActiveLearningBackend(project.id, parts=backend).model_version
+            for project in backend.store.projects()
         ]
         return jsonify({"versions": sorted(set(found)), "message": None})
 
@@ -78,15 +81,14 @@ def create_app(services: Services) -> Flask:
 
     @app.get("/metrics")
     def metrics() -> Any:
-        return Response(services.metrics.render(), content_type=CONTENT_TYPE_LATEST)
+        return Response(backend.metrics.render(), content_type=CONTENT_TYPE_LATEST)
 
     _answer_errors(app)
     return app
 
 
-def _let_in(app: Flask, services: Services) -> None:
+def _let_in(app: Flask, settings: Settings) -> None:
     """Refuse every request that may not be what it seems, before a route sees it."""
-    settings = services.settings
     token = PageToken(settings.model_dir)
     app.add_template_global(lambda: token.value, "page_token")
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 if TYPE_CHECKING:
-    from everylabel.backend.services import Services
+    from everylabel.backend.store import Store
+    from everylabel.backend.store.heartbeat import Heartbeat
 
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Metrics:
-    """Prometheus metrics of one backend."""
+    """Prometheus metrics of one backend.
 
-    def __init__(self, services: Services) -> None:
+    Args:
+        store: Read whenever the metrics are asked for.
+        heartbeat: Of the trainer.
+        clock: Returns seconds since 1970.
+    """
+
+    def __init__(self, store: Store, heartbeat: Heartbeat, clock: Callable[[], float]) -> None:
         self._registry = CollectorRegistry()
         self.events = Counter("everylabel_events", "Webhooks taken in", ["action"], registry=self._registry)
         self.predictions = Counter(
@@ -29,37 +36,48 @@ class Metrics:
         if MULTIPROCESS in os.environ:  # several workers: each counts in files, and any of them sums these
             self._registry = CollectorRegistry()
             MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
-        self._registry.register(_Shared(services))
+        self._registry.register(_Shared(store, heartbeat, clock))
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format."""
         return bytes(generate_latest(self._registry))
 
 
+def health(heartbeat: Heartbeat) -> dict[str, Any]:
+    """Return what `/health` says: `UP` as soon as requests are answered, and whether the trainer lives."""
+    return {
+        "status": "UP",
+        "model_class": "ActiveLearningBackend",
+        "trainer": "alive" if heartbeat.alive() else "not running",
+    }
+
+
 class _Shared:
     """State read from the store at the moment of asking, so that every process tells the same."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, store: Store, heartbeat: Heartbeat, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._heartbeat = heartbeat
+        self._clock = clock
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         return ()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        store = self._services.store
+        store = self._store
         waiting, oldest = store.events_waiting()
         yield GaugeMetricFamily("everylabel_events_waiting", "Webhooks not yet worked in", value=waiting)
         yield GaugeMetricFamily(
             "everylabel_oldest_event_age_seconds",
             "Age of the oldest webhook not yet worked in",
-            value=0.0 if oldest is None else max(0.0, self._services.clock() - oldest),
+            value=0.0 if oldest is None else max(0.0, self._clock() - oldest),
         )
         yield GaugeMetricFamily(
             "everylabel_trainer_alive",
             "Whether the trainer runs",
-            value=float(self._services.trainer_alive()),
+            value=float(self._heartbeat.alive()),
         )
-        told = self._services.heartbeat.figures()
+        told = self._heartbeat.figures()
         for name, help_text in (
             ("label_studio_calls", "Requests of the trainer to Label Studio since it started"),
             ("label_studio_failures", "Those that Label Studio refused or did not answer"),

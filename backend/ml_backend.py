@@ -3,7 +3,7 @@
 It keeps the class contract of `label-studio-ml` 2.x (`__init__(project_id, label_config)`, `setup`,
 `predict(tasks, context, **kwargs)`, `fit(event, data, **kwargs)`, `model_version`) and is a subclass of its
 `LabelStudioMLBase` where 2.x is installed, so `label_studio_ml.api.init_app(ActiveLearningBackend)` serves it.
-Everything that lasts lives in `Services`; an instance is a view on one project and costs nothing to make.
+Everything that lasts lives in the store; an instance is a view on one project and costs nothing to make.
 """
 
 from __future__ import annotations
@@ -13,24 +13,32 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from everylabel.backend import preload  # noqa: F401 - so that no request waits for an import
+from everylabel.backend.bootstrap import current_backend
+from everylabel.backend.embedding.embeddings import check_encoder
 from everylabel.backend.label_studio import label_config as label_configs
 from everylabel.backend.label_studio import webhooks
 from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.publisher import version_name
 from everylabel.backend.label_studio.request_bodies import is_id, project_number
-from everylabel.backend.rounds.models import check_encoder
-from everylabel.backend.services import current_services
 from everylabel.backend.store import StorageError, Task
 from everylabel.backend.sync.task_listing import stored_task
 
 if TYPE_CHECKING:
+    from threading import BoundedSemaphore
+
+    from everylabel.backend.embedding.embeddings import Embeddings
+    from everylabel.backend.label_studio.client import LabelStudio
     from everylabel.backend.label_studio.label_config import ImageChoices
-    from everylabel.backend.services import Services
+    from everylabel.backend.metrics import Metrics
+    from everylabel.backend.rounds.models import Models
+    from everylabel.backend.settings import Settings
+    from everylabel.backend.store import Store
+    from everylabel.backend.worker.jobs import Jobs
 
 log = logging.getLogger(__name__)
 
@@ -54,22 +62,43 @@ def _contract() -> type:
     return object
 
 
+class _Parts(Protocol):
+    """What the ML backend uses of a backend."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def store(self) -> Store: ...
+    @property
+    def label_studio(self) -> LabelStudio: ...
+    @property
+    def jobs(self) -> Jobs: ...
+    @property
+    def models(self) -> Models: ...
+    @property
+    def embeddings(self) -> Embeddings: ...
+    @property
+    def metrics(self) -> Metrics: ...
+    @property
+    def embedding_waits(self) -> BoundedSemaphore: ...
+
+
 class ActiveLearningBackend(_contract()):  # type: ignore[misc]
     """A Label Studio ML backend that asks for the most useful crop next.
 
     Args:
         project_id: Label Studio's, as `"7"` or `"7.1700000000"`.
         label_config: the project's labeling config, where known.
-        services: what instances share; the process's own if None.
+        parts: what instances share; the process's own if None.
     """
 
     def __init__(
         self,
         project_id: str | int | None = None,
         label_config: str | None = None,
-        services: Services | None = None,
+        parts: _Parts | None = None,
     ) -> None:
-        self._services = services or current_services()
+        self._parts: _Parts = parts or current_backend()
         self._project_id = project_number(project_id)
         if label_config:
             self.use_label_config(label_config)
@@ -86,7 +115,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
     @property
     def label_config(self) -> str:
         """The labeling config last seen."""
-        project = self._services.store.project(self._project_id)
+        project = self._parts.store.project(self._project_id)
         return project.label_config if project else ""
 
     def use_label_config(self, label_config: str) -> None:
@@ -96,22 +125,22 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             LabelConfigError: nothing in it classifies an image.
             StorageError: too many projects were named that nobody has found in Label Studio yet.
         """
-        check_encoder(label_configs.parse(label_config), self._services.settings.encoder)
-        project = self._services.store.project(self._project_id)
-        if project is None and self._services.store.count_unverified_projects() >= MOST_UNVERIFIED:
+        check_encoder(label_configs.parse(label_config), self._parts.settings.encoder)
+        project = self._parts.store.project(self._project_id)
+        if project is None and self._parts.store.count_unverified_projects() >= MOST_UNVERIFIED:
             raise StorageError(
                 f"{MOST_UNVERIFIED} other projects wait to be found in Label Studio first. Is the trainer running, and "
                 "does Label Studio answer it? `everylabel doctor` tells."
             )
         if project is None or not project.label_config:
-            self._services.store.save_project(self._project_id, label_config=label_config)
+            self._parts.store.save_project(self._project_id, label_config=label_config)
         elif project.label_config != label_config:
             # The trainer compares, so that a changed config also re-reads what was labelled under the old one.
             change = {"label_config": label_config}
-            waiting = self._services.store.events(self._project_id)
+            waiting = self._parts.store.events(self._project_id)
             # Label Studio shows its config before every prediction: once is enough until the trainer has it.
             if not any(event.action == "PROJECT_UPDATED" and event.payload == change for event in waiting):
-                self._services.store.add_event(self._project_id, "PROJECT_UPDATED", change)
+                self._parts.store.add_event(self._project_id, "PROJECT_UPDATED", change)
 
     @property
     def model_version(self) -> str:
@@ -120,7 +149,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         Never equal to a round's queue version (`round 3`): a prediction retrieved by hand must not slip into
         the label stream, or under an annotator's eyes as if the model were sure of it.
         """
-        project = self._services.store.project(self._project_id)
+        project = self._parts.store.project(self._project_id)
         if project is None or project.model_round is None:
             return UNTRAINED
         return f"{version_name(project.model_round)} model"
@@ -150,12 +179,12 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         del context, kwargs
         if not tasks:
             return []
-        project = self._services.store.project(self._project_id)
+        project = self._parts.store.project(self._project_id)
         control = label_configs.parse(project.label_config if project else "")
-        check_encoder(control, self._services.settings.encoder)
+        check_encoder(control, self._parts.settings.encoder)
         known = self._embedded(tasks, control)
         model_version = self.model_version
-        model = self._services.model(self._project_id)
+        model = self._parts.models.of(self._project_id)
         answers: list[dict[str, Any]] = []
         rows: list[int] = []
         for task in tasks:
@@ -170,7 +199,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
                 answer["row"] = len(rows) - 1
             answers.append(answer)
         if model is not None and rows:
-            embeddings = self._services.embeddings(self._project_id)
+            embeddings = self._parts.embeddings.read(self._project_id)
             order = np.asarray(rows)
             probabilities = model.predict_proba(np.asarray(embeddings[order]))
             for task, answer in zip(tasks, answers, strict=True):
@@ -181,8 +210,8 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
                         model.classes_[best], score, known[_task_id(task)].image_url
                     )
                     answer["score"] = score
-        self._services.metrics.predictions.labels("predicted").inc(len(rows) if model else 0)
-        self._services.metrics.predictions.labels("empty").inc(len(tasks) - (len(rows) if model else 0))
+        self._parts.metrics.predictions.labels("predicted").inc(len(rows) if model else 0)
+        self._parts.metrics.predictions.labels("empty").inc(len(tasks) - (len(rows) if model else 0))
         return answers
 
     def fit(self, event: str, data: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -206,13 +235,13 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         """Take in a webhook whose body has been read, as `fit` does."""
         if webhook.action not in webhooks.MODELS:
             return {"status": "ignored", "reason": f"everylabel has no use for {webhook.action}."}
-        self._services.store.add_event(self._project_id, webhook.action, webhook.kept())
-        self._services.metrics.events.labels(webhook.action).inc()
+        self._parts.store.add_event(self._project_id, webhook.action, webhook.kept())
+        self._parts.metrics.events.labels(webhook.action).inc()
         return {"status": "queued"}
 
     def _embedded(self, tasks: Sequence[Mapping[str, Any]], control: ImageChoices) -> dict[int, Task]:
         """Look up the tasks' crops; those not embedded yet are given to the trainer and waited for."""
-        store = self._services.store
+        store = self._parts.store
         ids = [_task_id(task) for task in tasks]
         known = {task.id: task for task in store.tasks(self._project_id, ids)}
         asked = [
@@ -230,13 +259,13 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         if not open_ids and not new:
             return known
         if open_ids:
-            self._services.jobs.embed(self._project_id, open_ids)
-        if not self._services.embedding_waits.acquire(blocking=False):
+            self._parts.jobs.embed(self._project_id, open_ids)
+        if not self._parts.embedding_waits.acquire(blocking=False):
             return known  # the other threads answer webhooks, which have one second
         try:
             return self._wait_for(ids, open_ids)
         finally:
-            self._services.embedding_waits.release()
+            self._parts.embedding_waits.release()
 
     def _changed(
         self, task_ids: Sequence[int], control: ImageChoices, known: Mapping[int, Task]
@@ -247,7 +276,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         whoever may send one can name any crop.
         """
         try:
-            there = self._services.label_studio.tasks_among(self._project_id, task_ids[:CHANGED_AT_ONCE])
+            there = self._parts.label_studio.tasks_among(self._project_id, task_ids[:CHANGED_AT_ONCE])
             found = [stored_task(int(task["id"]), control.crop(task.get("data"))) for task in there]
         except LabelStudioError as error:
             log.warning("project %s: changed tasks are looked at later: %s", self._project_id, error)
@@ -256,8 +285,8 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
 
     def _wait_for(self, ids: Sequence[int], open_ids: Sequence[int]) -> dict[int, Task]:
         """Look up tasks once the trainer has embedded those of `open_ids`, or time is up."""
-        store = self._services.store
-        until = time.monotonic() + self._services.settings.predict_seconds
+        store = self._parts.store
+        until = time.monotonic() + self._parts.settings.predict_seconds
         while True:
             known = {task.id: task for task in store.tasks(self._project_id, ids)}
             # One that is gone was deleted in Label Studio meanwhile.

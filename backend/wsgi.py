@@ -9,7 +9,7 @@ from flask import Flask
 
 from everylabel.backend import logs
 from everylabel.backend.app import create_app
-from everylabel.backend.services import Services
+from everylabel.backend.bootstrap import build
 from everylabel.backend.settings import Settings
 from everylabel.backend.store.private_files import OTHERS
 
@@ -21,6 +21,6 @@ def application() -> Flask:
     os.umask(OTHERS)
     settings = Settings()
     logs.configure(settings)
-    services = Services(settings)
-    services.trainer.wake()  # webhooks found nobody while this process was away, even where the trainer went on
-    return create_app(services)
+    backend = build(settings)
+    backend.trainer.wake()  # webhooks found nobody while this process was away, even where the trainer went on
+    return create_app(backend)

@@ -18,9 +18,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from everylabel.backend.bootstrap import Backend
 from everylabel.backend.label_studio.errors import ProjectNotFoundError
-from everylabel.backend.services import Progress as Report
-from everylabel.backend.services import Services
+from everylabel.backend.progress import Progress as Report
 from everylabel.backend.settings import Settings
 from everylabel.model import encoders, query
 
@@ -104,17 +104,17 @@ def searched(settings: Settings) -> str:
     )
 
 
-def where_unknown(services: Services, project: int) -> str:
+def where_unknown(backend: Backend, project: int) -> str:
     """Return a sentence, to follow an error, about where the project was searched; empty where its rounds are known."""
-    if services.store.latest_round(project) is not None:
+    if backend.store.latest_round(project) is not None:
         return ""
-    return f"\nNo rounds of project {project} are known. {searched(services.settings)}"
+    return f"\nNo rounds of project {project} are known. {searched(backend.settings)}"
 
 
-def fail_for_project(error: Exception, services: Services, project: int) -> NoReturn:
+def fail_for_project(error: Exception, backend: Backend, project: int) -> NoReturn:
     """Exit with an error from a project's work; where no such project exists, add which folder was searched."""
     missing = isinstance(error, ProjectNotFoundError)
-    fail(f"{error}{where_unknown(services, project)}" if missing else error)
+    fail(f"{error}{where_unknown(backend, project)}" if missing else error)
 
 
 def counted(n: int, what: str) -> str:

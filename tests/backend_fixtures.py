@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from everylabel.backend.bootstrap import Backend, build
 from everylabel.backend.ml_backend import ActiveLearningBackend
-from everylabel.backend.services import Services
 from everylabel.backend.settings import Settings
 from everylabel.model import encoders
 from everylabel.model.encoders import Encoder
@@ -53,13 +53,14 @@ def stand_in() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def make_services(tmp_path: Path, stand_in: StandIn, encoder: Encoder) -> Iterator[Callable[..., Services]]:
+def make_services(tmp_path: Path, stand_in: StandIn, encoder: Encoder) -> Iterator[Callable[..., Backend]]:
     """Makes backends on one MODEL_DIR, as a restart does; settings and the encoder may be given."""
-    made: list[Services] = []
+    made: list[Backend] = []
 
-    def make(**changes: Any) -> Services:
+    def make(**changes: Any) -> Backend:
         clock = changes.pop("clock", time.time)
         own_encoder = changes.pop("encoder_object", encoder)
+        make_executor = changes.pop("make_executor", None)
         settings = Settings(
             **{
                 "model_dir": tmp_path / "state",
@@ -71,8 +72,7 @@ def make_services(tmp_path: Path, stand_in: StandIn, encoder: Encoder) -> Iterat
                 **changes,
             }
         )
-        services = Services(settings, clock)
-        services._encoder = own_encoder
+        services = build(settings, clock, encoder=own_encoder, make_executor=make_executor)
         made.append(services)
         return services
 
@@ -82,12 +82,12 @@ def make_services(tmp_path: Path, stand_in: StandIn, encoder: Encoder) -> Iterat
 
 
 @pytest.fixture
-def services(make_services: Callable[..., Services]) -> Services:
+def services(make_services: Callable[..., Backend]) -> Backend:
     return make_services()
 
 
 @pytest.fixture
-def trainer(services: Services) -> Iterator[None]:
+def trainer(services: Backend) -> Iterator[None]:
     """The trainer of `services`, in threads of this process."""
     stop = services.jobs.start_trainer_thread()
     yield
@@ -108,7 +108,7 @@ def wait() -> Callable[[Callable[[], bool]], None]:
 
 
 @pytest.fixture
-def project(stand_in: StandIn, services: Services, digit_crops: list[tuple[str, str]]) -> dict[int, str]:
+def project(stand_in: StandIn, services: Backend, digit_crops: list[tuple[str, str]]) -> dict[int, str]:
     """Project 1 with 40 embedded digits, connected; true class by task id."""
     stand_in.add_project(1)
     ids = stand_in.add_tasks(1, *(image for image, _ in digit_crops[:40]))
@@ -118,8 +118,6 @@ def project(stand_in: StandIn, services: Services, digit_crops: list[tuple[str, 
 
 
 @pytest.fixture
-def send(services: Services) -> Callable[[dict[str, Any]], object]:
+def send(services: Backend) -> Callable[[dict[str, Any]], object]:
     """A webhook as /webhook takes it in."""
-    return lambda body: ActiveLearningBackend(body["project"]["id"], services=services).fit(
-        body["action"], body
-    )
+    return lambda body: ActiveLearningBackend(body["project"]["id"], parts=services).fit(body["action"], body)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from everylabel.backend.services import Services
+from everylabel.backend.bootstrap import Backend, build
 from everylabel.backend.settings import Settings
 from everylabel.backend.store import RoundRecord
 from everylabel.scripts.commands.connect import connect_project
@@ -76,9 +76,13 @@ class EveryLabel:
         self._child: Child | None = None
 
     @cached_property
-    def services(self) -> Services:
+    def services(self) -> Backend:
         """The backend's store and client, seen from this process."""
-        return Services(self.settings)
+        return build(self.settings)
+
+    def services_later(self, seconds: float) -> Backend:
+        """Return the same as `services`, so much later by its clock."""
+        return build(self.settings, lambda: time.time() + seconds)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from everylabel.backend.embedding.ray_executor import RayEngine
-from everylabel.backend.services import Services
+from everylabel.backend.bootstrap import Backend
+from everylabel.backend.embedding.ray_executor import RayExecutor
 from everylabel.backend.store import round_snapshot
 from tests.everylabel_process import descendants
 
@@ -40,19 +40,20 @@ def two_nodes() -> Iterator[Any]:
 
 
 @contextmanager
-def backends_on(cluster: Any, make_services: Callable[[], Services]) -> Iterator[Callable[..., Services]]:
+def backends_on(cluster: Any, make_services: Callable[..., Backend]) -> Iterator[Callable[..., Backend]]:
     """Makes backends that embed and score on the cluster, with a storage if one is given."""
-    engines = []
+    executors: list[RayExecutor] = []
 
-    def make(storage: str = "") -> Services:
-        services = make_services()
-        services.engine = engine = RayEngine(services, cluster.address, storage)
-        engines.append(engine)
-        return services
+    def make(storage: str = "") -> Backend:
+        def on_the_cluster(*parts: Any) -> RayExecutor:
+            executors.append(RayExecutor(*parts, cluster.address, storage))
+            return executors[-1]
+
+        return make_services(make_executor=on_the_cluster)
 
     yield make
-    for engine in engines:
-        engine.close()
+    for executor in executors:
+        executor.close()
 
 
 def workers(what: str) -> list[int]:
@@ -61,17 +62,17 @@ def workers(what: str) -> list[int]:
     return [pid for pid, command in running.items() if command.startswith(f"ray::{what}".encode())]
 
 
-def what_a_round_left(services: Services) -> dict[str, Any]:
+def what_a_round_left(services: Backend) -> dict[str, Any]:
     """Everything a project holds after a round but how long it took."""
     store, files = services.store, services.files(1)
-    latest, model = store.latest_round(1), services.model(1)
+    latest, model = store.latest_round(1), services.models.of(1)
     view = round_snapshot.load(files.folder)
     assert latest is not None
     assert model is not None
     assert view is not None
     return {
         "tasks": store.tasks(1),
-        "embeddings": np.asarray(services.embeddings(1)).tobytes(),
+        "embeddings": np.asarray(services.embeddings.read(1)).tobytes(),
         "round": replace(latest, seconds={}, finished_at=0.0),
         "queue": json.loads((files.folder / "queue.json").read_text()),
         "model": {name: part.tobytes() for name, part in model.state().items()},

@@ -23,7 +23,10 @@ from everylabel.backend.embedding.passes import PoolGoneError
 from everylabel.backend.store import Task
 
 if TYPE_CHECKING:
-    from everylabel.backend.services import Services
+    from everylabel.backend.embedding.passes import PoolEmbedding
+    from everylabel.backend.embedding.problems import EmbeddingProblems
+    from everylabel.backend.store import Store
+    from everylabel.backend.store.files import ProjectFiles
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +52,26 @@ class EmbeddingLanes:
     """The threads that embed in the trainer.
 
     Args:
-        services: the parts of this backend.
-        failed: told of a project whose crops could not be embedded, and why; None once they could.
+        store: Keeps the crops, and why some cannot be embedded.
+        files: Returns a project's files.
+        pool_embedding: Embeds crops.
+        problems: Told of a project whose crops could not be embedded, and why.
+        least_crops: So many crops a slice has at least: as many as are fetched at a time.
     """
 
-    def __init__(self, services: Services, failed: Callable[[int, Exception | None], None]) -> None:
-        self._services = services
-        self._failed = failed
+    def __init__(
+        self,
+        store: Store,
+        files: Callable[[int], ProjectFiles],
+        pool_embedding: PoolEmbedding,
+        problems: EmbeddingProblems,
+        least_crops: int,
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._pool_embedding = pool_embedding
+        self._problems = problems
+        self._least_crops = least_crops
         self._lock = threading.Lock()
         self._passes: dict[int, _Pass] = {}
         self._hosts: dict[int, tuple[float, Hosts]] = {}
@@ -81,7 +97,7 @@ class EmbeddingLanes:
         if self._pools.is_active(project_id):
             return True
         try:
-            with self._services.files(project_id).pool_lock(timeout=0):
+            with self._files(project_id).pool_lock(timeout=0):
                 return False
         except Timeout:
             return True
@@ -116,8 +132,8 @@ class EmbeddingLanes:
     def _slice(self, project_id: int) -> float | None:
         with logs.about(project=project_id):
             try:
-                self._services.pool_embedding.check(project_id)  # the lock would make its folder anew
-                with self._services.files(project_id).pool_lock(timeout=0):
+                self._pool_embedding.check(project_id)  # the lock would make its folder anew
+                with self._files(project_id).pool_lock(timeout=0):
                     pause = self._embed_slice(project_id)
             except Timeout:
                 self._tell(project_id)  # the other process embeds this pool
@@ -129,15 +145,15 @@ class EmbeddingLanes:
             except Exception as error:  # noqa: BLE001 - one project's fault never stops the others
                 self._passes.pop(project_id, None)
                 failures = self._failures[project_id] = self._failures.get(project_id, 0) + 1
-                self._failed(project_id, error)
+                self._problems.failed(project_id, error)
                 return float(min(LONGEST_PAUSE_SECONDS, 0.5 * 2.0 ** min(failures, 10)))
             if self._failures.pop(project_id, None):
-                self._failed(project_id, None)
+                self._problems.over(project_id)
             return pause
 
     def _embed_slice(self, project_id: int) -> float | None:
         if project_id not in self._passes:
-            missing = self._services.pool_embedding.missing(project_id)
+            missing = self._pool_embedding.missing(project_id)
             if missing is None or not len(missing.tasks):
                 return None
             self._passes[project_id] = _Pass(iter(missing.tasks), self._hosts_of(project_id))
@@ -149,10 +165,9 @@ class EmbeddingLanes:
             return time.monotonic() - started >= enough
 
         taken = _Slice(one, is_over)
-        done = self._services.pool_embedding.embed_some(project_id, taken, hosts=one.hosts)
+        done = self._pool_embedding.embed_some(project_id, taken, hosts=one.hosts)
         a_second = taken.given / max(0.01, time.monotonic() - started)
-        least = self._services.settings.download_threads
-        one.crops = max(least, min(int(a_second * ALONE_SECONDS), GROWTH * one.crops, MOST_CROPS))
+        one.crops = max(self._least_crops, min(int(a_second * ALONE_SECONDS), GROWTH * one.crops, MOST_CROPS))
         if one.ended:
             del self._passes[project_id]
             if one.hosts.failure is not None:
@@ -187,19 +202,18 @@ class EmbeddingLanes:
             task_ids = sorted(self._asked.pop(project_id, ()))
         with logs.about(project=project_id):
             try:
-                failure = self._services.pool_embedding.embed(project_id, task_ids).failure
+                failure = self._pool_embedding.embed(project_id, task_ids).failure
             except PoolGoneError:
                 return None
             except Exception as error:  # noqa: BLE001 - as above
                 self._failures[project_id] = self._failures.get(project_id, 0) + 1
-                self._failed(project_id, error)
+                self._problems.failed(project_id, error)
                 self._pools.request(project_id)  # tried again there, and no longer a problem once it works
                 return None
             if failure is not None:
                 # Recorded, so that whoever waits learns the reason; the next comparison tries them again.
-                store = self._services.store
-                left = [task.id for task in store.tasks_to_embed(project_id, task_ids)]
-                store.save_problems(project_id, dict.fromkeys(left, str(failure)))
+                left = [task.id for task in self._store.tasks_to_embed(project_id, task_ids)]
+                self._store.save_problems(project_id, dict.fromkeys(left, str(failure)))
         return None
 
 

@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from everylabel.backend.embedding.crop_loader import Hosts
+from everylabel.backend.embedding.embeddings import check_encoder
 from everylabel.backend.embedding.pipeline import Embedded
 from everylabel.backend.label_studio import label_config
-from everylabel.backend.rounds.models import check_encoder
 from everylabel.backend.store import Task
 from everylabel.backend.store.embeddings import TasksToEmbed
 
 if TYPE_CHECKING:
-    from everylabel.backend.services import Progress, Services
+    from everylabel.backend.embedding.embeddings import Embeddings
+    from everylabel.backend.embedding.executor import Executor
+    from everylabel.backend.progress import Progress
+    from everylabel.backend.store import Store
+    from everylabel.backend.store.files import ProjectFiles
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +47,26 @@ class PoolEmbedding:
     """Embeds crops of projects.
 
     Args:
-        services: the parts of this backend.
+        encoder_name: The encoder that the settings name.
+        store: Says which crops are missing.
+        files: Returns a project's files.
+        embeddings: The encoder, and the files that its rows lie in.
+        executor: Embeds.
     """
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._store = services.store
+    def __init__(
+        self,
+        encoder_name: str,
+        store: Store,
+        files: Callable[[int], ProjectFiles],
+        embeddings: Embeddings,
+        executor: Executor,
+    ) -> None:
+        self._encoder_name = encoder_name
+        self._store = store
+        self._files = files
+        self._embeddings = embeddings
+        self._executor = executor
 
     def missing(self, project_id: int, task_ids: Sequence[int] | None = None) -> Missing | None:
         """Look up which crops (or which of `task_ids`) are not embedded yet; None where the project is unknown.
@@ -58,13 +76,13 @@ class PoolEmbedding:
         """
         if self._store.project(project_id) is None:
             return None
-        encoder = self._services.encoder()
+        encoder = self._embeddings.encoder()
         anew = False
-        with self._services.files(project_id).embedding_lock():
+        with self._files(project_id).embedding_lock():
             project = self._store.project(project_id)
             if project is None:
                 return None
-            file = self._services.embedding_file(project_id)
+            file = self._embeddings.file(project_id)
             if project.encoder != encoder.signature:
                 anew = bool(project.encoder)
                 self._store.forget_embeddings(project_id, encoder.signature)
@@ -76,7 +94,7 @@ class PoolEmbedding:
                 self._store.forget_embeddings(project_id, encoder.signature)
         tasks = self._store.tasks_to_embed(project_id, task_ids)
         if len(tasks):
-            check_encoder(label_config.parse(project.label_config), self._services.settings.encoder)
+            check_encoder(label_config.parse(project.label_config), self._encoder_name)
         return Missing(tasks, anew)
 
     def embed(
@@ -116,8 +134,8 @@ class PoolEmbedding:
             PoolGoneError: the project was forgotten meanwhile.
         """
         self._check_encoder(project_id)  # looking for its file would make its folder anew
-        file = self._services.embedding_file(project_id)
-        return self._services.engine.embed(
+        file = self._embeddings.file(project_id)
+        return self._executor.embed(
             project_id, tasks, file, progress, appending=lambda: self._appending(project_id), hosts=hosts
         )
 
@@ -125,7 +143,7 @@ class PoolEmbedding:
     def _appending(self, project_id: int) -> Iterator[None]:
         """Hold the embedding lock of a project that is still there and still wants this encoder."""
         self._check_encoder(project_id)  # entering the lock would make the folder anew
-        with self._services.files(project_id).embedding_lock():
+        with self._files(project_id).embedding_lock():
             self._check_encoder(project_id)
             yield
 
@@ -136,13 +154,13 @@ class PoolEmbedding:
 
     def _check_encoder(self, project_id: int) -> None:
         project = self._store.project(project_id)
-        if project is None or project.encoder != self._services.encoder().signature:
+        if project is None or project.encoder != self._embeddings.encoder().signature:
             raise PoolGoneError(f"Project {project_id} was forgotten, or embedded with another encoder.")
 
     @contextmanager
     def _pool(self, project_id: int, progress: Progress | None) -> Iterator[None]:
         """Hold the pool lock; while another process has it, tell how far that one has come."""
-        files = self._services.files(project_id)
+        files = self._files(project_id)
         with ExitStack() as held:
             while True:
                 with suppress(Timeout):

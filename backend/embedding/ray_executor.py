@@ -26,9 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import SecretStr
 
+from everylabel.backend.embedding.clients import make_label_studio, make_reader
 from everylabel.backend.embedding.crop_loader import CropReader, Hosts, Prepared
 from everylabel.backend.embedding.encoding import encode_each
-from everylabel.backend.embedding.executor import EngineError
+from everylabel.backend.embedding.executor import ExecutorError
 from everylabel.backend.embedding.pipeline import Embedded
 from everylabel.backend.embedding.ray_storage import RowCopy, RowSlice, read_rows
 from everylabel.backend.images.decode import ImageError
@@ -38,10 +39,11 @@ from everylabel.model.pool import MOST_CHUNK_ROWS
 
 if TYPE_CHECKING:
     from everylabel.backend.embedding.executor import Scorer
-    from everylabel.backend.services import Services
     from everylabel.backend.settings import Settings
+    from everylabel.backend.store import Store
     from everylabel.backend.store.files import EmbeddingFile
     from everylabel.model.classifiers.base import Classifier
+    from everylabel.model.encoders import Encoder
     from everylabel.model.pool import Rows
 
 CHUNK = 64
@@ -54,28 +56,39 @@ BLOCKS = 2000
 """Parts these are divided into; one is given out whole, and made anew whole where its process dies."""
 
 
-class RayEngine:
+class RayExecutor:
     """Embeds and scores on a Ray cluster.
 
     Args:
-        services: the parts of this backend; its store and its files stay with this process.
+        settings: What a process of the cluster needs to fetch and encode crops.
+        store: Keeps which row is whose; it stays with this process.
+        encoder: Returns the encoder.
         address: where the cluster is, as `ray.init` takes it: `auto` for the one this machine belongs to,
             `local` for one of its own, or `host:6379`.
         storage: a folder every machine of the cluster can read, as fsspec names it (`s3://bucket/everylabel`). The
             embeddings are copied there to be scored. Empty: each machine has `MODEL_DIR` under the same name.
 
     Raises:
-        EngineError: Ray is not installed, or no cluster answers.
+        ExecutorError: Ray is not installed, or no cluster answers.
     """
 
-    def __init__(self, services: Services, address: str = "auto", storage: str = "") -> None:
-        self._services = services
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        encoder: Callable[[], Encoder],
+        address: str = "auto",
+        storage: str = "",
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._encoder = encoder
         self._storage = storage
         try:
             self._ray: Any = import_module("ray")
             self._data: Any = import_module("ray.data")
         except ImportError as error:
-            raise EngineError("`--engine ray` needs Ray Data: pip install 'everylabel[ray]'") from error
+            raise ExecutorError("`--engine ray` needs Ray Data: pip install 'everylabel[ray]'") from error
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of our own calls nobody
         if address == "local":
             # Ray would make a token too, and write it into the home folder, which a container's user has none of.
@@ -85,17 +98,17 @@ class RayEngine:
                 address=address, log_to_driver=False, logging_level=logging.WARNING, ignore_reinit_error=True
             )
         except self._ray.exceptions.RayError as error:
-            raise EngineError(
+            raise ExecutorError(
                 f"The Ray cluster at {address!r} lets nobody in without its token ({type(error).__name__}). Set "
                 "RAY_AUTH_TOKEN_PATH to a file on this machine that holds it."
             ) from error
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise EngineError(
+            raise ExecutorError(
                 f"No Ray cluster answers at {address!r} ({error}). Start one with `ray start --head` and give "
                 "`--address host:6379`, or `--address local` for one on this machine."
             ) from error
         except OSError as error:
-            raise EngineError(
+            raise ExecutorError(
                 f"Ray cannot keep its files on this machine ({error}). Set RAY_TMPDIR to a folder it may write to."
             ) from error
         log = logging.getLogger("ray.data")
@@ -123,7 +136,7 @@ class RayEngine:
     ) -> Embedded:
         """Embed the crops of `tasks` in their order; as `CropEmbedder.embed`."""
         del hosts  # each process of the cluster finds out for itself
-        store, embedded, unreadable = self._services.store, 0, 0
+        store, embedded, unreadable = self._store, 0, 0
         for chunk in self._embedded(tasks):
             with appending():
                 if chunk.readable:
@@ -160,9 +173,9 @@ class RayEngine:
         return score
 
     def _embedded(self, tasks: Collection[Task]) -> Iterator[_Chunk]:
-        encoder = self._services.encoder()
+        encoder = self._encoder()
         # What a process of the cluster needs to fetch and encode crops, and no more.
-        settings = self._services.settings.model_copy(
+        settings = self._settings.model_copy(
             update={"database_url": SecretStr(""), "redis_url": SecretStr("")}
         )
         resources = self._ray.cluster_resources()
@@ -197,7 +210,7 @@ class RayEngine:
         """Have the cluster answer every call, in the order of the calls; one whose process dies is made again.
 
         Raises:
-            EngineError: a call has failed for good.
+            ExecutorError: a call has failed for good.
         """
         calls = iter(calls)
         while some := [call for call, _ in zip(calls, range(CALLS), strict=False)]:
@@ -205,14 +218,14 @@ class RayEngine:
             try:
                 yield from dataset.map(function, **options).iter_rows()
             except self._ray.exceptions.RayError as error:
-                raise EngineError(f"The Ray cluster failed: {self._reason(error)}") from error
+                raise ExecutorError(f"The Ray cluster failed: {self._reason(error)}") from error
 
     def _reason(self, error: Exception) -> str:
         """The line that says why: in the text of Ray's errors, which quote whole tracebacks."""
         errors = str(error).split("\nThe above exception was the direct cause of the following exception:\n")
         by_our_code = isinstance(error, self._ray.exceptions.UserCodeException) and len(errors) > 1
         why = errors[-2 if by_our_code else -1].strip().splitlines()[-1]
-        return why.removeprefix(f"{EngineError.__module__}.{EngineError.__name__}: ")
+        return why.removeprefix(f"{ExecutorError.__module__}.{ExecutorError.__name__}: ")
 
 
 class ClusterImageError(ImageError):
@@ -244,13 +257,11 @@ class _Embedder:
     """A process of the cluster that fetches and encodes crops."""
 
     def __init__(self, settings: Settings, signature: str, on_card: bool) -> None:
-        from everylabel.backend.services import make_label_studio, make_reader  # noqa: PLC0415 - on the cluster
-
         self._reader = make_reader(settings, make_label_studio(settings))
         device = settings.device if on_card else "cpu"
         self._encoder = encoders.create(settings.encoder, device=device, threads=None if on_card else 1)
         if self._encoder.signature != signature:
-            raise EngineError(
+            raise ExecutorError(
                 f"This machine of the cluster has the encoder {self._encoder.signature!r}, not {signature!r}: "
                 "install the same version of everylabel everywhere."
             )

@@ -12,7 +12,7 @@ import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
-from everylabel.backend.embedding.executor import EngineError
+from everylabel.backend.embedding.executor import ExecutorError
 
 if TYPE_CHECKING:
     from everylabel.backend.store.files import EmbeddingFile
@@ -61,7 +61,7 @@ class RowCopy:
         """The first `n` rows, `size` at a time; their bytes are there.
 
         Raises:
-            EngineError: the storage does not take them. What is there already stays, and is not copied again.
+            ExecutorError: the storage does not take them. What is there already stays, and is not copied again.
         """
         parts = [(first, min(size, n - first)) for first in range(0, n, size)]
         if not self._storage:
@@ -112,7 +112,7 @@ def read_rows(part: RowSlice, dim: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Read a slice: (n, dim) of `dtype`. One request, where the storage is asked by requests.
 
     Raises:
-        EngineError: this machine cannot read there.
+        ExecutorError: this machine cannot read there.
         EOFError: it is not there in full.
     """
     wanted = part.n * dim * dtype.itemsize
@@ -131,4 +131,4 @@ def _told(what: str, way_out: str) -> Iterator[None]:
         yield
     except Exception as error:
         why = " ".join(str(error).split()) or type(error).__name__
-        raise EngineError(f"{what} ({why.rstrip('.')}). {way_out}") from error
+        raise ExecutorError(f"{what} ({why.rstrip('.')}). {way_out}") from error

@@ -22,7 +22,6 @@ from everylabel.model import label_set
 from everylabel.model.evaluation.forecast import CurvePoint, Forecast, forecast_gain
 
 if TYPE_CHECKING:
-    from everylabel.backend.services import Services
     from everylabel.backend.store import Store
 
 LOGGED = 30
@@ -82,9 +81,10 @@ class Figures:
     """Newest first."""
 
 
-def read_figures(services: Services, rounds: RoundLog, project_id: int, state: ProjectState) -> Figures:
+def read_figures(
+    store: Store, rounds: RoundLog, project_id: int, state: ProjectState, *, trainer_alive: bool
+) -> Figures:
     """The figures of a project as the store has them now."""
-    store = services.store
     project = store.project(project_id)
     control = read_control(project)
     annotations = store.annotations(project_id)
@@ -102,7 +102,7 @@ def read_figures(services: Services, rounds: RoundLog, project_id: int, state: P
         project_id=project_id,
         title=state.title or f"Project {project_id}",
         state=state,
-        status=status(project_id, state, services.trainer_alive()),
+        status=status(project_id, state, trainer_alive),
         kind="image" if control is None else control.kind,
         classes=classes,
         labels=labels,

@@ -12,30 +12,34 @@ from everylabel.backend.store.pool_map import PoolMap
 from everylabel.backend.store.round_snapshot import PoolView
 
 if TYPE_CHECKING:
-    from everylabel.backend.services import Services
+    from everylabel.backend.store.files import ProjectFiles
 
 Content = TypeVar("Content")
 
 
 class PoolFiles:
-    """The newest round's view and the map of each project. Safe to share between threads."""
+    """The newest round's view and the map of each project. Safe to share between threads.
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    Args:
+        files: Returns a project's files.
+    """
+
+    def __init__(self, files: Callable[[int], ProjectFiles]) -> None:
+        self._files = files
         self._views = _Cache(round_snapshot.written_at, round_snapshot.load)
         self._maps = _Cache(pool_map.drawn_at, pool_map.load)
 
     def view(self, project_id: int) -> PoolView | None:
         """What the newest round says of the pool."""
-        return self._views.get(self._services.files(project_id).folder)
+        return self._views.get(self._files(project_id).folder)
 
     def map(self, project_id: int) -> PoolMap | None:
         """The map as last drawn."""
-        return self._maps.get(self._services.files(project_id).folder)
+        return self._maps.get(self._files(project_id).folder)
 
     def versions(self, project_id: int) -> tuple[int | None, int | None]:
         """What changes whenever the view or the map does."""
-        folder = self._services.files(project_id).folder
+        folder = self._files(project_id).folder
         return round_snapshot.written_at(folder), pool_map.drawn_at(folder)
 
 

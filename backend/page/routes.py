@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 
 from everylabel.backend.images.decode import ImageError
 from everylabel.backend.label_studio import label_config
+from everylabel.backend.metrics import health
 from everylabel.backend.page import points
 from everylabel.backend.page.figures import RoundLog, read_control, read_figures, shown_classes, status
 from everylabel.backend.page.galleries import galleries
@@ -25,8 +26,11 @@ from everylabel.backend.rounds.rare_classes import missing_in_words, single_in_w
 from everylabel.backend.store import LARGEST_ID
 
 if TYPE_CHECKING:
-    from everylabel.backend.services import Services
-    from everylabel.backend.store import ProjectState
+    from everylabel.backend.images.reader import ImageReader
+    from everylabel.backend.settings import Settings
+    from everylabel.backend.store import ProjectState, Store
+    from everylabel.backend.store.files import ProjectFiles
+    from everylabel.backend.store.heartbeat import Heartbeat
 
 HEADERS = {
     # Nothing but what this server sends; no script and no style inside a page, where task data could bring one.
@@ -46,14 +50,30 @@ def wants_html() -> bool:
 
 
 class Page:
-    """The page of one backend; `blueprint` holds its routes."""
+    """The page of one backend; `blueprint` holds its routes.
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._store = services.store
+    Args:
+        settings: Where Label Studio's own pages are.
+        store: What is shown.
+        files: Returns a project's files.
+        reader: Fetches the crops of thumbnails.
+        heartbeat: Of the trainer.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        files: Callable[[int], ProjectFiles],
+        reader: ImageReader,
+        heartbeat: Heartbeat,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._heartbeat = heartbeat
         self._rounds = RoundLog()
-        self._files = PoolFiles(services)
-        self._thumbnails = Thumbnails(services)
+        self._files = PoolFiles(files)
+        self._thumbnails = Thumbnails(files, reader)
         self._edition = _edition()
         self.blueprint = Blueprint(
             "page",
@@ -85,7 +105,7 @@ class Page:
 
     def root(self) -> Response:
         """Every project the backend knows; for a probe, which takes whatever comes, what `/health` says."""
-        answer = self.projects() if wants_html() else jsonify(self._services.health())
+        answer = self.projects() if wants_html() else jsonify(health(self._heartbeat))
         answer.vary.add("Accept")
         return answer
 
@@ -96,17 +116,19 @@ class Page:
             for project in self._store.projects()
             if (state := self._store.state(project.id)) is not None
         ]
-        alive = self._services.trainer_alive()
+        alive = self._heartbeat.alive()
 
         def render() -> str:
             found = [
                 {
-                    "figures": read_figures(self._services, self._rounds, project_id, state),
+                    "figures": read_figures(
+                        self._store, self._rounds, project_id, state, trainer_alive=alive
+                    ),
                     "status": status(project_id, state, alive),
                 }
                 for project_id, state in states
             ]
-            return render_template("page/projects.html", projects=found, settings=self._services.settings)
+            return render_template("page/projects.html", projects=found, settings=self._settings)
 
         return self._fresh(render, states, alive)
 
@@ -114,9 +136,10 @@ class Page:
         """One project's page."""
         state = self._known(project_id)
         versions = self._files.versions(project_id)
+        alive = self._heartbeat.alive()
 
         def render() -> str:
-            figures = read_figures(self._services, self._rounds, project_id, state)
+            figures = read_figures(self._store, self._rounds, project_id, state, trainer_alive=alive)
             project = self._store.project(project_id)
             view, drawn = self._files.view(project_id), self._files.map(project_id)
             shown = galleries(
@@ -137,10 +160,10 @@ class Page:
                 drawn=drawn,
                 map_version=versions[1],
                 colours_version=f"{versions[0]}-{state.newest_round}-{state.annotations}-{state.annotated_at}",
-                settings=self._services.settings,
+                settings=self._settings,
             )
 
-        return self._fresh(render, state, self._services.trainer_alive(), versions)
+        return self._fresh(render, state, alive, versions)
 
     # --- the map
 
@@ -216,7 +239,7 @@ class Page:
 
     def task_address(self, project_id: int, task_id: int | None = None) -> str:
         """Where a task, or the project, is opened in Label Studio, as a browser sees it."""
-        base = f"{self._services.settings.label_studio_browser_url}/projects/{project_id}/data"
+        base = f"{self._settings.label_studio_browser_url}/projects/{project_id}/data"
         return base if task_id is None else f"{base}?task={task_id}"
 
     # --- what all of them need
@@ -254,7 +277,7 @@ class Page:
             answer = make_response({"error": error.description or ""}, error.code or 500)
         else:
             answer = make_response(
-                render_template("page/error.html", error=error, settings=self._services.settings),
+                render_template("page/error.html", error=error, settings=self._settings),
                 error.code or 500,
             )
         return answer

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ from everylabel.backend.images.decoding_limits import decoding_memory
 from everylabel.backend.store.atomic_write import partial
 
 if TYPE_CHECKING:
-    from everylabel.backend.services import Services
+    from everylabel.backend.images.reader import ImageReader
     from everylabel.backend.store import Task
+    from everylabel.backend.store.files import ProjectFiles
 
 SIDE = 128
 ENOUGH = 2 * SIDE
@@ -36,12 +38,14 @@ class Thumbnails:
     """Thumbnails of a backend's crops as WebP files. Safe to share between threads.
 
     Args:
-        services: whose image reader fetches the crops, with all its limits and guards.
+        files: Returns a project's files.
+        reader: Fetches the crops, with all its limits and guards.
         kept: how many thumbnails a project keeps on disk.
     """
 
-    def __init__(self, services: Services, kept: int = KEPT) -> None:
-        self._services = services
+    def __init__(self, files: Callable[[int], ProjectFiles], reader: ImageReader, kept: int = KEPT) -> None:
+        self._files = files
+        self._reader = reader
         self._kept = kept
         # The other threads of the web server answer webhooks, which have one second: nobody waits in one for a turn.
         self._makers = threading.BoundedSemaphore(MAKERS)
@@ -63,7 +67,7 @@ class Thumbnails:
             raise BusyError
         try:
             with one_crop_only("The crop"), decoding_memory.scope():
-                picture = self._services.reader.read(task.image_url or "", task.id, enough=ENOUGH)
+                picture = self._reader.read(task.image_url or "", task.id, enough=ENOUGH)
                 content = thumbnail(picture)
         finally:
             self._makers.release()
@@ -73,7 +77,7 @@ class Thumbnails:
     def _path(self, project_id: int, task: Task) -> Path:
         # Named after the address too: a task that is given another image shows that one.
         digest = hashlib.sha256((task.image_url or "").encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        return self._services.files(project_id).folder / "thumbnails" / f"{task.id}-{digest}.webp"
+        return self._files(project_id).folder / "thumbnails" / f"{task.id}-{digest}.webp"
 
     def _keep(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
@@ -14,14 +14,34 @@ from everylabel.backend.rounds.labels import current_labels
 from everylabel.backend.rounds.pool_predictions import judge
 
 if TYPE_CHECKING:
-    from everylabel.backend.services import Progress, Services
+    from everylabel.backend.embedding.embeddings import Embeddings
+    from everylabel.backend.label_studio.client import LabelStudio
+    from everylabel.backend.progress import Progress
+    from everylabel.backend.rounds.live_loop import LiveLoop
+    from everylabel.backend.rounds.models import Models
+    from everylabel.backend.store import Store
 
 WRITTEN_TOGETHER = 1000
 """Regions or tasks that are read before they are written: a project may have a million."""
 
 
+class _Parts(Protocol):
+    """What a project of regions needs of a backend."""
+
+    @property
+    def store(self) -> Store: ...
+    @property
+    def label_studio(self) -> LabelStudio: ...
+    @property
+    def embeddings(self) -> Embeddings: ...
+    @property
+    def models(self) -> Models: ...
+    @property
+    def loop(self) -> LiveLoop: ...
+
+
 def spread_out(
-    services: Services, project_id: int, to: int | None, report: Progress | None = None
+    parts: _Parts, project_id: int, to: int | None, report: Progress | None = None
 ) -> tuple[int, int, int]:
     """Give each region of a project that has none a task in another, which is made if need be.
 
@@ -35,18 +55,18 @@ def spread_out(
         LabelConfigError: the project classifies no regions, or the other no parts of pictures.
         LabelStudioError: Label Studio does not answer or refuses.
     """
-    label_studio = services.label_studio
+    label_studio = parts.label_studio
     source = label_studio.project(project_id)
     control = region_tasks.parse(str(source["label_config"]))
     if to is None:
         made = label_studio.create_project(f"{source['title']}: regions"[:50], control.config())
         to = int(made["id"])
-    crops = _crops(services, to)
+    crops = _crops(parts, to)
     listed = label_studio.tasks(to, progress=_told(report, "Reading the project of regions"))
     known = {_origin(task["data"]) for task in listed}
     new = (
         region
-        for task in _pictures(services, project_id, report)
+        for task in _pictures(parts, project_id, report)
         for region in region_tasks.regions(task, control)
         if (region.task_id, region.id) not in known
     )
@@ -63,7 +83,7 @@ def spread_out(
 
 
 def put_back(
-    services: Services, project_id: int, to: int, min_confidence: float, report: Progress | None = None
+    parts: _Parts, project_id: int, to: int, min_confidence: float, report: Progress | None = None
 ) -> tuple[int, int]:
     """Write what is known of the regions into the project they came from, a prediction a task.
 
@@ -76,16 +96,16 @@ def put_back(
     Raises:
         LabelConfigError, LabelStudioError: as `spread_out`.
     """
-    label_studio = services.label_studio
+    label_studio = parts.label_studio
     control = region_tasks.parse(str(label_studio.project(project_id)["label_config"]))
-    services.loop.catch_up(to, compare=True, progress=report)
-    known = _classes(services, to, min_confidence, report)
-    latest = services.store.latest_round(to)
+    parts.loop.catch_up(to, compare=True, progress=report)
+    known = _classes(parts, to, min_confidence, report)
+    latest = parts.store.latest_round(to)
     shown = str(label_studio.project(project_id).get("model_version") or "")
     old = [name for name in label_studio.model_versions(project_id) if region_tasks.is_ours(name)]
     before = shown if shown in old else max(old, key=region_tasks.version_order, default=None)
     version = region_tasks.version(latest.number if latest else 0, {*old, shown})
-    by_task = _classified(services, project_id, control, known, report)
+    by_task = _classified(parts, project_id, control, known, report)
     n_regions, n_tasks = 0, 0
     while some := list(islice(by_task, WRITTEN_TOGETHER)):
         written = [region_tasks.prediction(task_id, found, control, version) for task_id, found in some]
@@ -100,14 +120,14 @@ def put_back(
 
 
 def _classified(
-    services: Services,
+    parts: _Parts,
     project_id: int,
     control: RegionChoices,
     known: Mapping[tuple[int, str], tuple[str, float]],
     report: Progress | None,
 ) -> Iterator[tuple[int, dict[str, tuple[Region, str, float]]]]:
     """The tasks that have regions whose class is known, and what is known of these."""
-    for task in _pictures(services, project_id, report):
+    for task in _pictures(parts, project_id, report):
         found = {
             region.id: (region, *known[region.task_id, region.id])
             for region in region_tasks.regions(task, control)
@@ -117,9 +137,9 @@ def _classified(
             yield int(task["id"]), found
 
 
-def _pictures(services: Services, project_id: int, report: Progress | None) -> Iterator[dict[str, Any]]:
+def _pictures(parts: _Parts, project_id: int, report: Progress | None) -> Iterator[dict[str, Any]]:
     """The tasks whose regions are meant, with all that was drawn on them."""
-    return services.label_studio.whole_tasks(project_id, progress=_told(report, "Reading"))
+    return parts.label_studio.whole_tasks(project_id, progress=_told(report, "Reading"))
 
 
 def _told(report: Progress | None, what: str) -> Callable[[int, int], None] | None:
@@ -127,16 +147,20 @@ def _told(report: Progress | None, what: str) -> Callable[[int, int], None] | No
 
 
 def _classes(
-    services: Services, project_id: int, min_confidence: float, report: Progress | None
+    parts: _Parts, project_id: int, min_confidence: float, report: Progress | None
 ) -> dict[tuple[int, str], tuple[str, float]]:
     """The label of each region, and how sure it is: a person's, or the model's where sure enough."""
-    control, store = _crops(services, project_id), services.store
-    model = services.model(project_id)
+    control, store = _crops(parts, project_id), parts.store
+    model = parts.models.of(project_id)
     given = current_labels(store, project_id, store.annotations(project_id), control.classes)
-    sure = None if model is None else judge(services, project_id, model).sure(min_confidence, control)
+    sure = (
+        None
+        if model is None
+        else judge(parts.store, parts.embeddings, project_id, model).sure(min_confidence, control)
+    )
     known = {}
     progress = _told(report, "Reading the project of regions")
-    for task in services.label_studio.tasks(project_id, progress=progress):
+    for task in parts.label_studio.tasks(project_id, progress=progress):
         id_ = int(task["id"])
         found = (given[id_], 1.0) if id_ in given else None if sure is None else sure.of(id_)
         if found is not None:
@@ -144,9 +168,9 @@ def _classes(
     return known
 
 
-def _crops(services: Services, project_id: int) -> ImageChoices:
+def _crops(parts: _Parts, project_id: int) -> ImageChoices:
     """How a project of regions calls things."""
-    control = label_config.parse(str(services.label_studio.project(project_id)["label_config"]))
+    control = label_config.parse(str(parts.label_studio.project(project_id)["label_config"]))
     if control.part is None:
         raise LabelConfigError(
             f"Project {project_id} shows whole images, not parts of them: --to takes a project that `everylabel regions` "

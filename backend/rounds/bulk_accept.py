@@ -7,10 +7,10 @@ the result, and a prediction of the version `accepted, round 3` beside it. It ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -29,8 +29,14 @@ from everylabel.backend.rounds.pool_predictions import judge
 from everylabel.backend.rounds.rare_classes import rare_classes
 
 if TYPE_CHECKING:
+    from everylabel.backend.embedding.embeddings import Embeddings
+    from everylabel.backend.label_studio.client import LabelStudio
     from everylabel.backend.label_studio.label_config import ImageChoices
-    from everylabel.backend.services import Progress, Services
+    from everylabel.backend.progress import Progress
+    from everylabel.backend.rounds.live_loop import LiveLoop
+    from everylabel.backend.rounds.models import Models
+    from everylabel.backend.store import Store
+    from everylabel.backend.store.files import ProjectFiles
 
 ACCEPTED = "Bulk-accepted"
 """The tab that shows them."""
@@ -40,6 +46,23 @@ CHUNK = 200
 """Annotations written in one call: about two seconds of Label Studio's on SQLite, in which no round runs."""
 DELETED_AT_ONCE = 20
 """Annotations deleted before the next round may run: about three seconds of Label Studio's."""
+
+
+class _Parts(Protocol):
+    """What accepting and taking back use of a backend."""
+
+    @property
+    def store(self) -> Store: ...
+    @property
+    def files(self) -> Callable[[int], ProjectFiles]: ...
+    @property
+    def label_studio(self) -> LabelStudio: ...
+    @property
+    def embeddings(self) -> Embeddings: ...
+    @property
+    def models(self) -> Models: ...
+    @property
+    def loop(self) -> LiveLoop: ...
 
 
 class NothingLearnedError(RuntimeError):
@@ -76,7 +99,7 @@ class Undone:
 
 
 def acceptable(
-    services: Services, project_id: int, min_confidence: float, at_most: int
+    parts: _Parts, project_id: int, min_confidence: float, at_most: int
 ) -> tuple[list[Acceptable], int]:
     """List `at_most` crops the model in use is sure enough of, surest first, and count how many more there are.
 
@@ -86,8 +109,8 @@ def acceptable(
     Raises:
         NothingLearnedError: the project has no model yet.
     """
-    store = services.store
-    project, model = store.project(project_id), services.model(project_id)
+    store = parts.store
+    project, model = store.project(project_id), parts.models.of(project_id)
     latest = store.latest_round(project_id)
     if project is None or model is None or latest is None:
         raise NothingLearnedError(
@@ -98,8 +121,8 @@ def acceptable(
     labels = current_labels(store, project_id, store.annotations(project_id), control.classes)
     single = rare_classes(labels, control.classes, control.names, project.check_tasks).single
     unchecked = {*latest.single_classes, *single}
-    judged = judge(services, project_id, model).sure(min_confidence, control, unchecked)
-    closed = np.fromiter(_closed(services, project_id), dtype=np.int64)
+    judged = judge(parts.store, parts.embeddings, project_id, model).sure(min_confidence, control, unchecked)
+    closed = np.fromiter(_closed(parts, project_id), dtype=np.int64)
     enough = np.flatnonzero(~np.isin(judged.tasks, closed))
     surest = enough[np.argsort(-judged.confidence[enough], kind="stable")][:at_most]
     url_of = {task.id: task.image_url for task in store.tasks(project_id, judged.tasks[surest].tolist())}
@@ -116,7 +139,7 @@ def acceptable(
 
 
 def accept(
-    services: Services, project_id: int, crops: Sequence[Acceptable], progress: Progress | None = None
+    parts: _Parts, project_id: int, crops: Sequence[Acceptable], progress: Progress | None = None
 ) -> Accepted:
     """Write annotations for these crops, two calls for every 200, between which rounds run as they are due.
 
@@ -127,11 +150,11 @@ def accept(
     Raises:
         LabelStudioError: Label Studio did not take a chunk; those before it are written.
     """
-    project = services.store.project(project_id)
+    project = parts.store.project(project_id)
     if project is None or project.model_round is None:
         raise NothingLearnedError(f"Project {project_id} has no model yet.")
     control = label_config.parse(project.label_config)
-    label_studio, version = services.label_studio, accepted_version(project.model_round)
+    label_studio, version = parts.label_studio, accepted_version(project.model_round)
     predicted = (
         {
             int(task["id"])
@@ -144,8 +167,8 @@ def accept(
     accepted: list[Acceptable] = []
     for start in range(0, len(crops), CHUNK):
         chunk = crops[start : start + CHUNK]
-        with _between_rounds(services, project_id):
-            closed = _closed(services, project_id)
+        with _between_rounds(parts, project_id):
+            closed = _closed(parts, project_id)
             closed |= label_studio.annotated(project_id, [crop.task_id for crop in chunk])
             still = [crop for crop in chunk if crop.task_id not in closed]
             new = [crop for crop in still if crop.task_id not in predicted]
@@ -161,7 +184,7 @@ def accept(
 
 
 def undo(
-    services: Services, project_id: int, *, dry_run: bool = False, progress: Progress | None = None
+    parts: _Parts, project_id: int, *, dry_run: bool = False, progress: Progress | None = None
 ) -> Undone:
     """Delete every accepted annotation that nobody has touched since, one by one, each looked at just before.
 
@@ -172,7 +195,7 @@ def undo(
     Raises:
         LabelStudioError: Label Studio failed half-way; run again, it goes on with the rest.
     """
-    label_studio = services.label_studio
+    label_studio = parts.label_studio
     held = [
         (int(annotation["id"]), annotation)
         for task in label_studio.tasks(project_id, annotated=True)
@@ -184,7 +207,7 @@ def undo(
         return Undone(untouched, len(held) - untouched)
     taken_back, kept_versions, kept = 0, set[str](), 0
     for start in range(0, len(held), DELETED_AT_ONCE):
-        with _between_rounds(services, project_id):
+        with _between_rounds(parts, project_id):
             for done, (id_, annotation) in enumerate(held[start : start + DELETED_AT_ONCE], start + 1):
                 now = label_studio.annotation(id_) if is_accepted(annotation) else annotation
                 if now is not None and is_accepted(now):
@@ -219,19 +242,19 @@ def save_tab(label_studio: LabelStudio, project_id: int) -> None:
 
 
 @contextmanager
-def _between_rounds(services: Services, project_id: int) -> Iterator[None]:
+def _between_rounds(parts: _Parts, project_id: int) -> Iterator[None]:
     """Hold rounds up for one chunk; what has come in since the last chunk gets its round first."""
     # Here, and not by giving the lock up for a moment: the trainer asks for it now and then only.
-    if services.store.events(project_id):
-        services.loop.catch_up(project_id)
-    with services.files(project_id).lock():
+    if parts.store.events(project_id):
+        parts.loop.catch_up(project_id)
+    with parts.files(project_id).lock():
         yield
 
 
-def _closed(services: Services, project_id: int) -> set[int]:
+def _closed(parts: _Parts, project_id: int) -> set[int]:
     """Tasks that have an annotation, are for a blind check or flagged, or that a person is being asked."""
-    project, latest = services.store.project(project_id), services.store.latest_round(project_id)
-    closed = services.store.annotated_tasks(project_id)
+    project, latest = parts.store.project(project_id), parts.store.latest_round(project_id)
+    closed = parts.store.annotated_tasks(project_id)
     if project is not None:
         closed |= {*project.check_tasks}
     if latest is not None:

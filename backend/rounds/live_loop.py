@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -25,7 +25,15 @@ from everylabel.backend.rounds.runner import FinishedRound
 from everylabel.backend.sync.mirror import LOOK, LOOK_AND_TRAIN, Change, Mirror
 
 if TYPE_CHECKING:
-    from everylabel.backend.services import Progress, Services
+    from everylabel.backend.embedding.lanes import EmbeddingLanes
+    from everylabel.backend.embedding.passes import PoolEmbedding
+    from everylabel.backend.label_studio.client import LabelStudio
+    from everylabel.backend.label_studio.publisher import Publisher
+    from everylabel.backend.progress import Progress
+    from everylabel.backend.rounds.runner import Rounds
+    from everylabel.backend.settings import Settings
+    from everylabel.backend.store import Store
+    from everylabel.backend.store.files import ProjectFiles
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +63,42 @@ class LiveLoop:
     """Keeps a project's labels equal to Label Studio's, and Label Studio's queue equal to the newest round.
 
     Args:
-        services: the parts of this backend.
+        settings: How long a burst of webhooks is waited for, and how often projects are compared.
+        store: Holds the projects and their webhooks.
+        files: Returns a project's files.
+        label_studio: The client.
+        pool_embedding: Embeds in the foreground, as commands do.
+        lanes: Embed beside the rounds, as the trainer does.
+        rounds: Runs rounds.
+        publisher: Writes them into Label Studio.
+        clock: Returns seconds since 1970.
+        request_update: Asks the trainer to catch up with a project.
     """
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._settings = services.settings
-        self._store = services.store
-        self._mirror = Mirror(services.store, services.clock)
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        files: Callable[[int], ProjectFiles],
+        label_studio: LabelStudio,
+        pool_embedding: PoolEmbedding,
+        lanes: EmbeddingLanes,
+        rounds: Rounds,
+        publisher: Publisher,
+        clock: Callable[[], float],
+        request_update: Callable[[int], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._files = files
+        self._label_studio = label_studio
+        self._pool_embedding = pool_embedding
+        self._lanes = lanes
+        self._rounds = rounds
+        self._publisher = publisher
+        self._clock = clock
+        self._request_update = request_update
+        self._mirror = Mirror(store, clock)
         self._look_took: dict[int, float] = {}
         self._embedded_anew: set[int] = set()
         """Projects whose embeddings were thrown away since their newest round."""
@@ -74,9 +110,9 @@ class LiveLoop:
             LabelConfigError, LabelStudioError: as `Mirror.reconcile`.
         """
         started = time.monotonic()
-        change = self._mirror.reconcile(self._services.label_studio, project_id, progress, whole=whole)
+        change = self._mirror.reconcile(self._label_studio, project_id, progress, whole=whole)
         self._look_took[project_id] = time.monotonic() - started
-        self._store.save_project(project_id, reconciled_at=self._services.clock(), problem=None)
+        self._store.save_project(project_id, reconciled_at=self._clock(), problem=None)
         self._store.forget_old_deletions(project_id)
         return change
 
@@ -100,7 +136,7 @@ class LiveLoop:
             batch_size: crops this round asks for; the setting's number if None.
             progress: called with (what, done, total) during long work.
             wait: wait while another round of this project runs.
-            embed: embed what is missing before the round. Without, `embedding_lanes` are asked to, and the round
+            embed: embed what is missing before the round. Without, the embedding lanes are asked to, and the round
                 is run on the crops embedded so far.
 
         Raises:
@@ -150,7 +186,7 @@ class LiveLoop:
         self, project_id: int, found: _Found, turn: ExitStack, wait: bool, progress: Progress | None
     ) -> None:
         """Embed what is missing, and let the trainer run this project's rounds meanwhile: leave our `turn` to it."""
-        missing = self._services.pool_embedding.missing(project_id)
+        missing = self._pool_embedding.missing(project_id)
         if missing is not None and missing.anew:
             self._embedded_anew.add(project_id)
         if missing is None or not len(missing.tasks):
@@ -161,7 +197,7 @@ class LiveLoop:
         self._store.delete_events(found.events[:-1] if found.is_due else found.events)
         turn.close()
         with suppress(PoolGoneError):
-            embedded = self._services.pool_embedding.embed(project_id, progress=progress)
+            embedded = self._pool_embedding.embed(project_id, progress=progress)
             if embedded.failure is not None:
                 # The crops at hand are worth a round; the others are tried again with the next comparison.
                 log.warning("project %s: %s", project_id, embedded.failure)
@@ -172,12 +208,12 @@ class LiveLoop:
 
         Always: another machine that was asked may have been killed. A pass that embeds nothing makes no round due.
         """
-        missing = self._services.pool_embedding.missing(project_id)
+        missing = self._pool_embedding.missing(project_id)
         if missing is not None and missing.anew:
             self._embedded_anew.add(project_id)
         if missing is None or not len(missing.tasks):
             return found
-        self._services.embedding_lanes.request(project_id)
+        self._lanes.request(project_id)
         # New tasks make a round due when they are embedded.
         return replace(found, change=replace(found.change, tasks=False)) if found.newest_round else found
 
@@ -192,7 +228,7 @@ class LiveLoop:
         now = self._store.known_rows(project_id)
         if now == before and project_id not in self._embedded_anew:
             return False
-        return now >= 2 * before or not self._services.embedding_lanes.is_active(project_id)
+        return now >= 2 * before or not self._lanes.is_active(project_id)
 
     @contextmanager
     def _turn(self, project_id: int, wait: bool, progress: Progress | None = None) -> Iterator[None]:
@@ -201,7 +237,7 @@ class LiveLoop:
         Raises:
             filelock.Timeout: on entering, where another has it and `wait` is off.
         """
-        files = self._services.files(project_id)
+        files = self._files(project_id)
         if not wait or progress is None:
             with files.lock(timeout=-1 if wait else 0):
                 yield
@@ -223,7 +259,7 @@ class LiveLoop:
             LabelStudioError, LabelConfigError: as `catch_up`.
         """
         with self._looking(project_id, progress):
-            return self._services.rounds.run(project_id, batch_size=batch_size, save=False)
+            return self._rounds.run(project_id, batch_size=batch_size, save=False)
 
     def look(self, project_id: int, progress: Progress | None = None) -> None:
         """Bring the store up to Label Studio's state and run no round: that is left to the trainer.
@@ -244,7 +280,7 @@ class LiveLoop:
             self._embed_missing(project_id, found, turn, True, progress)
             yield
         if self._publishes(project_id, force=False):
-            self._services.jobs.learn(project_id)  # What was found new here still waits for its round.
+            self._request_update(project_id)  # What was found new here still waits for its round.
 
     def _bring_up_to_date(self, project_id: int, compare: bool, progress: Progress | None) -> _Found:
         """Bring the store up to Label Studio's state."""
@@ -271,7 +307,7 @@ class LiveLoop:
                 raise
             ids.append(marker)
             # While crops are embedded their problems are news, and a command that is at it counts them at its end.
-            if compare or not self._services.embedding_lanes.is_active(project_id):
+            if compare or not self._lanes.is_active(project_id):
                 self._store.forget_problems(project_id)
         latest = self._store.latest_round(project_id)
         return _Found(change, ids, None if latest is None else latest.number)
@@ -279,8 +315,8 @@ class LiveLoop:
     def _run(self, project_id: int, batch_size: int | None, force: bool) -> FinishedRound | None:
         first = self._store.latest_round(project_id) is None
         publish = self._publishes(project_id, force)
-        versions = list(self._services.label_studio.model_versions(project_id)) if first and publish else []
-        return self._services.rounds.run(project_id, batch_size=batch_size, versions=versions)
+        versions = list(self._label_studio.model_versions(project_id)) if first and publish else []
+        return self._rounds.run(project_id, batch_size=batch_size, versions=versions)
 
     def _waits_for_publishing(self, project_id: int) -> bool:
         project, latest = self._store.project(project_id), self._store.latest_round(project_id)
@@ -292,7 +328,7 @@ class LiveLoop:
         project, latest = self._store.project(project_id), self._store.latest_round(project_id)
         if project is None or latest is None or not self._waits_for_publishing(project_id):
             return None
-        fields = self._services.files(project_id).queue(latest.number)
+        fields = self._files(project_id).queue(latest.number)
         if fields is None:
             return None
         return FinishedRound(latest, Queue.of(fields), label_config.parse(project.label_config))
@@ -305,17 +341,17 @@ class LiveLoop:
 
     def _write(self, project_id: int, finished: FinishedRound, *, again: bool) -> None:
         try:
-            self._services.publisher.publish(project_id, finished.queue, finished.control, again=again)
+            self._publisher.publish(project_id, finished.queue, finished.control, again=again)
         except LabelStudioUnreachableError:
             raise  # the round is kept, and published as it is once Label Studio is back
         except LabelStudioError:
             # Perhaps a task is gone and its webhook was lost: the next look reads the whole project.
-            self._services.files(project_id).forget_queue()
+            self._files(project_id).forget_queue()
             self._store.save_project(project_id, reconciled_at=None)
             raise
         self._store.mark_published(project_id, finished.record.number)
-        self._services.files(project_id).forget_queue()
-        self._services.publisher.save_tabs(project_id, finished.queue)
+        self._files(project_id).forget_queue()
+        self._publisher.save_tabs(project_id, finished.queue)
         self._store.save_project(project_id, problem=None)
         log.info("project %s: Label Studio serves %s", project_id, finished.queue.model_version)
 
@@ -328,9 +364,9 @@ class LiveLoop:
         if not any(event.action == "PROJECT_DELETED" for event in self._store.events(project_id)):
             return False
         try:
-            self._services.label_studio.project(project_id)
+            self._label_studio.project(project_id)
         except ProjectNotFoundError:
-            files = self._services.files(project_id)
+            files = self._files(project_id)
             with files.embedding_lock():  # nobody appends rows to what is being deleted
                 self._store.delete_project(project_id)
                 files.delete()
@@ -341,6 +377,6 @@ class LiveLoop:
     def reconcile_due(self, project_id: int, last: float) -> bool:
         """Whether it is time to compare a project with Label Studio again, `last` being when that was done."""
         pause = max(LEAST_PAUSE_SECONDS, PAUSE_FACTOR * self._look_took.get(project_id, 0.0))
-        since = self._services.clock() - last
+        since = self._clock() - last
         # A clock that was set back makes `last` lie ahead: waiting for it to catch up could take days.
         return since < 0 or since >= min(pause, self._settings.reconcile_seconds)

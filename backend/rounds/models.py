@@ -1,37 +1,20 @@
-"""Which encoder and which classifier a project's crops need."""
+"""The classifier of each project: which kind it needs, and the one that its newest round has trained."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.model import encoders
 
 if TYPE_CHECKING:
     from everylabel.backend.label_studio.label_config import ImageChoices
+    from everylabel.backend.store import Store
+    from everylabel.backend.store.files import ProjectFiles
     from everylabel.model.classifiers.base import Classifier
     from everylabel.model.encoders import Encoder
-
-
-def check_encoder(control: ImageChoices, encoder: str) -> None:
-    """Make sure that the encoder named in the settings reads what the project shows.
-
-    Raises:
-        LabelConfigError: one reads texts and the other shows images; the message says the way out.
-    """
-    reads = encoders.reads(encoder)
-    if control.kind == reads:
-        return
-    if control.kind == "text":
-        raise LabelConfigError(
-            f"<Choices name={control.from_name!r}> is for a <Text>, and this backend's encoder {encoder!r} reads images. "
-            f"Start a backend for texts: pip install 'everylabel[text]', EVERYLABEL_ENCODER={encoders.DEFAULT_TEXT}, "
-            "and a MODEL_DIR of its own."
-        )
-    raise LabelConfigError(
-        f"<Choices name={control.from_name!r}> is for an <Image>, and this backend's encoder {encoder!r} reads texts. "
-        f"Start a backend for images: EVERYLABEL_ENCODER={encoders.DEFAULT}, and a MODEL_DIR of its own."
-    )
 
 
 def make_classifier(control: ImageChoices, encoder: Encoder) -> Classifier:
@@ -51,3 +34,45 @@ def make_classifier(control: ImageChoices, encoder: Encoder) -> Classifier:
             f"{encoder.name!r} is trained whole. Set EVERYLABEL_ENCODER={encoders.DEFAULT}."
         )
     return MultiLabelClassifier(space=classifier.space)
+
+
+class Models:
+    """The classifiers that rounds have trained, each read from disk once.
+
+    Args:
+        store: Says which round's classifier answers.
+        files: Returns a project's files.
+        encoder: Returns the encoder that the classifiers are for.
+    """
+
+    def __init__(
+        self, store: Store, files: Callable[[int], ProjectFiles], encoder: Callable[[], Encoder]
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._encoder = encoder
+        self._loaded: dict[int, tuple[tuple[int, bool], Classifier]] = {}
+
+    def of(self, project_id: int) -> Classifier | None:
+        """Return the classifier in use, or None while nothing is learned.
+
+        Where its file is damaged, the newest readable one before it answers instead.
+        """
+        project = self._store.project(project_id)
+        if project is None or project.model_round is None:
+            return None
+        control = label_config.parse(project.label_config)
+        wanted = (project.model_round, control.multiple)
+        loaded = self._loaded.get(project_id)
+        if loaded is not None and loaded[0] == wanted:
+            return loaded[1]
+        files, encoder = self._files(project_id), self._encoder()
+        for number in reversed([number for number in files.models() if number <= project.model_round]):
+            state = files.load_model(number, encoder.signature)
+            # One learned before the labeling config allowed several classes, or one, says nothing now.
+            if state is not None and ("names" in state) == control.multiple:
+                classifier = make_classifier(control, encoder)
+                classifier.load_state(state)
+                self._loaded[project_id] = (wanted, classifier)
+                return classifier
+        return None

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from everylabel.backend.embedding.embeddings import Embeddings
     from everylabel.backend.label_studio.label_config import ImageChoices
-    from everylabel.backend.services import Services
+    from everylabel.backend.store import Store
     from everylabel.model.classifiers.base import Classifier
 
 ROWS = 1 << 16
@@ -54,10 +55,10 @@ class Judgement:
         return self.classes[self.best[place]], float(self.confidence[place])
 
 
-def judge(services: Services, project_id: int, model: Classifier) -> Judgement:
+def judge(store: Store, embeddings: Embeddings, project_id: int, model: Classifier) -> Judgement:
     """Judge every crop of a project that has an embedding."""
-    tasks, rows = services.store.embedding_rows(project_id)
-    pool = services.embeddings(project_id)
+    tasks, rows = store.embedding_rows(project_id)
+    pool = embeddings.read(project_id)
     best = np.empty(len(pool), dtype=np.intp)
     confidence = np.empty(len(pool), dtype=np.float32)
     for start in range(0, len(pool), ROWS):

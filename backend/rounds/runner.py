@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from everylabel.backend.embedding.embeddings import check_encoder
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
 from everylabel.backend.label_studio.publisher import Queue, QueuedCrop, version_name, version_number
@@ -22,7 +23,7 @@ from everylabel.backend.rounds.labels import (
     resolve_labels,
     weigh_disagreements,
 )
-from everylabel.backend.rounds.models import check_encoder, make_classifier
+from everylabel.backend.rounds.models import make_classifier
 from everylabel.backend.store import Annotation, Project, RoundRecord, Store, round_snapshot
 from everylabel.backend.store.task_rows import CropRows
 from everylabel.model.pseudo_labels.pre_annotated import mix_in

@@ -35,14 +35,14 @@ class UnverifiedProjects:
 
     Args:
         store: where projects and their webhooks are kept.
-        label_studio: gives the client.
+        label_studio: the client.
         files: gives a project's files.
     """
 
     def __init__(
         self,
         store: Store,
-        label_studio: Callable[[], LabelStudio],
+        label_studio: LabelStudio,
         files: Callable[[int], ProjectFiles],
     ) -> None:
         self._store = store
@@ -93,7 +93,7 @@ class UnverifiedProjects:
 
     def _is_there(self, project_id: int) -> bool:
         try:
-            self._label_studio().project(project_id)
+            self._label_studio.project(project_id)
         except ProjectNotFoundError:
             return False
         except LabelStudioUnreachableError:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,9 @@ from everylabel.backend.store import pool_map, round_snapshot
 from everylabel.backend.worker.bounded_process import bound_resources, end_with_parent
 
 if TYPE_CHECKING:
-    from everylabel.backend.services import Services
-    from everylabel.backend.store.files import EmbeddingFile
+    from everylabel.backend.embedding.embeddings import Embeddings
+    from everylabel.backend.store import Store
+    from everylabel.backend.store.files import EmbeddingFile, ProjectFiles
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +36,15 @@ class MapDrawer:
     """Looks whether a project's map lacks crops, and has it drawn, one map at a time.
 
     Args:
-        services: the parts of this backend.
+        store: Names the projects.
+        files: Returns a project's files.
+        embeddings: Lie where the map is drawn from.
     """
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, store: Store, files: Callable[[int], ProjectFiles], embeddings: Embeddings) -> None:
+        self._store = store
+        self._files = files
+        self._embeddings = embeddings
         self._seen: dict[int, int] = {}
         """When the round was written that each project's map was last looked at for."""
 
@@ -61,18 +67,18 @@ class MapDrawer:
 
     def look(self) -> None:
         """Draw every map that lacks crops."""
-        for project in self._services.store.projects():
-            folder = self._services.files(project.id).folder
+        for project in self._store.projects():
+            folder = self._files(project.id).folder
             written = round_snapshot.written_at(folder)
             if written is None or self._seen.get(project.id) == written:
                 continue
             self._seen[project.id] = written
             view = round_snapshot.load(folder)
-            file = self._services.embedding_file(project.id)
+            file = self._embeddings.file(project.id)
             if view is None:
                 continue
             if pool_map.is_due(pool_map.load(folder), file.path.name, np.flatnonzero(view.tasks)):
-                with suppress(Timeout), self._services.files(project.id).drawing_lock():
+                with suppress(Timeout), self._files(project.id).drawing_lock():
                     self._draw(project.id, folder, file)
 
     def _draw(self, project_id: int, folder: Path, file: EmbeddingFile) -> None:

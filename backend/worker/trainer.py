@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
 from everylabel.backend import logs
+from everylabel.backend.embedding.problems import unexpected
 from everylabel.backend.label_studio.errors import LabelStudioError, ProjectNotFoundError
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.publisher import version_name
 from everylabel.backend.label_studio.superseded import KEPT_SECONDS, left_behind, needed_versions
-from everylabel.backend.store import StorageError
 from everylabel.backend.sync.mirror import LOOK
 from everylabel.backend.sync.unverified_projects import UnverifiedProjects
 
 if TYPE_CHECKING:
-    from everylabel.backend.services import Services
+    from everylabel.backend.embedding.lanes import EmbeddingLanes
+    from everylabel.backend.embedding.problems import EmbeddingProblems
+    from everylabel.backend.label_studio.annotators import AnnotatorNames
+    from everylabel.backend.label_studio.client import LabelStudio
+    from everylabel.backend.label_studio.publisher import Publisher
+    from everylabel.backend.rounds.live_loop import LiveLoop
+    from everylabel.backend.store import Store
+    from everylabel.backend.store.files import ProjectFiles
+    from everylabel.backend.store.heartbeat import Heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -37,58 +44,74 @@ class Trainer:
     """The work of the one process that embeds and trains; `everylabel.backend.worker.jobs` calls it.
 
     Args:
-        services: the parts of this backend.
+        store: Holds the projects and their webhooks.
+        files: Returns a project's files.
+        loop: Catches up with a project.
+        lanes: Embed beside the rounds.
+        problems: Of embedding.
+        label_studio: The client.
+        publisher: Cleans superseded versions out of Label Studio.
+        annotator_names: Refreshed after each job.
+        heartbeat: Where this process says that it lives.
+        clock: Returns seconds since 1970.
     """
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._store = services.store
-        self._loop = services.loop
-        self._unverified = UnverifiedProjects(services.store, lambda: services.label_studio, services.files)
+    def __init__(
+        self,
+        store: Store,
+        files: Callable[[int], ProjectFiles],
+        loop: LiveLoop,
+        lanes: EmbeddingLanes,
+        problems: EmbeddingProblems,
+        label_studio: LabelStudio,
+        publisher: Publisher,
+        annotator_names: AnnotatorNames,
+        heartbeat: Heartbeat,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._loop = loop
+        self._lanes = lanes
+        self._problems = problems
+        self._label_studio = label_studio
+        self._publisher = publisher
+        self._annotator_names = annotator_names
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._unverified = UnverifiedProjects(store, label_studio, files)
         self._cleaned_to: dict[int, int] = {}
         """The newest round of each project whose version is gone from Label Studio."""
         self._tasks_cleaned: dict[int, set[int]] = {}
         """Annotated tasks of each project that were freed of superseded rounds."""
         self._failing: set[int] = set()
         """Projects whose last job failed unexpectedly."""
-        self._embedding_problems: dict[int, str] = {}
-        """Why crops of projects cannot be embedded."""
+
+    def start_heartbeat(self) -> None:
+        """Say every two seconds that this process, the trainer, is alive, and how Label Studio answers it."""
+        self._heartbeat.start(
+            lambda: {
+                "label_studio_calls": self._label_studio.calls,
+                "label_studio_failures": self._label_studio.failures,
+            }
+        )
 
     def embed(self, project_id: int, task_ids: Sequence[int]) -> None:
         """Have these tasks' crops embedded if they are not (a job): somebody waits for them in `/predict`."""
-        self._services.embedding_lanes.request_tasks(project_id, task_ids)
-
-    def embedding_failed(self, project_id: int, error: Exception | None) -> None:
-        """Keep why crops could not be embedded as the project's problem, until they can be."""
-        if error is None:
-            self._embedding_problems.pop(project_id, None)
-            if self._store.project(project_id) is not None:
-                self._store.save_project(project_id, problem=None)
-            return
-        log.error("project %s: its crops cannot be embedded", project_id, exc_info=error)
-        self._embedding_problems[project_id] = _unexpected(error)
-        self._keep_embedding_problem(project_id)
-
-    def _keep_embedding_problem(self, project_id: int) -> None:
-        problem = self._embedding_problems.get(project_id)
-        try:
-            if problem is not None and self._store.project(project_id) is not None:
-                self._store.save_project(project_id, problem=problem)
-        except Exception:
-            log.exception("project %s: its problem could not be kept either", project_id)
+        self._lanes.request_tasks(project_id, task_ids)
 
     def stop(self) -> None:
         """Begin nothing more: the process ends."""
-        self._services.embedding_lanes.stop()
+        self._lanes.stop()
 
     def waiting(self) -> list[int]:
         """Return the projects that Label Studio has and that have webhooks waiting, or enough new embeddings."""
         waiting = set(self._store.projects_with_events())
-        for project_id in self._services.embedding_lanes.grown():
+        for project_id in self._lanes.grown():
             if self._loop.has_grown_enough(project_id):
                 waiting.add(project_id)
             else:
-                self._services.embedding_lanes.looked_at(project_id)
+                self._lanes.looked_at(project_id)
         return self._unverified.leave_out(sorted(waiting))
 
     def learn(self, project_id: int) -> bool:
@@ -101,12 +124,12 @@ class Trainer:
             if learned and project_id in self._failing:
                 self._failing.discard(project_id)
                 self._store.save_project(project_id, problem=None)
-            self._keep_embedding_problem(project_id)
+            self._problems.keep(project_id)
             return learned
         return False
 
     def _learn(self, project_id: int) -> bool:
-        lanes = self._services.embedding_lanes
+        lanes = self._lanes
         grown = project_id in lanes.grown()
         lanes.looked_at(project_id)
         learned = False
@@ -128,13 +151,13 @@ class Trainer:
             never_seen = project is None or (project.reconciled_at is None and not project.connected)
             if isinstance(error, ProjectNotFoundError) and never_seen:
                 self._store.delete_project(project_id)
-                self._services.files(project_id).delete()
+                self._files(project_id).delete()
             else:
                 self._store.save_project(project_id, problem=str(error))
             return False
         if not self._store.events(project_id):
             self._clean_up_many(project_id)
-        self._services.annotator_names.refresh()
+        self._annotator_names.refresh()
         return True
 
     @contextmanager
@@ -150,7 +173,7 @@ class Trainer:
             log.exception("project %s: a job failed unexpectedly", project_id)
             try:
                 if self._store.project(project_id) is not None:
-                    self._store.save_project(project_id, problem=_unexpected(error))
+                    self._store.save_project(project_id, problem=unexpected(error))
             except Exception:
                 log.exception("project %s: its problem could not be kept either", project_id)
 
@@ -174,7 +197,7 @@ class Trainer:
                 waiting.add(project.id)
             elif self._store.count_tasks(project.id)["missing"]:
                 # Whoever was to embed them may have been killed.
-                self._services.embedding_lanes.request(project.id)
+                self._lanes.request(project.id)
             try:
                 self._clean_up(project.id)
                 self._clean_tasks(project.id)
@@ -197,9 +220,9 @@ class Trainer:
 
     def _clean_up(self, project_id: int, *, after: int = 0, at_least: int = 1) -> None:
         """Delete what nobody needs of the rounds after a number; `at_least` so many, or it is left for later."""
-        clock = self._services.clock
+        clock = self._clock
         rounds = self._store.rounds(project_id, after=after)
-        label_studio = self._services.label_studio
+        label_studio = self._label_studio
         submitted = {who: at + label_studio.ahead for who, at in self._store.last_submits(project_id).items()}
 
         def superseded(users: Sequence[int]) -> list[int]:
@@ -216,33 +239,18 @@ class Trainer:
         keep = [version_name(record.number) for record in rounds if version_name(record.number) not in gone]
         new = sum(record.finished_at >= clock() - CLEAN_UP_SECONDS for record in rounds)
         at_most = CLEAN_UP_VERSIONS + 2 * new
-        cleaned = self._services.publisher.clean_up(
-            project_id, keep, at_most, after=after, up_to=rounds[-1].number
-        )
+        cleaned = self._publisher.clean_up(project_id, keep, at_most, after=after, up_to=rounds[-1].number)
         if cleaned < at_most:
             self._cleaned_to[project_id] = max(old)
 
     def _clean_tasks(self, project_id: int) -> None:
         """Free annotated crops of the rounds that must be kept for others: they would stand beside a person's label."""
-        newest, label_studio = self._store.latest_round(project_id), self._services.label_studio
+        newest, label_studio = self._store.latest_round(project_id), self._label_studio
         if newest is None:
             return
-        before = self._services.clock() - label_studio.ahead - KEPT_SECONDS
+        before = self._clock() - label_studio.ahead - KEPT_SECONDS
         annotations = self._store.annotations(project_id)
         done = self._tasks_cleaned.setdefault(project_id, set())
         left = [id_ for id_ in left_behind(annotations, newest, before) if id_ not in done][-CLEAN_UP_TASKS:]
-        if left and self._services.publisher.clean_tasks(project_id, left):
+        if left and self._publisher.clean_tasks(project_id, left):
             done.update(left)
-
-
-def _unexpected(error: Exception) -> str:
-    """What a person is told of an error that nobody has foreseen; its own text may hold a secret."""
-    kind = type(error).__name__
-    if isinstance(error, (LabelStudioError, LabelConfigError, StorageError)):
-        return str(error)
-    if isinstance(error, OSError):
-        kind += f", {os.strerror(error.errno)}" if error.errno else ""
-    return (
-        f"The trainer failed unexpectedly ({kind}) and tries again, every half minute at last. Its log has the "
-        "traceback: look whether the disk is full or memory is short, and report the fault with it otherwise."
-    )

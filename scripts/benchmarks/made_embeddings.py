@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from everylabel.backend.services import Progress
+from everylabel.backend.progress import Progress
 from everylabel.model import encoders
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from everylabel.backend.services import Progress
+from everylabel.backend.progress import Progress
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
 from everylabel.model.query import Query, create
 from everylabel.scripts.benchmarks.machine import Watch

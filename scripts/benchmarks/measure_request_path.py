@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import httpx
 
-from everylabel.backend.services import Progress
+from everylabel.backend.progress import Progress
 from everylabel.scripts.benchmarks.machine import Watch
 from everylabel.scripts.benchmarks.measure_embedding import make_files
 

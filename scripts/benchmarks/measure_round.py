@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from everylabel.backend.services import Progress
+from everylabel.backend.progress import Progress
 from everylabel.model.session import ActiveLearningSession
 from everylabel.scripts.benchmarks.machine import Watch
 from everylabel.scripts.benchmarks.made_embeddings import CLASSES, LABELS, Embeddings, Shape, make_embeddings

@@ -9,12 +9,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from everylabel.backend.bootstrap import build
 from everylabel.backend.images.decode import ImageError
 from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.rounds import bulk_accept
 from everylabel.backend.rounds.bulk_accept import Acceptable, NothingLearnedError
-from everylabel.backend.services import Services
 from everylabel.scripts.console import (
     ProjectNumber,
     console,
@@ -41,26 +41,26 @@ def accept(
     ] = False,
 ) -> None:
     """Accept confident pre-annotations as annotations, marked as the machine's; `everylabel undo` takes them back."""
-    services = Services(load_settings())
+    backend = build(load_settings())
     try:
         with progress() as report:
             if dry_run:
-                services.loop.look(project, report)
+                backend.loop.look(project, report)
             else:
-                services.loop.catch_up(project, compare=True, progress=report)
-            with services.files(project).lock():  # no round in between
-                crops, left = bulk_accept.acceptable(services, project, min_confidence, at_most)
+                backend.loop.catch_up(project, compare=True, progress=report)
+            with backend.files(project).lock():  # no round in between
+                crops, left = bulk_accept.acceptable(backend, project, min_confidence, at_most)
             version = ""
             if not dry_run:
-                accepted = bulk_accept.accept(services, project, crops, report)
+                accepted = bulk_accept.accept(backend, project, crops, report)
                 crops, version = list(accepted.crops), accepted.version
             if crops and not dry_run:
-                bulk_accept.save_tab(services.label_studio, project)
-                services.loop.catch_up(project, compare=True, progress=report)
+                bulk_accept.save_tab(backend.label_studio, project)
+                backend.loop.catch_up(project, compare=True, progress=report)
     except (LabelStudioError, LabelConfigError, ImageError) as error:
-        fail_for_project(error, services, project)
+        fail_for_project(error, backend, project)
     except NothingLearnedError as error:
-        fail(f"{error}{where_unknown(services, project)}")
+        fail(f"{error}{where_unknown(backend, project)}")
     if not crops:
         console.print(f"The model is confident at {min_confidence:.0%} of no crop that is still open.")
         return

@@ -10,6 +10,8 @@ import typer
 from rich.markup import escape
 
 from everylabel.backend.auth import basic_login, webhook_headers
+from everylabel.backend.bootstrap import Backend, build
+from everylabel.backend.embedding.embeddings import check_encoder
 from everylabel.backend.images.decode import ImageError
 from everylabel.backend.label_studio import label_config, webhooks
 from everylabel.backend.label_studio.client import LabelStudio
@@ -18,8 +20,7 @@ from everylabel.backend.label_studio.hotkeys import TOO_OLD, UNDO, submit_with_e
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.publisher import SAMPLING
 from everylabel.backend.label_studio.required_class import MESSAGE, requires_class, with_required_class
-from everylabel.backend.rounds.models import check_encoder
-from everylabel.backend.services import Progress, Services
+from everylabel.backend.progress import Progress
 from everylabel.backend.settings import Settings
 from everylabel.scripts.console import (
     ProjectNumber,
@@ -52,19 +53,19 @@ def connect(
 ) -> None:
     """Connect a Label Studio project: backend, webhook, sampling, tabs, and the first batch."""
     settings = load_settings(**({"public_url": backend_url} if backend_url else {}))
-    services = Services(settings)
+    backend = build(settings)
     try:
-        _offer_required_class(services.label_studio, project, require_class)
+        _offer_required_class(backend.label_studio, project, require_class)
         with progress() as report:
-            connect_project(services, project, report, patience=START_SECONDS)
+            connect_project(backend, project, report, patience=START_SECONDS)
         if hotkeys:
-            taken = submit_with_enter(services.label_studio)
+            taken = submit_with_enter(backend.label_studio)
             console.print(f"Enter submits now, for the token's user. {UNDO}" if taken else TOO_OLD)
     except (LabelStudioError, LabelConfigError, ImageError) as error:
-        fail_for_project(error, services, project)
-    counts = services.store.count_tasks(project)
+        fail_for_project(error, backend, project)
+    counts = backend.store.count_tasks(project)
     crops = sum(counts.values())
-    latest = services.store.latest_round(project)
+    latest = backend.store.latest_round(project)
     console.print(
         f"[green]Connected[/] project {project} at {settings.label_studio_browser_url}/projects/{project}/"
     )
@@ -77,7 +78,7 @@ def connect(
             "Press [bold]Label All Tasks[/]."
         )
     console.print(f"See how it goes: {settings.page_browser_url}/projects/{project}")
-    broken = services.store.unreadable_task(project)
+    broken = backend.store.unreadable_task(project)
     if broken is not None:
         console.print(
             f"[yellow]{counted(counts['unreadable'], 'crop')} cannot be read[/], e.g. task {broken.id}: {escape(str(broken.problem))}"
@@ -110,12 +111,12 @@ def _offer_required_class(label_studio: LabelStudio, project_id: int, wanted: bo
 
 
 def connect_project(
-    services: Services, project_id: int, report: Progress | None = None, *, patience: int = 0
+    backend: Backend, project_id: int, report: Progress | None = None, *, patience: int = 0
 ) -> None:
     """Set up a project and publish its first round; what is already set up stays as it is.
 
     Args:
-        services: the parts of the backend.
+        backend: Its parts.
         project_id: the project.
         report: called with (what, done, total).
         patience: how many times, a second apart, to try again while Label Studio finds no backend.
@@ -124,28 +125,28 @@ def connect_project(
         LabelStudioError: Label Studio does not answer, refuses the token, or cannot reach the backend.
         LabelConfigError: nothing in the labeling config classifies an image.
     """
-    control = label_config.parse(str(services.label_studio.project(project_id)["label_config"]))
-    check_encoder(control, services.settings.encoder)
+    control = label_config.parse(str(backend.label_studio.project(project_id)["label_config"]))
+    check_encoder(control, backend.settings.encoder)
     for waited in range(patience + 1):
         try:
-            register(services.label_studio, services.settings, project_id)
+            register(backend.label_studio, backend.settings, project_id)
             break
         except BackendUnreachableError:
             if waited == patience:
                 raise
             if report is not None:
-                report(f"Waiting for a backend at {services.settings.public_url}", waited, patience)
+                report(f"Waiting for a backend at {backend.settings.public_url}", waited, patience)
             time.sleep(1)
-    services.store.save_project(project_id, connected=True)
-    services.loop.catch_up(
-        project_id, compare=True, force=not _is_followed(services, project_id), progress=report
+    backend.store.save_project(project_id, connected=True)
+    backend.loop.catch_up(
+        project_id, compare=True, force=not _is_followed(backend, project_id), progress=report
     )
 
 
-def _is_followed(services: Services, project_id: int) -> bool:
+def _is_followed(backend: Backend, project_id: int) -> bool:
     """Return True if the label stream follows the newest round: Label Studio's settings page can change that."""
-    latest = services.store.latest_round(project_id)
-    project = services.label_studio.project(project_id)
+    latest = backend.store.latest_round(project_id)
+    project = backend.label_studio.project(project_id)
     shown = (project["sampling"], project["model_version"])
     return latest is not None and shown == (SAMPLING, latest.model_version)
 

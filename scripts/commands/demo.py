@@ -22,13 +22,14 @@ import httpx
 import typer
 from rich.panel import Panel
 
+from everylabel.backend.bootstrap import build
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.errors import LabelStudioError, ProjectNotFoundError
 from everylabel.backend.label_studio.hotkeys import submit_with_enter
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.required_class import ATTRIBUTES
 from everylabel.backend.label_studio.versions import NEWEST
-from everylabel.backend.services import Progress, Services
+from everylabel.backend.progress import Progress
 from everylabel.scripts.commands.connect import connect_project
 from everylabel.scripts.commands.serve import Child
 from everylabel.scripts.console import console, fail, load_settings, progress
@@ -140,14 +141,14 @@ def _run(
         project_id = _project(client, dataset, home / "projects.json")
         numbers = _upload(client, project_id, dataset, bars)
     with _backend(environment, backend_port, home / "everylabel.log"):
-        services = Services(settings)
+        backend = build(settings)
         with progress() as bars:
-            connect_project(services, project_id, bars)
+            connect_project(backend, project_id, bars)
         if simulated_labels is not None:
             assert dataset.labels is not None  # noqa: S101 - checked before anything was started
             truth = {task_id: dataset.labels[number] for task_id, number in numbers.items()}
             with progress() as bars:
-                outcome = annotate(services, project_id, truth, simulated_labels, bars)
+                outcome = annotate(backend, project_id, truth, simulated_labels, bars)
             text = json.dumps(outcome.report(), indent=2)
             if report is not None:
                 report.write_text(text + "\n", encoding="utf-8")

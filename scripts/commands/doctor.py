@@ -12,6 +12,8 @@ import typer
 from rich.markup import escape
 
 from everylabel.backend.auth import basic_login, holds_key_for_people, webhook_headers
+from everylabel.backend.bootstrap import Backend, build
+from everylabel.backend.embedding.embeddings import check_encoder
 from everylabel.backend.images.decode import ImageError
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.client import LabelStudio
@@ -23,8 +25,6 @@ from everylabel.backend.label_studio.required_class import requires_class
 from everylabel.backend.label_studio.versions import tested_versions, warning_about
 from everylabel.backend.rounds import empty_annotations
 from everylabel.backend.rounds.labels import current_labels
-from everylabel.backend.rounds.models import check_encoder
-from everylabel.backend.services import Services
 from everylabel.backend.store import LONG_WAIT_SECONDS, StorageError
 from everylabel.backend.store.damaged_files import found_aside
 from everylabel.scripts.commands.connect import TITLE
@@ -52,9 +52,9 @@ def doctor(
     ] = None,
 ) -> None:
     """Check server, token, project, labeling config, backend, webhook, media and sampling."""
-    services = Services(load_settings())
+    backend = build(load_settings())
     faults = 0
-    for finding in examine(services, project):
+    for finding in examine(backend, project):
         if finding.problem is not None:
             faults += 1
             console.print(f"[red]✗[/] {finding.check}: ", end="")
@@ -69,37 +69,37 @@ def doctor(
     console.print("[green]All is well.[/]")
 
 
-def examine(services: Services, project_id: int | None) -> Iterator[Finding]:
+def examine(backend: Backend, project_id: int | None) -> Iterator[Finding]:
     """Run the checks in the order they depend on each other, and skip those that a fault makes pointless."""
-    settings, label_studio = services.settings, services.label_studio
-    server = _server(services)
+    settings, label_studio = backend.settings, backend.label_studio
+    server = _server(backend)
     yield server
     if server.problem:
         return
     token = _check("Token", lambda: _token(label_studio))
     yield token
     if settings.redis_url.get_secret_value():
-        yield _check("Queue", lambda: f"Redis answers, {services.jobs.waiting()} jobs wait")
-    yield _check("Backend", lambda: _backend(services))
-    yield _check("Files", lambda: _files(services))
-    yield _check("Waiting", lambda: _waiting(services, project_id))
+        yield _check("Queue", lambda: f"Redis answers, {backend.jobs.waiting()} jobs wait")
+    yield _check("Backend", lambda: _backend(backend))
+    yield _check("Files", lambda: _files(backend))
+    yield _check("Waiting", lambda: _waiting(backend, project_id))
     if token.problem or project_id is None:
         return
     found = _check("Project", lambda: str(label_studio.project(project_id)["title"]))
     yield found
     if found.problem:
         return
-    config = _check("Labeling config", lambda: _labeling_config(services, project_id))
-    yield config if config.problem else replace(config, warning=_required_class(services, project_id))
-    yield _check("ML backend", lambda: _ml_backend(services, project_id))
-    yield _check("Webhook", lambda: _webhook(services, project_id))
-    sampling = _check("Sampling", lambda: _sampling(services, project_id))
+    config = _check("Labeling config", lambda: _labeling_config(backend, project_id))
+    yield config if config.problem else replace(config, warning=_required_class(backend, project_id))
+    yield _check("ML backend", lambda: _ml_backend(backend, project_id))
+    yield _check("Webhook", lambda: _webhook(backend, project_id))
+    sampling = _check("Sampling", lambda: _sampling(backend, project_id))
     yield sampling
-    yield _check("Media", lambda: _media(services, project_id))
-    yield _check("Rounds", lambda: _rounds(services, project_id))
+    yield _check("Media", lambda: _media(backend, project_id))
+    yield _check("Rounds", lambda: _rounds(backend, project_id))
     if not sampling.problem:  # else no round is followed, which has been said
-        yield _check("Label stream", lambda: _label_stream(services, project_id))
-    yield _check("Annotations", lambda: _annotations(services, project_id))
+        yield _check("Label stream", lambda: _label_stream(backend, project_id))
+    yield _check("Annotations", lambda: _annotations(backend, project_id))
 
 
 def _token(label_studio: LabelStudio) -> str:
@@ -114,8 +114,8 @@ def _check(name: str, run: Callable[[], str]) -> Finding:
         return Finding(name, "", str(error))
 
 
-def _server(services: Services) -> Finding:
-    settings, label_studio = services.settings, services.label_studio
+def _server(backend: Backend) -> Finding:
+    settings, label_studio = backend.settings, backend.label_studio
     try:
         version = label_studio.version()
     except LabelStudioError as error:
@@ -124,11 +124,11 @@ def _server(services: Services) -> Finding:
     return Finding("Label Studio", detail, warning=warning_about(version))
 
 
-def _backend(services: Services) -> str:
-    url = services.settings.public_url
+def _backend(backend: Backend) -> str:
+    url = backend.settings.public_url
     try:
         answer = httpx.get(f"{url}/health", timeout=5).raise_for_status().json()
-        allowed = httpx.get(f"{url}/versions", headers=webhook_headers(services.settings), timeout=5)
+        allowed = httpx.get(f"{url}/versions", headers=webhook_headers(backend.settings), timeout=5)
     except (httpx.HTTPError, ValueError) as error:
         raise CheckFailedError(
             f"Nothing answers as a backend at {url} ({type(error).__name__}). Start it with `everylabel serve`, and set "
@@ -148,26 +148,26 @@ def _backend(services: Services) -> str:
     return f"answers at {url}, trainer alive"
 
 
-def _files(services: Services) -> str:
+def _files(backend: Backend) -> str:
     """Check for databases that were damaged: whatever overwrote them may do so again."""
-    aside = found_aside(services.settings.model_dir)
+    aside = found_aside(backend.settings.model_dir)
     if aside:
         raise CheckFailedError(
-            f"{', '.join(path.name for path in aside)} in {services.settings.model_dir} was damaged, set aside, and made "
+            f"{', '.join(path.name for path in aside)} in {backend.settings.model_dir} was damaged, set aside, and made "
             "anew. Check the disk; then delete it, and no label is lost by that."
         )
     return "no database was damaged"
 
 
-def _waiting(services: Services, project_id: int | None) -> str:
+def _waiting(backend: Backend, project_id: int | None) -> str:
     """Check for webhooks that nobody handles, and for what stops each project."""
-    store, stuck, total = services.store, [], 0
+    store, stuck, total = backend.store, [], 0
     known = {project.id: project for project in store.projects()}
     asked = sorted({*known, *store.projects_with_events()}) if project_id is None else [project_id]
     for id_ in asked:
         waiting, oldest = store.events_waiting(id_)
         total += waiting
-        age = 0.0 if oldest is None else services.clock() - oldest
+        age = 0.0 if oldest is None else backend.clock() - oldest
         problem = known[id_].problem if id_ in known else None
         if age >= LONG_WAIT_SECONDS:
             why = problem or "the trainer's log says why"
@@ -181,9 +181,9 @@ def _waiting(services: Services, project_id: int | None) -> str:
     return f"{counted(total, 'webhook')} to be worked in, none for long" if total else "no webhook waits"
 
 
-def _labeling_config(services: Services, project_id: int) -> str:
-    control = label_config.parse(str(services.label_studio.project(project_id)["label_config"]))
-    check_encoder(control, services.settings.encoder)
+def _labeling_config(backend: Backend, project_id: int) -> str:
+    control = label_config.parse(str(backend.label_studio.project(project_id)["label_config"]))
+    check_encoder(control, backend.settings.encoder)
     several = ", several a crop" if control.multiple else ""
     part = "a part of " if control.part else ""
     return (
@@ -192,9 +192,9 @@ def _labeling_config(services: Services, project_id: int) -> str:
     )
 
 
-def _required_class(services: Services, project_id: int) -> str | None:
+def _required_class(backend: Backend, project_id: int) -> str | None:
     """Return a warning where Label Studio accepts a submit without a class; multiple choices may mean none."""
-    config = str(services.label_studio.project(project_id)["label_config"])
+    config = str(backend.label_studio.project(project_id)["label_config"])
     if label_config.parse(config).multiple or requires_class(config):
         return None
     return (
@@ -203,11 +203,11 @@ def _required_class(services: Services, project_id: int) -> str | None:
     )
 
 
-def _ml_backend(services: Services, project_id: int) -> str:
-    url = services.settings.public_url
+def _ml_backend(backend: Backend, project_id: int) -> str:
+    url = backend.settings.public_url
     known = [
         b
-        for b in services.label_studio.ml_backends(project_id)
+        for b in backend.label_studio.ml_backends(project_id)
         if b["url"].rstrip("/") == url or b["title"] == TITLE
     ]
     if not known:
@@ -218,7 +218,7 @@ def _ml_backend(services: Services, project_id: int) -> str:
         raise CheckFailedError(
             f"The project is connected to {known[0]['url']}, not to {url}. Run: everylabel connect --project {project_id}"
         )
-    login = basic_login(services.settings)
+    login = basic_login(backend.settings)
     if login is not None and known[0].get("basic_auth_user") not in {None, login[0]}:
         raise CheckFailedError(
             f"Label Studio calls {url} with the key for people: it should have one that delivers and no more. Run: "
@@ -234,9 +234,9 @@ def _ml_backend(services: Services, project_id: int) -> str:
     return f"connected to {url}"
 
 
-def _webhook(services: Services, project_id: int) -> str:
-    url = f"{services.settings.public_url}/webhook"
-    hooks = [hook for hook in services.label_studio.webhooks(project_id) if hook["url"] == url]
+def _webhook(backend: Backend, project_id: int) -> str:
+    url = f"{backend.settings.public_url}/webhook"
+    hooks = [hook for hook in backend.label_studio.webhooks(project_id) if hook["url"] == url]
     again = f"Run: everylabel connect --project {project_id}"
     if not hooks:
         raise CheckFailedError(
@@ -248,20 +248,20 @@ def _webhook(services: Services, project_id: int) -> str:
     if not hooks[0]["send_payload"]:
         raise CheckFailedError(f"The webhook to {url} sends no payload. {again}")
     headers = hooks[0].get("headers") or {}
-    if holds_key_for_people(services.settings, headers):
+    if holds_key_for_people(backend.settings, headers):
         raise CheckFailedError(
             f"The webhook to {url} carries the key for people, which opens the page, and every account of Label Studio can "
             f"read it. {again}; then change BASIC_AUTH_PASS (or EVERYLABEL_BEARER_SECRET)."
         )
-    if headers != webhook_headers(services.settings):
+    if headers != webhook_headers(backend.settings):
         raise CheckFailedError(
             f"The webhook to {url} carries another password than the backend asks for. {again}"
         )
     return f"goes to {url}"
 
 
-def _sampling(services: Services, project_id: int) -> str:
-    project = services.label_studio.project(project_id)
+def _sampling(backend: Backend, project_id: int) -> str:
+    project = backend.label_studio.project(project_id)
     again = f"Run: everylabel sync --project {project_id}"
     if project["sampling"] != SAMPLING:
         raise CheckFailedError(
@@ -276,10 +276,10 @@ def _sampling(services: Services, project_id: int) -> str:
     return f"uncertainty sampling, following {version!r}"
 
 
-def _media(services: Services, project_id: int) -> str:
-    config = str(services.label_studio.project(project_id)["label_config"])
+def _media(backend: Backend, project_id: int) -> str:
+    config = str(backend.label_studio.project(project_id)["label_config"])
     control = label_config.parse(config)
-    first = next(iter(services.label_studio.tasks(project_id)), None)
+    first = next(iter(backend.label_studio.tasks(project_id)), None)
     if first is None:
         raise CheckFailedError("The project has no tasks: import some crops.")
     crop = control.crop(first.get("data"))
@@ -288,13 +288,13 @@ def _media(services: Services, project_id: int) -> str:
     text = label_config.text_of(crop.url)
     if text is not None:
         return f"task {first['id']} is a text of {len(text)} characters"
-    image = services.reader.read(crop.url, int(first["id"]))
+    image = backend.reader.read(crop.url, int(first["id"]))
     return f"task {first['id']} is a picture of {image.width} x {image.height} px"
 
 
-def _rounds(services: Services, project_id: int) -> str:
-    project = services.store.project(project_id)
-    latest = services.store.latest_round(project_id)
+def _rounds(backend: Backend, project_id: int) -> str:
+    project = backend.store.project(project_id)
+    latest = backend.store.latest_round(project_id)
     if project is None or latest is None:
         raise CheckFailedError(f"No round has been run. Run: everylabel connect --project {project_id}")
     if project.problem:
@@ -302,19 +302,19 @@ def _rounds(services: Services, project_id: int) -> str:
     return f"{latest.model_version} with {latest.n_labels} labels"
 
 
-def _label_stream(services: Services, project_id: int) -> str:
+def _label_stream(backend: Backend, project_id: int) -> str:
     """Compare the crops that the round asks for with those that Label Studio can serve."""
-    number = version_number(str(services.label_studio.project(project_id)["model_version"]))
-    record = None if number is None else services.store.round(project_id, number)
+    number = version_number(str(backend.label_studio.project(project_id)["model_version"]))
+    record = None if number is None else backend.store.round(project_id, number)
     if record is None:
         raise CheckFailedError(
             f"No round of this backend is being served. Run: everylabel sync --project {project_id}"
         )
     asked = [*record.queue, *record.pre_annotated]
-    left_out = not_served(services.label_studio, project_id, asked, record.model_version)
-    if left_out and (waiting := len(services.store.events(project_id))):
+    left_out = not_served(backend.label_studio, project_id, asked, record.model_version)
+    if left_out and (waiting := len(backend.store.events(project_id))):
         return f"a new round is due: {waiting} webhooks wait"
-    newest = services.store.latest_round(project_id)
+    newest = backend.store.latest_round(project_id)
     if left_out and newest is not None and newest.number > record.number:
         return f"{newest.model_version} is about to be served"
     if left_out:
@@ -328,14 +328,14 @@ def _label_stream(services: Services, project_id: int) -> str:
     return f"all {len(asked)} crops of {record.model_version} can be served"
 
 
-def _annotations(services: Services, project_id: int) -> str:
+def _annotations(backend: Backend, project_id: int) -> str:
     """Check for annotations without a class: somebody may believe they have labelled those crops."""
-    project = services.store.project(project_id)
+    project = backend.store.project(project_id)
     if project is None:
         return "none known"
     control = label_config.parse(project.label_config)
-    annotations = services.store.annotations(project_id)
-    labels = current_labels(services.store, project_id, annotations, control.classes)
+    annotations = backend.store.annotations(project_id)
+    labels = current_labels(backend.store, project_id, annotations, control.classes)
     found = empty_annotations.empty_annotations(annotations, labels, control.classes)
     if found:
         raise CheckFailedError(

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from everylabel.backend.bootstrap import build
 from everylabel.backend.images.decode import ImageError
 from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.regions.region_projects import put_back, spread_out
-from everylabel.backend.services import Services
 from everylabel.scripts.console import console, fail, load_settings, progress
 
 
@@ -27,15 +27,15 @@ def regions(
     ] = 0.9,
 ) -> None:
     """Make every region of a project a crop of its own, in a project to connect; --back writes classes back."""
-    services = Services(load_settings())
+    backend = build(load_settings())
     if back and to is None:
         fail("Say with --to which project the regions are labelled in.")
     try:
         with progress() as report:
             if back and to is not None:
-                classified, tasks = put_back(services, project, to, min_confidence, report)
+                classified, tasks = put_back(backend, project, to, min_confidence, report)
             else:
-                number, new, left = spread_out(services, project, to, report)
+                number, new, left = spread_out(backend, project, to, report)
     except (LabelStudioError, LabelConfigError, ImageError) as error:
         fail(error)
     if back:

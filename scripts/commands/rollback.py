@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from everylabel.backend.bootstrap import build
 from everylabel.backend.label_studio.publisher import version_name
-from everylabel.backend.services import Services
 from everylabel.scripts.console import ProjectNumber, console, fail, load_settings, searched
 
 
@@ -19,28 +19,28 @@ def rollback(
     newest: Annotated[bool, typer.Option("--newest", help="Let go: take the newest model again.")] = False,
 ) -> None:
     """Return to an earlier round's model: it answers /predict, and newer ones pre-fill nothing meanwhile."""
-    services = Services(load_settings())
+    backend = build(load_settings())
     if (to is None) == (not newest):
         fail("Say which round to return to with --to N, or --newest to let go of one.")
-    with services.files(project).lock():
-        latest = services.store.latest_round(project)
+    with backend.files(project).lock():
+        latest = backend.store.latest_round(project)
         if latest is None:
             fail(
                 f"Project {project} has no rounds. "
-                f"To connect it: everylabel connect --project {project}\n{searched(services.settings)}"
+                f"To connect it: everylabel connect --project {project}\n{searched(backend.settings)}"
             )
-        kept = services.files(project).models()
+        kept = backend.files(project).models()
         if newest:
-            services.store.save_project(project, model_pinned=False, model_round=kept[-1] if kept else None)
+            backend.store.save_project(project, model_pinned=False, model_round=kept[-1] if kept else None)
         elif to in kept:
-            services.store.save_project(project, model_pinned=True, model_round=to)
+            backend.store.save_project(project, model_pinned=True, model_round=to)
         else:
             known = ", ".join(map(str, kept)) or "none"
-            if services.store.round(project, to or 0) is None:
+            if backend.store.round(project, to or 0) is None:
                 fail(f"Project {project} has had no round {to}. Models are kept of: {known}.")
             fail(f"The model of round {to} is not kept any more. Models are kept of: {known}.")
         # The queue in Label Studio still carries what the other model has pre-filled.
-        services.store.add_event(project, "START_TRAINING", {})
+        backend.store.add_event(project, "START_TRAINING", {})
     if newest:
         console.print("The newest model is in use again.")
     else:

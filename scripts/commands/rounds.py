@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from everylabel.backend.bootstrap import build
 from everylabel.backend.rounds.accuracy import accuracy_of
-from everylabel.backend.services import Services
 from everylabel.scripts.console import ProjectNumber, console, fail, load_settings, searched
 
 
@@ -18,13 +18,13 @@ def rounds(
     last: Annotated[int, typer.Option(min=1, help="How many of the newest rounds to show.")] = 20,
 ) -> None:
     """List a project's rounds, newest last."""
-    services = Services(load_settings())
-    known = services.store.project(project)
-    records = services.store.rounds(project)[-last:]
+    backend = build(load_settings())
+    known = backend.store.project(project)
+    records = backend.store.rounds(project)[-last:]
     if known is None or not records:
         fail(
             f"Project {project} has no rounds. "
-            f"To connect it: everylabel connect --project {project}\n{searched(services.settings)}"
+            f"To connect it: everylabel connect --project {project}\n{searched(backend.settings)}"
         )
     table = Table(title=f"Rounds of project {project}")
     for column in ("round", "finished", "labels", "accuracy (95 %)", "threshold", "seconds", "model"):

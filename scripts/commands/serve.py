@@ -20,7 +20,7 @@ from typing import IO, Annotated
 import typer
 
 from everylabel.backend import logs
-from everylabel.backend.services import Services
+from everylabel.backend.bootstrap import build
 from everylabel.backend.store.private_files import OTHERS, keep_private
 from everylabel.scripts.console import console, fail, load_settings
 
@@ -52,7 +52,7 @@ def serve(
     keep_private(settings.model_dir)
     if not settings.database_url.get_secret_value():  # a PostgreSQL may answer later
         # A damaged store is told in one sentence, once: both processes would end of it again and again.
-        Services(settings).store.close()
+        build(settings).store.close()
     console.print(f"The page for people: [bold]{settings.page_url or _page(host, port)}/[/]")
     web = [
         *(sys.executable, "-m", "gunicorn", "everylabel.backend.wsgi:application()"),
@@ -95,11 +95,11 @@ def trainer() -> None:
     logs.configure(settings)
     cores = _leave_a_core_free()
     limit_threads(cores)
-    services = Services(settings, encoder_threads=cores)
-    services.start_heartbeat()
-    services.trainer.wake()
-    MapDrawer(services).start()
-    services.jobs.run_trainer()
+    backend = build(settings, encoder_threads=cores)
+    backend.trainer.start_heartbeat()
+    backend.trainer.wake()
+    MapDrawer(backend.store, backend.files, backend.embeddings).start()
+    backend.jobs.run_trainer()
 
 
 def _leave_a_core_free() -> int:

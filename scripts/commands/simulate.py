@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from everylabel.backend.services import Progress
+from everylabel.backend.progress import Progress
 from everylabel.model import encoders, query
 from everylabel.scripts.console import console, fail, progress
 from everylabel.scripts.replay.datasets import DatasetError

@@ -11,13 +11,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from everylabel.backend.bootstrap import Backend, build
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.annotators import annotator_name, names_by_id
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
 from everylabel.backend.rounds import empty_annotations, rare_classes
 from everylabel.backend.rounds.accuracy import accuracy_of
 from everylabel.backend.rounds.labels import counted_annotations, current_labels
-from everylabel.backend.services import Services
 from everylabel.backend.store import Annotation, Project, RoundRecord
 from everylabel.scripts.console import console, counted, fail, load_settings, searched
 
@@ -28,37 +28,37 @@ def status(
     ] = None,
 ) -> None:
     """Show where a project stands: crops, labels by class, accuracy, the newest round, and what waits."""
-    services = Services(load_settings())
-    projects = [p for p in services.store.projects() if project in (None, p.id)]
+    backend = build(load_settings())
+    projects = [p for p in backend.store.projects() if project in (None, p.id)]
     if not projects:
-        known = ", ".join(str(p.id) for p in services.store.projects()) or "none"
+        known = ", ".join(str(p.id) for p in backend.store.projects()) or "none"
         fail(
             f"No such project is connected (known: {known}). "
-            f"To connect it: everylabel connect --project {project or 'N'}\n{searched(services.settings)}"
+            f"To connect it: everylabel connect --project {project or 'N'}\n{searched(backend.settings)}"
         )
-    alive = services.trainer_alive()
+    alive = backend.heartbeat.alive()
     console.print(
         "trainer  " + ("[green]alive[/]" if alive else "[red]not running[/]: start `everylabel serve`")
     )
-    waiting, oldest = services.store.events_waiting()
+    waiting, oldest = backend.store.events_waiting()
     if waiting and oldest is not None:
         console.print(f"waiting  {counted(waiting, 'webhook')}, the oldest for {_span(time.time() - oldest)}")
     for known_project in projects:
-        console.print(_table(services, known_project))
+        console.print(_table(backend, known_project))
 
 
-def _table(services: Services, project: Project) -> Table:
+def _table(backend: Backend, project: Project) -> Table:
     table = Table(title=f"Project {project.id}", show_header=False, title_justify="left")
     table.add_column(style="dim")
     table.add_column()
-    counts = services.store.count_tasks(project.id)
+    counts = backend.store.count_tasks(project.id)
     unread = counts["unreadable"]
     crops = f"{sum(counts.values())}, {counts['embedded']} embedded"
     table.add_row("crops", crops + (f", [red]{unread} cannot be read[/]" if unread else ""))
-    annotations = services.store.annotations(project.id)
-    for name, words in _labels(services, project, annotations):
+    annotations = backend.store.annotations(project.id)
+    for name, words in _labels(backend, project, annotations):
         table.add_row(name, words)
-    latest = services.store.latest_round(project.id)
+    latest = backend.store.latest_round(project.id)
     if latest is not None:
         table.add_row("accuracy", _accuracy(latest))
         if latest.stopping is not None:
@@ -72,7 +72,7 @@ def _table(services: Services, project: Project) -> Table:
 
 
 def _labels(
-    services: Services, project: Project, annotations: Sequence[Annotation]
+    backend: Backend, project: Project, annotations: Sequence[Annotation]
 ) -> Iterator[tuple[str, str]]:
     """Say how many labels there are, who gave them, and what is wrong with them: a row of the table each."""
     try:
@@ -81,11 +81,11 @@ def _labels(
         control = None
         yield "labels", f"[red]{escape(str(error))}[/]"
     if control is not None:
-        labels = current_labels(services.store, project.id, annotations, control.classes)
+        labels = current_labels(backend.store, project.id, annotations, control.classes)
         counts = Counter(name for label in labels.values() for name in control.names(label))
         by_class = ", ".join(f"{escape(name)} {counts[name]}" for name in control.classes)
         yield "labels", f"{len(labels)} ({by_class})"
-        if by := _annotators(services, annotations, control.classes):
+        if by := _annotators(backend, annotations, control.classes):
             yield "given by", by
     if accepted := sum(annotation.accepted for annotation in annotations):
         yield "accepted", f"{accepted} in bulk: the machine's, not among the labels"
@@ -107,9 +107,9 @@ def _concerns(
         yield "no label", escape(rare_classes.missing_in_words(rare))
 
 
-def _annotators(services: Services, annotations: Sequence[Annotation], classes: Sequence[str]) -> str:
+def _annotators(backend: Backend, annotations: Sequence[Annotation], classes: Sequence[str]) -> str:
     """Return how many labels each person has given, the most active first; empty if there are none."""
-    names = names_by_id(services.store)
+    names = names_by_id(backend.store)
     given = Counter(annotation.annotator for annotation in counted_annotations(annotations, classes))
     return ", ".join(f"{escape(annotator_name(who, names))} {count}" for who, count in given.most_common())
 

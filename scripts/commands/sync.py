@@ -8,12 +8,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from everylabel.backend.bootstrap import build
 from everylabel.backend.images.decode import ImageError
 from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.publisher import QueuedCrop
 from everylabel.backend.rounds.runner import FinishedRound
-from everylabel.backend.services import Services
 from everylabel.scripts.console import (
     ProjectNumber,
     console,
@@ -35,21 +35,21 @@ def sync(
     ] = False,
 ) -> None:
     """Push the diverse batch, the confident pre-annotations and the suspected label issues to Label Studio."""
-    services = Services(load_settings())
+    backend = build(load_settings())
     try:
         with progress() as report:
             if dry_run:
-                finished = services.loop.preview(project, batch_size=batch_size, progress=report)
+                finished = backend.loop.preview(project, batch_size=batch_size, progress=report)
             else:
-                finished = services.loop.catch_up(
+                finished = backend.loop.catch_up(
                     project, compare=True, force=True, batch_size=batch_size, progress=report
                 )
     except (LabelStudioError, LabelConfigError, ImageError) as error:
-        fail_for_project(error, services, project)
+        fail_for_project(error, backend, project)
     if finished is None:
         console.print(
             f"Project {project} has no crop that can be read: import tasks, or see `everylabel doctor`."
-            f"{escape(where_unknown(services, project))}",
+            f"{escape(where_unknown(backend, project))}",
             soft_wrap=True,
         )
         return

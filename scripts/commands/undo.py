@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from everylabel.backend.bootstrap import build
 from everylabel.backend.images.decode import ImageError
 from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.rounds import bulk_accept
-from everylabel.backend.services import Services
 from everylabel.scripts.console import (
     ProjectNumber,
     console,
@@ -26,14 +26,14 @@ def undo(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")] = False,
 ) -> None:
     """Delete the annotations that `everylabel accept` made, except those that somebody has edited since."""
-    services = Services(load_settings())
+    backend = build(load_settings())
     try:
         with progress() as report:
-            undone = bulk_accept.undo(services, project, dry_run=dry_run, progress=report)
+            undone = bulk_accept.undo(backend, project, dry_run=dry_run, progress=report)
             if not dry_run:
-                services.loop.catch_up(project, compare=True, progress=report)
+                backend.loop.catch_up(project, compare=True, progress=report)
     except (LabelStudioError, LabelConfigError, ImageError) as error:
-        fail_for_project(error, services, project)
+        fail_for_project(error, backend, project)
     stays = ""
     if undone.kept:
         stays = f" {undone.kept} that somebody has edited since {'stays' if undone.kept == 1 else 'stay'}."

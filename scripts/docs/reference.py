@@ -12,8 +12,8 @@ from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 
 from everylabel.backend.app import create_app
+from everylabel.backend.bootstrap import build
 from everylabel.backend.openapi import DESCRIPTION
-from everylabel.backend.services import Services
 from everylabel.backend.settings import Settings
 from everylabel.scripts import cli
 
@@ -115,15 +115,15 @@ def _routes() -> list[str]:
         "|---|---|",
     ]
     with tempfile.TemporaryDirectory() as folder:
-        services = Services(Settings(model_dir=Path(folder)))
-        app = create_app(services)
+        backend = build(Settings(model_dir=Path(folder)))
+        app = create_app(backend)
         rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint != "static"]  # Flask's own: empty
         for rule in sorted(rules, key=lambda rule: rule.rule):
             method = "POST" if "POST" in (rule.methods or ()) else "GET"
             said = DESCRIPTION["paths"].get(rule.rule, {}).get(method.lower(), {}).get("summary")
             about = said or (app.view_functions[rule.endpoint].__doc__ or "").strip().split("\n")[0]
             lines.append(f"| `{method} {rule.rule}` | {_ABOUT.get(rule.rule, about)} |")
-        services.store.close()
+        backend.store.close()
     return [*lines, ""]
 
 

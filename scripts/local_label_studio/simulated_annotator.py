@@ -11,8 +11,9 @@ from typing import Any
 import httpx
 
 from everylabel.backend.auth import webhook_headers
+from everylabel.backend.bootstrap import Backend
 from everylabel.backend.label_studio import label_config
-from everylabel.backend.services import Progress, Services
+from everylabel.backend.progress import Progress
 
 NEW_QUEUE_SECONDS = 60.0
 POLL_SECONDS = 0.05
@@ -56,12 +57,12 @@ class Outcome:
 
 
 def annotate(
-    services: Services, project_id: int, truth: Mapping[int, str], labels: int, progress: Progress
+    backend: Backend, project_id: int, truth: Mapping[int, str], labels: int, progress: Progress
 ) -> Outcome:
     """Label one crop at a time, in the order Label Studio serves them, until the project has `labels` labels.
 
     Args:
-        services: the backend's settings and client; the backend itself runs elsewhere.
+        backend: Its settings and its client; the backend itself runs elsewhere.
         project_id: a connected project.
         truth: the class of every task.
         labels: how many labels the project has at the end.
@@ -70,11 +71,11 @@ def annotate(
     Raises:
         AnnotatorError: no new queue comes after an annotation.
     """
-    label_studio = services.label_studio
+    label_studio = backend.label_studio
     control = label_config.parse(str(label_studio.project(project_id)["label_config"]))
     done = {int(t["id"]) for t in label_studio.tasks(project_id, annotated=True)}
     outcome = Outcome(labels=len(done))
-    version = _version(services, project_id)
+    version = _version(backend, project_id)
     outcome.model_versions.append(version)
     while len(done) < labels:
         task = label_studio.next_task(project_id)
@@ -82,34 +83,32 @@ def annotate(
             break
         task_id = int(task["id"])
         # The queue may have been renewed in between: the crop must head the one before or after.
-        heads = {
-            _head(services, project_id, name, done) for name in {version, _version(services, project_id)}
-        }
+        heads = {_head(backend, project_id, name, done) for name in {version, _version(backend, project_id)}}
         outcome.queue_followed &= task_id in heads
         label_studio.annotate(task_id, control.result(truth[task_id]), lead_time=1.0)
         done.add(task_id)
         started = time.monotonic()
-        version = _new_version(services, project_id, version, started)
+        version = _new_version(backend, project_id, version, started)
         outcome.seconds_to_new_queue.append(time.monotonic() - started)
         outcome.model_versions.append(version)
         outcome.labels = len(done)
         if len(done) % MEASURE_EVERY == 0 or len(done) == labels:
-            accuracy = _true_accuracy(services, project_id, truth, done)
+            accuracy = _true_accuracy(backend, project_id, truth, done)
             outcome.true_accuracy.append({"labels": len(done), "accuracy": round(accuracy, 4)})
         progress("Labelling", len(done), labels)
-    latest = services.store.latest_round(project_id)
+    latest = backend.store.latest_round(project_id)
     outcome.check_set = latest.check_set if latest else None
-    outcome.label_issues, outcome.pre_annotations = _in_label_studio(services, project_id, version)
+    outcome.label_issues, outcome.pre_annotations = _in_label_studio(backend, project_id, version)
     return outcome
 
 
-def _version(services: Services, project_id: int) -> str:
-    return str(services.label_studio.project(project_id)["model_version"])
+def _version(backend: Backend, project_id: int) -> str:
+    return str(backend.label_studio.project(project_id)["model_version"])
 
 
-def _new_version(services: Services, project_id: int, old: str, started: float) -> str:
+def _new_version(backend: Backend, project_id: int, old: str, started: float) -> str:
     while time.monotonic() - started < NEW_QUEUE_SECONDS:
-        version = _version(services, project_id)
+        version = _version(backend, project_id)
         if version != old:
             return version
         time.sleep(POLL_SECONDS)
@@ -119,26 +118,26 @@ def _new_version(services: Services, project_id: int, old: str, started: float) 
     )
 
 
-def _head(services: Services, project_id: int, version: str, done: set[int]) -> int | None:
+def _head(backend: Backend, project_id: int, version: str, done: set[int]) -> int | None:
     """Return the first task of a pushed queue that is not labelled yet."""
-    for record in reversed(services.store.rounds(project_id)):
+    for record in reversed(backend.store.rounds(project_id)):
         if record.model_version == version:
             return next((id_ for id_ in (*record.queue, *record.pre_annotated) if id_ not in done), None)
     return None
 
 
-def _true_accuracy(services: Services, project_id: int, truth: Mapping[int, str], done: set[int]) -> float:
+def _true_accuracy(backend: Backend, project_id: int, truth: Mapping[int, str], done: set[int]) -> float:
     """Return the balanced accuracy of the backend's own `/predict` on every unlabelled crop."""
     open_ids = [id_ for id_ in sorted(truth) if id_ not in done]
     answer = httpx.post(
-        f"{services.settings.public_url}/predict",
+        f"{backend.settings.public_url}/predict",
         json={
             "tasks": [{"id": id_} for id_ in open_ids],
             "project": f"{project_id}.0",
-            "label_config": str(services.label_studio.project(project_id)["label_config"]),
+            "label_config": str(backend.label_studio.project(project_id)["label_config"]),
             "params": {},
         },
-        headers=webhook_headers(services.settings),
+        headers=webhook_headers(backend.settings),
         timeout=100,
     ).raise_for_status()
     predicted = [_choice(one["result"]) for one in answer.json()["results"]]
@@ -151,10 +150,10 @@ def _choice(result: list[dict[str, Any]]) -> str:
     return str(result[0]["value"]["choices"][0]) if result else ""
 
 
-def _in_label_studio(services: Services, project_id: int, version: str) -> tuple[int, int]:
+def _in_label_studio(backend: Backend, project_id: int, version: str) -> tuple[int, int]:
     """Return how many suspected label issues and pre-annotations of the current version Label Studio holds."""
     label_issues = pre_annotations = 0
-    for task in services.label_studio.predicted_tasks(project_id, version):
+    for task in backend.label_studio.predicted_tasks(project_id, version):
         shown = [p for p in task["predictions"] if p["model_version"] == version and p["result"]]
         if shown and task["total_annotations"]:
             label_issues += 1

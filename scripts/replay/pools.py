@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from everylabel.backend.services import Progress
+from everylabel.backend.progress import Progress
 from everylabel.model import encoders
 from everylabel.scripts.replay.embedding_cache import embed
 from everylabel.scripts.replay.labelled_data import load, thin

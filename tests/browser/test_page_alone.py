@@ -26,12 +26,12 @@ from tests.backend_fixtures import (  # noqa: F401
 @pytest.fixture
 def taught(stand_in, services, project, send, monkeypatch):  # noqa: F811
     """Project 1 after 12 labels and a round, with a map; its trainer lives."""
-    monkeypatch.setattr(services, "trainer_alive", lambda: True)
+    monkeypatch.setattr(services.heartbeat, "alive", lambda: True)
     for task in list(project)[:12]:
         send(stand_in.annotate(task, project[task]))
     services.loop.catch_up(1)
     view = round_snapshot.load(services.files(1).folder)
-    pool_map.draw(services.files(1).folder, "rows", services.embeddings(1), np.flatnonzero(view.tasks))
+    pool_map.draw(services.files(1).folder, "rows", services.embeddings.read(1), np.flatnonzero(view.tasks))
     return services
 
 

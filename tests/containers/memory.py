@@ -3,11 +3,11 @@
 import json
 import sys
 
-from everylabel.backend.services import Services
+from everylabel.backend.bootstrap import build
 from everylabel.backend.settings import Settings
 
 project = int(sys.argv[1])
-store = Services(Settings()).store
+store = build(Settings()).store
 print(  # noqa: T201
     json.dumps(
         {

@@ -35,7 +35,7 @@ def taught(stand_in, services, project, send):
         send(stand_in.annotate(task, project[task]))
     services.loop.catch_up(1)
     view = round_snapshot.load(services.files(1).folder)
-    pool_map.draw(services.files(1).folder, "rows", services.embeddings(1), np.flatnonzero(view.tasks))
+    pool_map.draw(services.files(1).folder, "rows", services.embeddings.read(1), np.flatnonzero(view.tasks))
     return project
 
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import SecretStr
 
-from everylabel.backend.services import Services
+from everylabel.backend.bootstrap import build
 from everylabel.scripts.commands.doctor import examine
 from tests.everylabel_process import free_port, wait_until
 
@@ -100,7 +100,7 @@ def test_doctor_names_a_project_that_is_not_connected(label_studio, everylabel_b
 
 def faults(backend, project, **changes):
     """What doctor finds wrong, by check; ``changes`` are settings that differ from the backend's."""
-    services = Services(backend.settings.model_copy(update=changes)) if changes else backend.services
+    services = build(backend.settings.model_copy(update=changes)) if changes else backend.services
     return {finding.check: finding.problem for finding in examine(services, project) if finding.problem}
 
 

@@ -91,15 +91,8 @@ def test_a_crop_opened_in_an_old_round_can_still_be_submitted_rounds_later(
 
 def test_a_version_nobody_can_have_open_any_more_is_cleaned_out(label_studio, everylabel_backend, project):
     latest = everylabel_backend.round(project.id)
-    services = everylabel_backend.services
-    now = services.clock
-    services.clock = lambda: (
-        now() + 90_000
-    )  # a day: Label Studio keeps a crop that long for whoever opened it
-    try:
-        services.trainer.tend()
-    finally:
-        services.clock = now
+    # A day: Label Studio keeps a crop that long for whoever opened it.
+    everylabel_backend.services_later(90_000).trainer.tend()
     left = label_studio.api("GET", f"/api/projects/{project.id}/model-versions/")
     assert [version for version in left if version.startswith("round ")] == [latest.model_version]
     assert label_studio.next_task(project.id) == latest.queue[0]

@@ -27,7 +27,6 @@ def rounds_on(label_studio, project):
 def test_labelled_and_asked_for_crops_are_freed_of_old_rounds_and_an_open_one_is_submitted_after_a_break(
     label_studio, everylabel_backend, project
 ):
-    services = everylabel_backend.services
     latest = everylabel_backend.round(project.id)
     for number in range(12):
         if number == 11:
@@ -42,13 +41,9 @@ def test_labelled_and_asked_for_crops_are_freed_of_old_rounds_and_an_open_one_is
         latest = everylabel_backend.wait_for_round(project.id, after=latest.number)
     assert max(rounds_on(label_studio, project.id).values()) > 4, "within a minute they are kept"
 
-    now = services.clock
-    services.clock = lambda: now() + 1200  # a break
-    try:
-        services.trainer.tend()
-        services.trainer.tend()
-    finally:
-        services.clock = now
+    later = everylabel_backend.services_later(1200)  # a break
+    later.trainer.tend()
+    later.trainer.tend()
     left = rounds_on(label_studio, project.id)
     assert max(left.values()) <= 3, left
     assert label_studio.next_task(project.id) == opened

@@ -237,14 +237,14 @@ def _embed_synthetic(backend: EveryLabel, project: Project) -> Project:
     """Give a pool embeddings nobody computed: ten clusters that overlap."""
     services = backend.services
     services.store.save_project(
-        project.id, label_config=choices_config("0123456789"), encoder=services.encoder().signature
+        project.id, label_config=choices_config("0123456789"), encoder=services.embeddings.encoder().signature
     )
     services.loop.reconcile(project.id)
     chance = np.random.default_rng(0)
-    dim = services.encoder().dim
+    dim = services.embeddings.encoder().dim
     centres = chance.standard_normal((10, dim))
     kinds = chance.integers(10, size=len(project.task_ids))
-    file = services.embedding_file(project.id)
+    file = services.embeddings.file(project.id)
     for start in range(0, len(kinds), IMPORTED_AT_ONCE):
         some = kinds[start : start + IMPORTED_AT_ONCE]
         rows = centres[some] + 2.0 * chance.standard_normal((len(some), dim))

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, CDPSession, sync_playwright
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from everylabel.backend.app import create_app
-from everylabel.backend.services import Services
+from everylabel.backend.bootstrap import Backend, build
 from everylabel.backend.settings import Settings
 from everylabel.backend.store import Annotation, Task, pool_map, round_snapshot
 from everylabel.backend.store.pool_map import PoolMap
@@ -67,7 +67,7 @@ class Quiet(WSGIRequestHandler):
         pass
 
 
-def pool(services: Services, crops: int) -> None:
+def pool(services: Backend, crops: int) -> None:
     """Project 1: as many crops in 40 heaps, some labelled, with a round's opinion and a map."""
     random = np.random.default_rng(0)
     services.store.save_project(1, connected=True, label_config=label_config(*CLASSES), encoder="none")
@@ -126,7 +126,7 @@ def busy(session: CDPSession) -> float:
 def main(crops: int) -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
-        services = Services(Settings(model_dir=Path(home)))
+        services = build(Settings(model_dir=Path(home)))
         pool(services, crops)
         server = make_server("127.0.0.1", 0, create_app(services), threaded=True, request_handler=Quiet)
         threading.Thread(target=server.serve_forever, daemon=True).start()

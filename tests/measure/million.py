@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from everylabel.backend.services import Services
+from everylabel.backend.bootstrap import build as build_backend
 from everylabel.backend.store import Task, pool_map
 from tests.everylabel_process import REPOSITORY, EveryLabel, descendants, wait_until
 from tests.measure.large_stand_in import CLASSES, CROPS_TO, PICTURES, PROJECT, Tasks, class_of, label_studio
@@ -53,12 +53,12 @@ class Cost:
 
 def build(backend: EveryLabel, tasks: Tasks) -> None:
     """Fill the store and the embedding file."""
-    services = Services(backend.settings)
-    encoder = services.encoder()
+    services = build_backend(backend.settings)
+    encoder = services.embeddings.encoder()
     services.store.save_project(PROJECT, label_config=label_config(*CLASSES), encoder=encoder.signature)
     random = np.random.default_rng(0)
     centres = 0.3 * random.standard_normal((len(CLASSES), encoder.dim), dtype=np.float32) + 0.5
-    path = services.embedding_file(PROJECT).path
+    path = services.embeddings.file(PROJECT).path
     with path.open("wb") as file:
         for start in range(0, tasks.count, TOGETHER):
             ids = range(start + 1, min(start + TOGETHER, tasks.count) + 1)
@@ -108,8 +108,8 @@ class Measured:
 
     def map(self) -> None:
         """Draw the map as the trainer has it drawn."""
-        services = Services(self.backend.settings)
-        file, folder = services.embedding_file(PROJECT), services.files(PROJECT).folder
+        services = build_backend(self.backend.settings)
+        file, folder = services.embeddings.file(PROJECT), services.files(PROJECT).folder
         began = time.perf_counter()
         code = (
             # At the usual priority: beside other work it would hardly get on.

@@ -19,7 +19,7 @@ from tests.stand_in_label_studio import CLASSES, label_config
 
 @pytest.fixture
 def backend(services, project):
-    return ActiveLearningBackend(1, services=services)
+    return ActiveLearningBackend(1, parts=services)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def chosen(answer):
 
 def test_it_keeps_the_class_contract_of_label_studio_ml_2(services, project):
     """`label_studio_ml.api` makes it with these names, reads these properties, and calls these methods."""
-    made = ActiveLearningBackend(project_id="1.1700000000", label_config=label_config(), services=services)
+    made = ActiveLearningBackend(project_id="1.1700000000", label_config=label_config(), parts=services)
     made.setup()
     assert made.project_id == "1"
     assert made.label_config == label_config()
@@ -162,13 +162,13 @@ def test_a_project_that_has_a_config_but_no_tasks_yet_answers(stand_in, services
 
 def test_without_a_labeling_config_the_way_out_is_named(services):
     with pytest.raises(LabelConfigError, match="Labeling Interface"):
-        ActiveLearningBackend(6, services=services).predict([{"id": 1, "data": {}}])
+        ActiveLearningBackend(6, parts=services).predict([{"id": 1, "data": {}}])
 
 
 def test_without_a_trainer_predict_gives_up_in_time_and_says_why(make_services, project, taught, digit_crops):
     impatient = make_services(predict_seconds=0.2)
     started = time.monotonic()
-    answers = ActiveLearningBackend(1, services=impatient).predict(
+    answers = ActiveLearningBackend(1, parts=impatient).predict(
         [{"id": 80, "data": {"image": digit_crops[9][0]}}]
     )
     assert time.monotonic() - started < 3
@@ -178,7 +178,7 @@ def test_without_a_trainer_predict_gives_up_in_time_and_says_why(make_services, 
 def test_a_damaged_model_file_is_no_crash(stand_in, services, make_services, taught, project):
     for path in (services.files(1).folder / "models").glob("*.npz"):
         path.write_bytes(path.read_bytes()[:100])
-    answers = ActiveLearningBackend(1, services=make_services()).predict(tasks(stand_in, project))
+    answers = ActiveLearningBackend(1, parts=make_services()).predict(tasks(stand_in, project))
     assert len(answers) == len(project)
     assert all(answer["result"] == [] for answer in answers)
 
@@ -188,12 +188,12 @@ def test_with_another_encoder_than_last_time_nothing_fails_and_the_loop_goes_on(
 ):
     pixels = Pixels()
     services = make_services(encoder_object=pixels)
-    backend = ActiveLearningBackend(1, services=services)
+    backend = ActiveLearningBackend(1, parts=services)
     assert [a["result"] for a in backend.predict(tasks(stand_in, project))] == [[]] * len(project)
 
     assert services.pool_embedding.embed(1).embedded == len(project)
     assert services.store.project(1).encoder == pixels.signature
-    assert len(services.embeddings(1)) == len(project)
+    assert len(services.embeddings.read(1)) == len(project)
     assert services.rounds.run(1).record.n_labels == 16
     assert all(answer["result"] for answer in backend.predict(tasks(stand_in, project)))
 
@@ -255,7 +255,7 @@ def test_waiting_for_crops_never_takes_all_threads(stand_in, services, project):
     """Nobody embeds here, so whoever waits, waits; webhooks still find a thread."""
     services.store.forget_embeddings(1, "another")
     first, *others = tasks(stand_in, project)
-    ask = ActiveLearningBackend("1", services=services).predict
+    ask = ActiveLearningBackend("1", parts=services).predict
     waiters = [threading.Thread(target=ask, args=([task],), daemon=True) for task in others[:3]]
     for waiter in waiters:
         waiter.start()

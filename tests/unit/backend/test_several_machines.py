@@ -95,7 +95,6 @@ def test_one_of_two_machines_dies_in_the_middle_of_a_round_and_nothing_is_lost(
     stand_in.add_project(1)
     ids = stand_in.add_tasks(1, *images[:40])
     first, second = machines
-    second.services._encoder = encoder
     second.connect(1)
     ids += stand_in.add_tasks(1, *images[40:])  # for the trainers to embed
     labels = dict(zip(ids, truth, strict=True))
@@ -126,7 +125,7 @@ def test_one_of_two_machines_dies_in_the_middle_of_a_round_and_nothing_is_lost(
     assert len({*rows.values()} - {None}) == len(ids), "every crop has a row of its own"
     pictures = [second.services.reader.read(image, id_) for id_, image in zip(ids, images, strict=True)]
     expected = encoder.encode(np.stack([encoder.prepare(picture) for picture in pictures]))
-    assert (second.services.embeddings(1)[[rows[id_] for id_ in ids]] == expected).all()
+    assert (second.services.embeddings.read(1)[[rows[id_] for id_ in ids]] == expected).all()
 
 
 def test_a_database_that_restarts_costs_time_and_no_label(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from everylabel.backend.services import Services
+from everylabel.backend.bootstrap import build
 from everylabel.backend.settings import Settings
 from everylabel.scripts.cli import COMMANDS, HIDDEN, app
 
@@ -45,9 +45,9 @@ import json, sys
 import everylabel.backend.ml_backend
 before = set(sys.modules)
 from everylabel.backend.label_studio import label_config
-from everylabel.backend.services import Services
+from everylabel.backend.bootstrap import Backend, build
 from everylabel.backend.settings import Settings
-services = Services(Settings())
+services = build(Settings())
 label_config.parse(sys.argv[1])
 services.rounds, services.publisher, services.reader
 from everylabel.backend.rounds.models import make_classifier
@@ -87,7 +87,7 @@ CONFIG = (
 @pytest.mark.parametrize("arguments", [["rounds", "--project", "1"], ["status", "--project", "1"]])
 def test_looking_at_the_store_loads_no_model(arguments: list[str], tmp_path: Path) -> None:
     settings = Settings(model_dir=tmp_path, label_studio_api_key="none")  # type: ignore[arg-type]
-    Services(settings).store.save_project(1, connected=True, label_config=CONFIG)
+    build(settings).store.save_project(1, connected=True, label_config=CONFIG)
 
     found = _in_a_process(RUN, json.dumps([arguments]), tmp_path)
 

@@ -146,7 +146,7 @@ def test_while_a_command_embeds_a_pool_the_trainer_runs_its_rounds(
     host.release.set()
     foreground.join(30)
     assert services.store.count_tasks(1)["embedded"] == 18
-    assert len(services.embeddings(1)) == 18, "each was embedded once"
+    assert len(services.embeddings.read(1)) == 18, "each was embedded once"
     assert services.store.latest_round(1).published_at is not None
 
 
@@ -195,7 +195,7 @@ def test_an_encoder_that_fails_is_the_projects_problem_until_it_works(
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(services.engine, "embed", fails)
+        patched.setattr(services.executor, "embed", fails)
         services.trainer.learn(1)
         wait(lambda: services.store.project(1).problem is not None)
         assert "MemoryError" in services.store.project(1).problem
@@ -217,7 +217,7 @@ def test_what_fails_for_predict_is_no_problem_any_more_once_it_works(
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(services.engine, "embed", fails)
+        patched.setattr(services.executor, "embed", fails)
         services.trainer.embed(1, [new])
         wait(lambda: services.store.project(1).problem is not None)
     assert services.embedding_lanes.wait_until_idle(30)

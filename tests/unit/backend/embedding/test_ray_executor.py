@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from everylabel.backend.embedding import ray_executor
-from everylabel.backend.embedding.executor import EngineError
+from everylabel.backend.embedding.executor import ExecutorError
 from everylabel.backend.embedding.ray_storage import RowCopy, read_rows
 from everylabel.backend.store import Task
 from everylabel.backend.store.files import EmbeddingFile
@@ -97,7 +97,7 @@ def test_crops_on_one_picture_lie_in_the_same_rows(make_services, on_ray, digit_
         )
         services.store.save_tasks(1, [Task(n + 1, box) for n, box in enumerate(boxes)])
         services.pool_embedding.embed(1)
-        rows.append((services.store.tasks(1), np.asarray(services.embeddings(1)).tobytes()))
+        rows.append((services.store.tasks(1), np.asarray(services.embeddings.read(1)).tobytes()))
     assert rows[0] == rows[1]
 
 
@@ -111,7 +111,7 @@ def test_crops_on_one_picture_lie_in_the_same_rows(make_services, on_ray, digit_
 def test_a_machine_that_cannot_join_is_told_why_in_a_line_and_keeps_its_home_folder(
     name, value, address, way_out, tmp_path
 ):
-    program = "import sys; from everylabel.backend.embedding.ray_executor import RayEngine; RayEngine(None, sys.argv[1])"
+    program = "import sys; from everylabel.backend.embedding.ray_executor import RayExecutor; RayExecutor(None, None, None, sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", program, address],
         env={**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY), name: value},
@@ -121,7 +121,7 @@ def test_a_machine_that_cannot_join_is_told_why_in_a_line_and_keeps_its_home_fol
         timeout=120,
         check=False,
     )
-    assert re.fullmatch(rf".*EngineError: .*{way_out}.*", done.stderr.strip().splitlines()[-1])
+    assert re.fullmatch(rf".*ExecutorError: .*{way_out}.*", done.stderr.strip().splitlines()[-1])
     assert not list(tmp_path.iterdir())
 
 
@@ -171,9 +171,9 @@ def test_a_slice_that_is_not_there_in_full_is_an_error(tmp_path):
 
 def test_what_fails_on_the_cluster_is_told_in_a_line(on_ray, monkeypatch):
     services = on_ray()
-    monkeypatch.setattr(services.encoder(), "name", "another-version", raising=True)
-    with pytest.raises(EngineError, match="install the same version of everylabel everywhere"):
-        services.engine.embed(1, [Task(1, data_uri(b""))], services.embedding_file(1))
+    monkeypatch.setattr(services.embeddings.encoder(), "name", "another-version", raising=True)
+    with pytest.raises(ExecutorError, match="install the same version of everylabel everywhere"):
+        services.executor.embed(1, [Task(1, data_uri(b""))], services.embeddings.file(1))
 
 
 def test_a_cluster_without_the_storages_credentials_is_told_in_a_line(
@@ -185,7 +185,7 @@ def test_a_cluster_without_the_storages_credentials_is_told_in_a_line(
     file.append(np.random.default_rng(0).normal(size=(100, 96)))
     classifier = EmbeddingClassifier().adapt(file.read()).fit(file.read()[:20], ["a", "b"] * 10)
     with pytest.raises(
-        EngineError, match=r"failed: s3://bucket/.* cannot be read .Unable to locate credentials.*ray start"
+        ExecutorError, match=r"failed: s3://bucket/.* cannot be read .Unable to locate credentials.*ray start"
     ) as told:
         on_ray("s3://bucket/everylabel").engine.scorer(file)(classifier, file.read())
     assert "\n" not in str(told.value)

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from everylabel.backend.embedding import ray_executor
-from everylabel.backend.embedding.executor import EngineError
+from everylabel.backend.embedding.executor import ExecutorError
 from everylabel.backend.embedding.ray_storage import RowCopy, read_rows
 from everylabel.backend.store.files import EmbeddingFile
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
@@ -161,7 +161,7 @@ def test_a_command_killed_while_it_uploads_leaves_whole_objects_and_is_gone_on_w
 def test_a_bucket_that_is_not_there_is_told_in_a_line_and_not_made(s3, file):
     file.append(numbers(20))
     with pytest.raises(
-        EngineError, match=r"s3://bukcet/everylabel .*bucket does not exist.*docs/deploying.md"
+        ExecutorError, match=r"s3://bukcet/everylabel .*bucket does not exist.*docs/deploying.md"
     ) as told:
         RowCopy(file, "s3://bukcet/everylabel").slices(20, 8)
     assert "\n" not in str(told.value)
@@ -172,14 +172,14 @@ def test_keys_that_are_wrong_or_missing_are_told_in_a_line(s3, file, monkeypatch
     file.append(numbers(20))
     with (
         s3.refusing_strangers(),
-        pytest.raises(EngineError, match=r"does not exist in our records.*credentials"),
+        pytest.raises(ExecutorError, match=r"does not exist in our records.*credentials"),
     ):
         RowCopy(file, STORAGE).slices(20, 8)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     s3fs.S3FileSystem.clear_instance_cache()
-    with pytest.raises(EngineError, match=r"Unable to locate credentials.*docs/deploying.md"):
+    with pytest.raises(ExecutorError, match=r"Unable to locate credentials.*docs/deploying.md"):
         RowCopy(file, STORAGE).slices(20, 8)
 
 
@@ -217,7 +217,7 @@ def test_rounds_scored_from_s3_are_the_local_ones_to_the_bit(
         local.loop.catch_up(1, compare=True)
         assert what_a_round_left(ray) == what_a_round_left(local)
     assert ray.store.latest_round(1).number == 2
-    file = ray.embedding_file(1)
+    file = ray.embeddings.file(1)
     objects = s3.client.list_objects_v2(Bucket=s3.BUCKET, Prefix=f"everylabel/{file.identity()}/")["Contents"]
     assert [found["Size"] for found in objects] == [file.path.stat().st_size]
 

@@ -161,7 +161,7 @@ def test_each_box_on_a_picture_is_embedded_by_itself_and_the_picture_read_once(s
     boxes = [Box(0, 0, 50, 100), Box(50, 0, 50, 100), Box(50, 0, 50, 100)]
     services.store.save_tasks(1, [Task(i, crop_shapes.address(uri, box)) for i, box in enumerate(boxes, 1)])
     assert services.pool_embedding.embed(1).embedded == 3
-    rows = services.embeddings(1)
+    rows = services.embeddings.read(1)
     left, right, again = (rows[task.embedding_row] for task in services.store.tasks(1))
     assert (right == again).all()
     assert not (left == right).all()

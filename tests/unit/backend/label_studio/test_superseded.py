@@ -9,7 +9,6 @@ import pytest
 
 from everylabel.backend.label_studio import webhooks
 from everylabel.backend.label_studio.superseded import KEPT_FOR_OTHERS_SECONDS, needed_versions
-from everylabel.backend.worker.trainer import Trainer
 from tests.unit.backend.rounds.test_runner import flagging
 
 NOW = 1_000_000.0
@@ -64,7 +63,7 @@ def clocked(make_services, stand_in, digit_crops):
     )
     services.store.save_project(1, connected=True)
     services.loop.catch_up(1)
-    trainer = Trainer(services)
+    trainer = services.trainer
 
     def label(count, seconds, annotator=1):
         for _ in range(count):

@@ -19,7 +19,8 @@ from tests.stand_in_label_studio import label_config
 
 
 def figures(services, project=1):
-    return read_figures(services, RoundLog(), project, services.store.state(project))
+    state, alive = services.store.state(project), services.heartbeat.alive()
+    return read_figures(services.store, RoundLog(), project, state, trainer_alive=alive)
 
 
 def record(number, **fields):
@@ -67,7 +68,7 @@ def a_map(n, twins=()):
 @pytest.fixture
 def known(services, monkeypatch):
     """Project 1, connected, with nothing in it, and a trainer that lives."""
-    monkeypatch.setattr(services, "trainer_alive", lambda: True)
+    monkeypatch.setattr(services.heartbeat, "alive", lambda: True)
     services.store.save_project(1, connected=True, label_config=label_config())
     return services
 
@@ -185,7 +186,7 @@ def test_trouble_is_said_first(known, change, kind, text):
 
 def test_a_trainer_that_is_gone_is_said_before_all_else(known, monkeypatch):
     known.store.save_project(1, problem="Label Studio is away")
-    monkeypatch.setattr(known, "trainer_alive", lambda: False)
+    monkeypatch.setattr(known.heartbeat, "alive", lambda: False)
     assert "everylabel serve" in figures(known).status.text
 
 

@@ -33,26 +33,28 @@ def test_a_crop_is_fetched_once(services, digit_crops, monkeypatch):
     monkeypatch.setattr(
         services.reader, "read", lambda *given, **options: asked.append(given) or read(*given, **options)
     )
-    made = Thumbnails(services)
+    made = Thumbnails(services.files, services.reader)
     task = Task(5, digit_crops[0][0])
     assert made.get(1, task) == made.get(1, task)
-    assert Thumbnails(services).get(1, task) == made.get(1, task), "also after a restart"
+    assert Thumbnails(services.files, services.reader).get(1, task) == made.get(1, task), (
+        "also after a restart"
+    )
     assert len(asked) == 1
 
 
 def test_a_task_that_got_another_image_shows_that_one(services, digit_crops):
-    made = Thumbnails(services)
+    made = Thumbnails(services.files, services.reader)
     assert made.get(1, Task(5, digit_crops[0][0])) != made.get(1, Task(5, digit_crops[1][0]))
 
 
 def test_the_guard_of_addresses_holds_here_too(services):
     with pytest.raises(AddressRefusedError):
-        Thumbnails(services).get(1, Task(5, "http://127.0.0.1:1/picture.png"))
+        Thumbnails(services.files, services.reader).get(1, Task(5, "http://127.0.0.1:1/picture.png"))
 
 
 def test_the_oldest_make_room(services, digit_crops, monkeypatch):
     monkeypatch.setattr(thumbnails, "PRUNE_EVERY", 1)
-    made = Thumbnails(services, kept=3)
+    made = Thumbnails(services.files, services.reader, kept=3)
     for number, (image, _) in enumerate(digit_crops[:6]):
         made.get(1, Task(number, image))
     assert len(list((services.files(1).folder / "thumbnails").iterdir())) == 3
@@ -70,7 +72,7 @@ def test_more_than_a_few_at_a_time_are_told_to_come_again_before_label_studio_gi
         return read(*given, **options)
 
     monkeypatch.setattr(services.reader, "read", slow)
-    made = Thumbnails(services)
+    made = Thumbnails(services.files, services.reader)
     threads = [
         threading.Thread(target=made.get, args=(1, Task(number, digit_crops[number][0])))
         for number in range(thumbnails.MAKERS)

@@ -178,7 +178,7 @@ def test_a_suspected_label_that_becomes_empty_waits_with_the_label_it_had(
     (tab,) = [tab for tab in stand_in.tabs.values() if tab["data"]["title"] == FLAGGED]
     assert suspect in {item["value"] for item in tab["data"]["filters"]["items"]}
     assert suspect not in stand_in.queue(1)
-    figures = read_figures(services, RoundLog(), 1, services.store.state(1))
+    figures = read_figures(services.store, RoundLog(), 1, services.store.state(1), trainer_alive=True)
     assert [(one.task_id, one.former) for one in figures.empty] == [(suspect, held)]
 
     back = learn(stand_in.update(given[suspect], held))
@@ -191,7 +191,7 @@ def test_the_page_knows_it_before_the_round(stand_in, services, project, labelle
     task = next(iter(given))
     body = stand_in.update(given[task], None)
     services.store.add_event(1, body["action"], webhooks.read(body).kept())
-    figures = read_figures(services, RoundLog(), 1, services.store.state(1))
+    figures = read_figures(services.store, RoundLog(), 1, services.store.state(1), trainer_alive=True)
     assert [(one.task_id, one.former) for one in figures.empty] == [(task, project[task])]
 
 

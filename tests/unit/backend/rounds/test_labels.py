@@ -213,7 +213,7 @@ def test_a_label_is_the_same_for_the_round_the_page_and_every_command(
     assert services.store.latest_round(CROPS).single_classes == ("2",)
 
     # The page counts that label, colours the map by it, and says of which class there is only one.
-    pool_map.draw(services.files(CROPS).folder, "rows", services.embeddings(CROPS), np.sort(rows))
+    pool_map.draw(services.files(CROPS).folder, "rows", services.embeddings.read(CROPS), np.sort(rows))
     client = create_app(services).test_client()
     page = client.get(f"/projects/{CROPS}", headers={"Accept": "text/html"}).text
     assert "One label each: 2:" in page

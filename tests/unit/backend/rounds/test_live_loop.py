@@ -17,6 +17,7 @@ from everylabel.backend.label_studio.errors import (
     LabelStudioUnreachableError,
     TokenRefusedError,
 )
+from everylabel.backend.metrics import health
 from everylabel.backend.ml_backend import ActiveLearningBackend
 from everylabel.backend.rounds import live_loop
 from everylabel.backend.store import Task
@@ -181,8 +182,8 @@ def test_a_label_that_came_while_the_web_server_was_away_and_a_look_was_under_wa
 
 @pytest.mark.parametrize("rows_left", [0, 7])
 def test_a_file_of_embeddings_that_lost_rows_is_made_anew(stand_in, services, project, send, rows_left):
-    file = services.embedding_file(1)
-    before = np.array(services.embeddings(1))
+    file = services.embeddings.file(1)
+    before = np.array(services.embeddings.read(1))
     os.truncate(file.path, rows_left * before[0].nbytes)
     task = stand_in.queue(1)[0]
     send(stand_in.annotate(task, project[task]))
@@ -194,7 +195,7 @@ def test_a_file_of_embeddings_that_lost_rows_is_made_anew(stand_in, services, pr
     assert services.store.project(1).problem is None
     assert services.store.latest_round(1).n_labels == 1
     tasks = services.store.tasks(1)
-    found = services.embeddings(1)[[t.embedding_row for t in tasks]]
+    found = services.embeddings.read(1)[[t.embedding_row for t in tasks]]
     np.testing.assert_array_equal(found, before)
 
 
@@ -262,7 +263,7 @@ def test_events_of_a_project_never_connected_do_not_pile_up_without_a_token(
     (task,) = stand_in.add_tasks(3, digit_crops[0][0])
     for _ in range(5):
         body = stand_in.annotate(task, "0")
-        ActiveLearningBackend(3, services=services).fit(body["action"], body)
+        ActiveLearningBackend(3, parts=services).fit(body["action"], body)
         services.trainer.learn(3)
     assert services.store.events(3) == []
     assert services.trainer.tend() == []
@@ -270,7 +271,7 @@ def test_events_of_a_project_never_connected_do_not_pile_up_without_a_token(
 
 
 def test_a_project_label_studio_does_not_have_leaves_nothing_behind(stand_in, services):
-    ActiveLearningBackend(404, services=services).fit("START_TRAINING", {"project": {"id": 404}})
+    ActiveLearningBackend(404, parts=services).fit("START_TRAINING", {"project": {"id": 404}})
     services.trainer.learn(404)
     assert services.store.project(404) is None
     assert services.store.events(404) == []
@@ -419,14 +420,14 @@ def test_two_backends_on_one_folder_take_turns(stand_in, services, make_services
 
 def test_embeddings_are_made_once_whoever_asks(stand_in, services, make_services, project):
     other = make_services()
-    services.store.forget_embeddings(1, services.encoder().signature)
-    before = len(services.embeddings(1))
+    services.store.forget_embeddings(1, services.embeddings.encoder().signature)
+    before = len(services.embeddings.read(1))
     threads = [threading.Thread(target=each.pool_embedding.embed, args=(1,)) for each in (services, other)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(services.embeddings(1)) == before + len(project)
+    assert len(services.embeddings.read(1)) == before + len(project)
 
 
 def test_version_names_label_studio_knows_already_are_not_used_again(
@@ -465,13 +466,13 @@ def test_the_version_label_studio_serves_stays_while_it_refuses_newer_ones(
 
 
 def test_health_tells_a_dead_trainer_from_a_live_one(services, wait):
-    assert services.health() == {
+    assert health(services.heartbeat) == {
         "status": "UP",
         "model_class": "ActiveLearningBackend",
         "trainer": "not running",
     }
-    services.start_heartbeat()
-    wait(lambda: services.health()["trainer"] == "alive")
+    services.trainer.start_heartbeat()
+    wait(lambda: health(services.heartbeat)["trainer"] == "alive")
 
 
 def test_who_waits_for_another_round_is_told_so(services, project, monkeypatch):
@@ -516,11 +517,11 @@ def test_who_waits_for_another_pass_is_shown_how_far_that_one_has_come(
 
 def test_a_sign_of_life_from_the_future_says_nothing(services):
     services.heartbeat._write({})
-    assert services.trainer_alive()
+    assert services.heartbeat.alive()
     ahead = time.time() + 3600
     os.utime(services.settings.model_dir / "trainer.heartbeat", (ahead, ahead))
-    assert not services.trainer_alive()
-    assert services.health() == {
+    assert not services.heartbeat.alive()
+    assert health(services.heartbeat) == {
         "status": "UP",
         "model_class": "ActiveLearningBackend",
         "trainer": "not running",

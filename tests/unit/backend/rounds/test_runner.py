@@ -120,8 +120,8 @@ def test_projects_are_kept_apart(stand_in, services, project, digit_crops):
     assert services.store.latest_round(2).n_labels == 0
     assert set(stand_in.queue(2)) <= set(others)
     assert set(stand_in.queue(1)) <= set(project)
-    assert services.model(2) is None
-    assert services.model(1) is not None
+    assert services.models.of(2) is None
+    assert services.models.of(1) is not None
 
 
 def test_with_one_class_labelled_there_is_a_batch_but_no_guess(stand_in, services, project):
@@ -131,7 +131,7 @@ def test_with_one_class_labelled_there_is_a_batch_but_no_guess(stand_in, service
     latest = services.store.latest_round(1)
     assert latest.n_labels == 4
     assert len(latest.batch) == 5
-    assert services.model(1) is None
+    assert services.models.of(1) is None
     assert all(p["result"] == [] for p in stand_in.predictions)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from everylabel.backend.bootstrap import build
 from everylabel.backend.embedding.encoding import encode_each
 from everylabel.backend.images.reader import _shown
-from everylabel.backend.services import Services
 from everylabel.backend.settings import Settings
 from everylabel.backend.store import StorageError, Store
 from everylabel.backend.store.damaged_files import REBUILT, found_aside, set_aside_damaged
@@ -30,7 +30,7 @@ def settings(tmp_path):
 
 @pytest.fixture
 def services(settings):
-    made = Services(settings)
+    made = build(settings)
     made.jobs.learn(1)
     made.store.add_event(1, "ANNOTATION_CREATED", {"project": {"id": 1}})
     made.store.close()
@@ -43,7 +43,7 @@ def test_jobs_and_webhooks_that_are_damaged_are_set_aside_and_made_anew(services
     for suffix in ("-wal", "-shm"):
         path.with_name(name + suffix).unlink(missing_ok=True)
     path.write_bytes(GARBAGE)
-    again = Services(settings)
+    again = build(settings)
     (aside,) = found_aside(settings.model_dir)
     assert aside.read_bytes() == GARBAGE
     again.jobs.learn(1)
@@ -66,7 +66,7 @@ def test_a_damaged_store_is_one_sentence_with_the_way_out(services, settings, mo
         (settings.model_dir / f"everylabel.db{suffix}").unlink(missing_ok=True)
     (settings.model_dir / "everylabel.db").write_bytes(GARBAGE)
     with pytest.raises(StorageError, match=r"damaged.*backup.*everylabel connect"):
-        Services(settings)
+        build(settings)
     monkeypatch.setenv("MODEL_DIR", str(settings.model_dir))
     for command in (["serve"], ["trainer"], ["doctor"]):
         done = CliRunner().invoke(app, command)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from everylabel.backend.embedding.embeddings import check_encoder
 from everylabel.backend.label_studio.label_config import LabelConfigError, parse, text_of
-from everylabel.backend.rounds.models import check_encoder
 from everylabel.model import encoders
 
 CONFIG = (

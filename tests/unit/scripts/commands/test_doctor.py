@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -34,7 +35,7 @@ def served(make_services, stand_in, digit_crops):
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         servers.append(server)
         services.settings.public_url = f"http://127.0.0.1:{server.server_port}"
-        services.start_heartbeat()
+        services.trainer.start_heartbeat()
         return services
 
     stand_in.add_project(1)
@@ -134,9 +135,9 @@ def test_a_queue_that_is_away_is_found(served, postgres):
     assert "Redis" in problems(services)["Queue"]
 
 
-def test_a_dead_trainer_is_found(connected, served, tmp_path):
+def test_a_dead_trainer_is_found(connected, served, tmp_path, monkeypatch):
     idle = served(model_dir=tmp_path / "idle")
-    idle.trainer_alive = lambda: False
+    monkeypatch.setattr(idle.heartbeat, "alive", lambda: False)
     assert "trainer is not running" in problems(idle)["Backend"]
 
 
@@ -191,7 +192,7 @@ def test_the_command_shows_brackets_in_titles_as_they_are_and_says_by_its_code_w
     stand_in, connected, monkeypatch
 ):
     monkeypatch.setattr(doctor, "load_settings", lambda: connected.settings)
-    monkeypatch.setattr(doctor, "Services", lambda settings: connected)
+    monkeypatch.setattr(doctor, "build", lambda settings: connected)
     stand_in.projects[1]["title"] = "[/] crops [red]"
     well = CliRunner().invoke(app, ["doctor", "--project", "1"])
     assert well.exit_code == 0, well.output
@@ -214,7 +215,7 @@ def test_a_label_studio_nobody_tested_is_a_warning_with_a_way_out_and_no_failure
     stand_in, connected, monkeypatch, release, told
 ):
     monkeypatch.setattr(doctor, "load_settings", lambda: connected.settings)
-    monkeypatch.setattr(doctor, "Services", lambda settings: connected)
+    monkeypatch.setattr(doctor, "build", lambda settings: connected)
     stand_in.release = release
     said = CliRunner().invoke(app, ["doctor", "--project", "1"])
     assert said.exit_code == 0, said.output
@@ -235,7 +236,7 @@ def test_a_label_studio_that_was_tested_or_lies_between_two_is_no_warning(stand_
 def test_connect_waits_for_a_backend_that_was_started_a_moment_before(stand_in, served, monkeypatch):
     services = served()
     monkeypatch.setattr(connect, "load_settings", lambda: services.settings)
-    monkeypatch.setattr(connect, "Services", lambda settings: services)
+    monkeypatch.setattr(connect, "build", lambda settings: services)
     save, asked = services.label_studio.save_ml_backend, []
     pauses = []
     monkeypatch.setattr(connect, "time", SimpleNamespace(sleep=pauses.append))
@@ -262,7 +263,7 @@ def test_connect_prints_addresses_that_a_browser_can_open(stand_in, served, monk
     """As in containers, where the two call each other by names that nobody else knows."""
     services = served(label_studio_public_url="http://labels.example", page_url="http://page.example/")
     monkeypatch.setattr(connect, "load_settings", lambda: services.settings)
-    monkeypatch.setattr(connect, "Services", lambda settings: services)
+    monkeypatch.setattr(connect, "build", lambda settings: services)
     said = " ".join(CliRunner().invoke(app, ["connect", "--project", "1"]).output.split())
     assert "Connected project 1 at http://labels.example/projects/1/" in said
     assert "See how it goes: http://page.example/projects/1" in said
@@ -296,8 +297,8 @@ def test_doctor_warns_where_label_studio_takes_a_submit_without_a_class(stand_in
 def test_webhooks_that_nobody_works_in_are_told_of_with_what_stops_the_project(connected, monkeypatch):
     connected.store.add_event(1, "ANNOTATION_CREATED", {})
     assert "Waiting" not in problems(connected), "a round takes a moment"
-    later = connected.clock() + 600
-    monkeypatch.setattr(connected, "clock", lambda: later)
+    moment = connected.clock() + 600
+    connected = replace(connected, clock=lambda: moment)
     connected.store.save_project(1, problem="the encoder cannot be loaded")
     for asked in (1, None):
         told = problems(connected, asked)["Waiting"]

@@ -25,9 +25,9 @@ def test_it_embeds_what_is_new_and_runs_a_round(run, stand_in, services, digit_c
     assert answer.exit_code == 0, answer.output
     assert "6 of 6 crops are embedded, 0 cannot be read." in answer.output
     assert "round 1, from 1 labels." in answer.output
-    assert len(services.embeddings(1)) == 6
+    assert len(services.embeddings.read(1)) == 6
     assert "6 of 6 crops" in run().output, "and again, which changes nothing"
-    assert len(services.embeddings(1)) == 6
+    assert len(services.embeddings.read(1)) == 6
 
 
 def test_without_ray_it_says_how_to_get_it(run, monkeypatch):

@@ -1,0 +1,166 @@
+"""Make the parts of a backend and wire them: nobody else knows how they are made."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from everylabel.backend.embedding.clients import make_label_studio, make_reader
+from everylabel.backend.embedding.embeddings import Embeddings
+from everylabel.backend.embedding.executor import Executor, LocalExecutor
+from everylabel.backend.embedding.lanes import EmbeddingLanes
+from everylabel.backend.embedding.passes import PoolEmbedding
+from everylabel.backend.embedding.problems import EmbeddingProblems
+from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.label_studio.annotators import AnnotatorNames
+from everylabel.backend.label_studio.client import LabelStudio
+from everylabel.backend.label_studio.publisher import Publisher
+from everylabel.backend.metrics import Metrics
+from everylabel.backend.rounds.live_loop import LiveLoop
+from everylabel.backend.rounds.models import Models
+from everylabel.backend.rounds.runner import Rounds
+from everylabel.backend.settings import Settings
+from everylabel.backend.store import Store
+from everylabel.backend.store.damaged_files import set_aside_damaged
+from everylabel.backend.store.files import ProjectFiles
+from everylabel.backend.store.heartbeat import Heartbeat
+from everylabel.backend.store.locks import DatabaseLocks, Locks, file_lock
+from everylabel.backend.store.private_files import keep_private, private_umask
+from everylabel.backend.worker.jobs import Jobs
+from everylabel.backend.worker.trainer import Trainer
+
+if TYPE_CHECKING:
+    from everylabel.model.encoders import Encoder
+
+EMBEDDING_WAITS = 3
+
+MakeExecutor = Callable[[Settings, Store, Callable[[], "Encoder"]], Executor]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The finished parts of one backend; `build` makes them.
+
+    Only what starts a process takes all of it. Everything else takes what it uses.
+    """
+
+    settings: Settings
+    clock: Callable[[], float]
+    store: Store
+    files: Callable[[int], ProjectFiles]
+    label_studio: LabelStudio
+    publisher: Publisher
+    reader: ImageReader
+    embeddings: Embeddings
+    models: Models
+    executor: Executor
+    pool_embedding: PoolEmbedding
+    embedding_lanes: EmbeddingLanes
+    rounds: Rounds
+    loop: LiveLoop
+    trainer: Trainer
+    jobs: Jobs
+    annotator_names: AnnotatorNames
+    heartbeat: Heartbeat
+    metrics: Metrics
+    embedding_waits: threading.BoundedSemaphore
+    """How many `/predict` calls may wait for crops at a time; any more are answered with what is there."""
+
+
+def build(
+    settings: Settings,
+    clock: Callable[[], float] = time.time,
+    *,
+    encoder: Encoder | None = None,
+    encoder_threads: int | None = None,
+    make_executor: MakeExecutor | None = None,
+) -> Backend:
+    """Make a backend's parts. Nothing is asked of Label Studio, and no model is loaded.
+
+    Args:
+        settings: Every setting.
+        clock: Returns seconds since 1970.
+        encoder: Used instead of the one that the settings name.
+        encoder_threads: CPU threads the encoder takes; one a core if None.
+        make_executor: Makes what embeds and scores, of the settings, the store and what returns the encoder; in
+            this process if None.
+
+    Raises:
+        StorageError: the store is damaged, or cannot be reached or written to.
+    """
+    keep_private(settings.model_dir)
+    locks: Locks = file_lock
+    if settings.database_url.get_secret_value():
+        locks = DatabaseLocks(settings.store_url, settings.model_dir)
+
+    def files(project_id: int) -> ProjectFiles:
+        return ProjectFiles(settings.model_dir, project_id, locks)
+
+    with private_umask():  # databases are made on opening
+        set_aside_damaged(settings.model_dir)
+        store = Store(settings.store_url, clock)
+        jobs = Jobs(settings.model_dir / "jobs.db", lambda: trainer, settings.redis_url.get_secret_value())
+    label_studio = make_label_studio(settings)
+    reader, publisher = make_reader(settings, label_studio), Publisher(label_studio)
+    embeddings = Embeddings(settings, files, encoder, encoder_threads)
+    executor: Executor = (
+        LocalExecutor(store, reader, embeddings.encoder, settings.download_threads)
+        if make_executor is None
+        else make_executor(settings, store, embeddings.encoder)
+    )
+    pool_embedding = PoolEmbedding(settings.encoder, store, files, embeddings, executor)
+    problems = EmbeddingProblems(store)
+    lanes = EmbeddingLanes(store, files, pool_embedding, problems, settings.download_threads)
+    rounds = Rounds(settings, store, files, embeddings.encoder, clock, executor.scorer)
+    loop = LiveLoop(
+        settings, store, files, label_studio, pool_embedding, lanes, rounds, publisher, clock, jobs.learn
+    )
+    names = AnnotatorNames(store, label_studio, clock)
+    heartbeat = Heartbeat(settings.model_dir / "trainer.heartbeat")
+    trainer = Trainer(store, files, loop, lanes, problems, label_studio, publisher, names, heartbeat, clock)
+    return Backend(
+        settings=settings,
+        clock=clock,
+        store=store,
+        files=files,
+        label_studio=label_studio,
+        publisher=publisher,
+        reader=reader,
+        embeddings=embeddings,
+        models=Models(store, files, embeddings.encoder),
+        executor=executor,
+        pool_embedding=pool_embedding,
+        embedding_lanes=lanes,
+        rounds=rounds,
+        loop=loop,
+        trainer=trainer,
+        jobs=jobs,
+        annotator_names=names,
+        heartbeat=heartbeat,
+        metrics=Metrics(store, heartbeat, clock),
+        embedding_waits=threading.BoundedSemaphore(EMBEDDING_WAITS),
+    )
+
+
+_current: Backend | None = None
+_current_lock = threading.Lock()
+
+
+def current_backend() -> Backend:
+    """Return this process's backend, made from the environment at first use.
+
+    It is for `label_studio_ml.api.init_app`, which makes instances of a class and can hand nothing to them. There
+    nothing else works the jobs, so a trainer thread of this process does, unless a trainer runs.
+    """
+    global _current  # noqa: PLW0603 - one per process is the point
+    with _current_lock:
+        if _current is None:
+            _current = build(Settings())
+            if not _current.heartbeat.alive():
+                _current.trainer.start_heartbeat()
+                _current.trainer.wake()
+                _current.jobs.start_trainer_thread()
+        return _current

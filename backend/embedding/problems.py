@@ -1,0 +1,62 @@
+"""Why projects' crops cannot be embedded, kept where people look."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from everylabel.backend.label_studio.errors import LabelStudioError
+from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.store import StorageError
+
+if TYPE_CHECKING:
+    from everylabel.backend.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class EmbeddingProblems:
+    """The problems of projects whose crops cannot be embedded.
+
+    Args:
+        store: Keeps each as its project's problem.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._problems: dict[int, str] = {}
+
+    def failed(self, project_id: int, error: Exception) -> None:
+        """Keep why crops could not be embedded as the project's problem, until it is `over`."""
+        log.error("project %s: its crops cannot be embedded", project_id, exc_info=error)
+        self._problems[project_id] = unexpected(error)
+        self.keep(project_id)
+
+    def over(self, project_id: int) -> None:
+        """Take the problem back: the crops could be embedded."""
+        self._problems.pop(project_id, None)
+        if self._store.project(project_id) is not None:
+            self._store.save_project(project_id, problem=None)
+
+    def keep(self, project_id: int) -> None:
+        """Keep the problem, if there is one, where something else may have taken it back."""
+        problem = self._problems.get(project_id)
+        try:
+            if problem is not None and self._store.project(project_id) is not None:
+                self._store.save_project(project_id, problem=problem)
+        except Exception:
+            log.exception("project %s: its problem could not be kept either", project_id)
+
+
+def unexpected(error: Exception) -> str:
+    """Return what a person is told of an error that nobody has foreseen; its own text may hold a secret."""
+    kind = type(error).__name__
+    if isinstance(error, (LabelStudioError, LabelConfigError, StorageError)):
+        return str(error)
+    if isinstance(error, OSError):
+        kind += f", {os.strerror(error.errno)}" if error.errno else ""
+    return (
+        f"The trainer failed unexpectedly ({kind}) and tries again, every half minute at last. Its log has the "
+        "traceback: look whether the disk is full or memory is short, and report the fault with it otherwise."
+    )
