@@ -99,20 +99,6 @@ def test_what_a_round_decided_goes_with_the_class_it_decided_on():
     assert answer_to("a", "a", "b", "b", classes=("b",)) == "b"
 
 
-def test_the_store_keeps_what_the_newest_round_decided(services, project, stand_in):
-    assert services.store.resolved_disagreements(1) == {}
-    latest = services.store.latest_round(1)
-    first = {1: ResolvedDisagreement("0", {"1": "0", "2": "1"}), 2: ResolvedDisagreement("3", {"1": "3"})}
-    services.store.save_round(1, latest, [], first)
-    assert services.store.resolved_disagreements(1) == first
-    second = {2: ResolvedDisagreement("1", {"1": "3", "nobody": "1"})}
-    services.store.save_round(1, latest, [], second)
-    assert services.store.resolved_disagreements(1) == second
-    services.store.delete_project(1)
-    services.store.save_project(1)
-    assert services.store.resolved_disagreements(1) == {}
-
-
 # --- one disagreement, and everybody who is asked about it
 
 

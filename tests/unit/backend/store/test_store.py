@@ -12,7 +12,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.event import listen, remove
 
 from everylabel.backend.settings import Settings
-from everylabel.backend.store import Annotation, RoundRecord, StorageError, Store, Task
+from everylabel.backend.store import Annotation, ResolvedDisagreement, RoundRecord, StorageError, Store, Task
 from everylabel.backend.store.database import make_engine
 from everylabel.scripts import cli
 
@@ -362,3 +362,19 @@ def test_the_rows_of_embedded_crops_are_read_by_task(store):
     tasks, rows = store.embedding_rows(1)
     assert (tasks.tolist(), rows.tolist()) == ([3, 5, 9], [1, 2, 0])
     assert [len(part) for part in store.embedding_rows(3)] == [0, 0]
+
+
+def test_how_disagreements_were_resolved_is_kept_with_the_newest_round(store):
+    store.save_project(1)
+    store.save_project(2)
+    assert store.resolved_disagreements(1) == {}
+    first = {1: ResolvedDisagreement("a", {"1": "a", "2": "b"}), 2: ResolvedDisagreement("ü", {"1": "ü"})}
+    store.save_round(1, ROUND, [], first)
+    assert store.resolved_disagreements(1) == first
+    assert store.resolved_disagreements(2) == {}
+    second = {2: ResolvedDisagreement("b", {"1": "a", "nobody": "b"})}
+    store.save_round(1, ROUND, [], second)
+    assert store.resolved_disagreements(1) == second
+    store.delete_project(1)
+    store.save_project(1)
+    assert store.resolved_disagreements(1) == {}
