@@ -9,7 +9,7 @@ import numpy as np
 
 from everylabel.backend.store import RoundRecord
 from everylabel.backend.store.pool_map import PoolMap
-from everylabel.backend.store.round_snapshot import NO_CLASS, PoolView
+from everylabel.backend.store.round_snapshot import NO_CLASS, RoundSnapshot
 
 SHOWN = 24
 
@@ -72,7 +72,7 @@ class Galleries:
 
 def galleries(
     latest: RoundRecord | None,
-    view: PoolView | None,
+    view: RoundSnapshot | None,
     drawn: PoolMap | None,
     labels: Mapping[int, str],
     check_tasks: Sequence[int],
@@ -99,7 +99,7 @@ def galleries(
 
 def _next_batch(
     latest: RoundRecord,
-    view: PoolView | None,
+    view: RoundSnapshot | None,
     labels: Mapping[int, str],
     blind: set[int],
     closed: Collection[int],
@@ -109,14 +109,14 @@ def _next_batch(
     return tuple(_crop(task, row_of.get(task), view, labels, blind) for task in open_tasks)
 
 
-def _suspects(view: PoolView, labels: Mapping[int, str]) -> tuple[Suspect, ...]:
+def _suspects(view: RoundSnapshot, labels: Mapping[int, str]) -> tuple[Suspect, ...]:
     # One that was corrected since the round is no suspect any more.
     still = (s for s in view.suspected if labels.get(s.task_id) == s.given)
     return tuple(Suspect(s.task_id, s.given, s.suggested, 1 - s.score) for s in still)[:SHOWN]
 
 
 def _near_threshold(
-    view: PoolView, labels: Mapping[int, str], blind: set[int], closed: Collection[int]
+    view: RoundSnapshot, labels: Mapping[int, str], blind: set[int], closed: Collection[int]
 ) -> tuple[Crop, ...]:
     taken = np.array([*{*labels, *blind, *closed}], dtype=np.int64)
     usable = (view.tasks > 0) & (view.predicted != NO_CLASS) & ~np.isin(view.tasks, taken)
@@ -133,10 +133,10 @@ def _near_threshold(
 
 
 def _near_duplicates(
-    view: PoolView, drawn: PoolMap, labels: Mapping[int, str], blind: set[int]
+    view: RoundSnapshot, drawn: PoolMap, labels: Mapping[int, str], blind: set[int]
 ) -> tuple[NearDuplicates, ...]:
     found = []
-    for (one, other), similarity in zip(drawn.twins, drawn.twin_similarity, strict=True):
+    for (one, other), similarity in zip(drawn.near_duplicates, drawn.near_duplicate_similarity, strict=True):
         if max(one, other) >= len(view.tasks):
             continue
         tasks = int(view.tasks[one]), int(view.tasks[other])
@@ -150,13 +150,13 @@ def _near_duplicates(
     return tuple(found[: SHOWN // 2])
 
 
-def _rows(view: PoolView, tasks: Sequence[int]) -> list[tuple[int, int]]:
+def _rows(view: RoundSnapshot, tasks: Sequence[int]) -> list[tuple[int, int]]:
     rows = np.flatnonzero(np.isin(view.tasks, np.asarray(tasks, dtype=np.int64)))
     return [(int(view.tasks[row]), int(row)) for row in rows]
 
 
 def _crop(
-    task: int, row: int | None, view: PoolView | None, labels: Mapping[int, str], blind: set[int]
+    task: int, row: int | None, view: RoundSnapshot | None, labels: Mapping[int, str], blind: set[int]
 ) -> Crop:
     if task in blind:
         return Crop(task, blind=True)

@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 
 from everylabel.backend.store import Annotation, RoundRecord
 from everylabel.backend.store.pool_map import PoolMap
-from everylabel.backend.store.round_snapshot import NO_CLASS, PoolView
+from everylabel.backend.store.round_snapshot import NO_CLASS, RoundSnapshot
 from everylabel.model import label_set
 
 SPAN = 65535
 
 
-def shown_rows(view: PoolView, drawn: PoolMap) -> NDArray[Any]:
+def shown_rows(view: RoundSnapshot, drawn: PoolMap) -> NDArray[Any]:
     """The rows that have a place on the map and are a task's crop, ascending."""
     rows = np.flatnonzero(view.tasks)
     return np.asarray(rows[drawn.shows(rows)])
 
 
-def points(view: PoolView, drawn: PoolMap) -> bytes:
+def points(view: RoundSnapshot, drawn: PoolMap) -> bytes:
     """Where every crop lies: a count (uint32, then 4 bytes of nothing), task ids (float64), x, y (uint16 each).
 
     The longer side of the map spans 0 to 65,535, y upwards; the shorter is centred.
@@ -42,7 +42,7 @@ def points(view: PoolView, drawn: PoolMap) -> bytes:
 
 
 def colours(
-    view: PoolView,
+    view: RoundSnapshot,
     drawn: PoolMap,
     classes: Sequence[str],
     labels: Mapping[int, str],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from everylabel.backend.store import pool_map, round_snapshot
 from everylabel.backend.store.pool_map import PoolMap
-from everylabel.backend.store.round_snapshot import PoolView
+from everylabel.backend.store.round_snapshot import RoundSnapshot
 
 if TYPE_CHECKING:
     from everylabel.backend.store.files import ProjectFiles
@@ -29,7 +29,7 @@ class PoolFiles:
         self._views = _Cache(round_snapshot.written_at, round_snapshot.load)
         self._maps = _Cache(pool_map.drawn_at, pool_map.load)
 
-    def view(self, project_id: int) -> PoolView | None:
+    def view(self, project_id: int) -> RoundSnapshot | None:
         """What the newest round says of the pool."""
         return self._views.get(self._files(project_id).folder)
 

@@ -1,8 +1,8 @@
-"""The backend's memory: projects, tasks, annotations, events and rounds in SQL, a file each.
+"""The backend's memory: projects, tasks, annotations, events and rounds in SQL, one module each.
 
-SQLite in WAL mode by default, webhooks in a database of their own; PostgreSQL where a URL names one. Embeddings and
-models are files beside it (`backend/store/files.py`). Every method is one transaction: a crash leaves all of
-it or nothing.
+SQLite in WAL mode by default, with webhooks in a database of their own; PostgreSQL if a URL names one.
+Embeddings and models are files beside it (`backend/store/files.py`). Every method is one transaction: a crash
+leaves all of it or nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Store(Projects, Embeddings, Annotations, Annotators, RoundRecords, Project
     """
 
     def delete_project(self, project_id: int) -> None:
-        """Forget a project and everything that belongs to it."""
+        """Delete a project and everything that belongs to it."""
         # The webhook that told of its deletion goes last: after a crash in between it asks for this again.
         super().delete_project(project_id)
         self.forget_events(project_id)

@@ -29,24 +29,26 @@ class Annotation:
     """The choice it held before it became empty by an update; None while it holds one. Label Studio does not know it."""
 
     def after(self, held: Annotation | None) -> Annotation:
-        """Return this version as it follows the one held so far: an empty one remembers the choice it replaces."""
+        """Return this version as the successor of `held`: an empty one remembers the choice it replaces."""
         if self.choice is not None or held is None:
             return self
         return replace(self, former=held.choice if held.choice is not None else held.former)
 
 
 class Annotations(Deletions):
-    """The part of the store that keeps annotations."""
+    """The part of the store that holds annotations."""
 
     def save_annotations(
         self, project_id: int, annotations: Iterable[Annotation], *, as_read: bool = False
     ) -> None:
-        """Add or update annotations; an older version never replaces a newer one, a deleted one stays so.
+        """Add or update annotations.
+
+        An older version never replaces a newer one, and a deleted annotation stays deleted.
 
         Args:
             project_id: the project.
             annotations: as webhooks bring them, in any order.
-            as_read: they were just read from Label Studio, so they hold whatever their age says.
+            as_read: they were just read from Label Studio, so they are current whatever their age.
         """
         annotations = list(annotations)
         with self._writing(project_id) as session:
@@ -80,7 +82,7 @@ class Annotations(Deletions):
                 row.former = new.former
 
     def delete_annotations(self, project_id: int, annotation_ids: Iterable[int]) -> None:
-        """Forget annotations by their id: all that Label Studio says about a deletion."""
+        """Delete annotations by their id, which is all that Label Studio says about a deletion."""
         annotation_ids = list(annotation_ids)
         with self._writing(project_id) as session:
             self._remember_deleted(session, project_id, "annotation", annotation_ids)
@@ -92,7 +94,7 @@ class Annotations(Deletions):
                 )
 
     def number_of_annotations(self, project_id: int) -> int:
-        """How many annotations a project has."""
+        """Return how many annotations a project has."""
         query = select(func.count()).select_from(AnnotationRow).where(AnnotationRow.project_id == project_id)
         with self._session() as session:
             return session.execute(query).scalar_one()
@@ -109,13 +111,13 @@ class Annotations(Deletions):
         return {who: at for who, at in newest.items() if at is not None}
 
     def annotated_tasks(self, project_id: int) -> set[int]:
-        """Every task that has an annotation, of whatever kind."""
+        """Return every task that has an annotation of any kind."""
         query = select(AnnotationRow.task_id).where(AnnotationRow.project_id == project_id).distinct()
         with self._session() as session:
             return set(session.scalars(query))
 
     def annotations(self, project_id: int) -> list[Annotation]:
-        """Every annotation, oldest change first."""
+        """Return every annotation, the oldest change first."""
         query = (
             select(AnnotationRow)
             .where(AnnotationRow.project_id == project_id)
@@ -126,7 +128,7 @@ class Annotations(Deletions):
 
 
 def submitted_at(at: str) -> float | None:
-    """Return a time as Label Studio writes it in seconds since 1970; None for what is none."""
+    """Convert a time as Label Studio writes it to seconds since 1970; None if it is not a time."""
     try:
         return datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
     except ValueError:

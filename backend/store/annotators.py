@@ -21,7 +21,7 @@ class Annotator:
 
 
 class Annotators(Database):
-    """The part of the store that keeps annotators. They belong to no project: Label Studio's users are shared."""
+    """The part of the store that holds annotators, who belong to no project: Label Studio's users are shared."""
 
     def save_annotators(self, annotators: Iterable[Annotator]) -> None:
         """Add annotators, or replace what is known of them."""
@@ -36,7 +36,7 @@ class Annotators(Database):
             return [Annotator(row.id, row.name, row.email) for row in rows]
 
     def unnamed_annotators(self) -> set[int]:
-        """Return who has annotated in any project and whose name has not been read."""
+        """Return the ids of those who have annotated in any project and whose name has not been read."""
         query = (
             select(AnnotationRow.annotator)
             .where(AnnotationRow.annotator.is_not(None))

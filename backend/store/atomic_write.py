@@ -1,4 +1,4 @@
-"""What a file is called while it is written; it takes its place once it is whole."""
+"""The temporary name of a file while it is written; the file takes its place once it is complete."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from pathlib import Path
 
 
 def partial(path: Path) -> Path:
-    """A name beside `path` that no other process takes, on this machine or on one that shares the folder."""
+    """Return a name beside `path` that no other process uses, on this machine or another that shares the folder."""
     return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}")

@@ -1,4 +1,4 @@
-"""Databases that can be made again, where they are damaged: set aside at start, so that the backend starts."""
+"""Damaged databases that can be rebuilt: set aside at the start, so that the backend starts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _MARK = ".damaged-"
 
 
 def set_aside_damaged(folder: Path) -> list[Path]:
-    """Rename the databases of a MODEL_DIR that are damaged and can be made again; return their new names.
+    """Rename the databases of a MODEL_DIR that are damaged and can be rebuilt, and return their new names.
 
-    Only what SQLite itself calls damaged counts: one that is locked, or on a disk that fails, is left alone.
+    Only what SQLite itself calls damaged counts: one that is locked, or on a failing disk, is left alone.
     """
     if not any((folder / name).exists() for name in REBUILT):
         return []

@@ -41,17 +41,17 @@ LARGEST_ID = 2**63 - 1
 
 
 class StorageError(RuntimeError):
-    """The disk takes nothing more, or the database does not answer; the message says which."""
+    """The disk is full, or the database does not answer; the message says which."""
 
 
 class Database:
-    """What every part of the store shares.
+    """The base of every part of the store.
 
     Args:
         url: an address as SQLAlchemy takes it.
         clock: seconds since the epoch.
         base: its tables.
-        pragmas: how SQLite is to behave, beyond `PRAGMAS`.
+        pragmas: settings of SQLite beyond `PRAGMAS`.
 
     Raises:
         StorageError: PostgreSQL does not answer, refuses the login, or its driver is not installed; or the file of
@@ -90,12 +90,12 @@ class Database:
         self._session = sessionmaker(self._engine, expire_on_commit=False)
 
     def close(self) -> None:
-        """Give every connection back."""
+        """Close every connection."""
         self._engine.dispose()
 
     @contextmanager
     def _writing(self, project_id: int | None = None) -> Iterator[Session]:
-        """One transaction that writes: what is read in it still holds when it writes, whoever else is at work.
+        """Open a transaction that writes: what it reads still holds when it writes, whatever others do.
 
         SQLite has one writer at a time, and takes the lock for it only at the first write unless it is told.
         PostgreSQL has one for each project; without a project, none waits.
@@ -122,12 +122,12 @@ _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 
 
 def lock_key(name: str) -> int:
-    """The number PostgreSQL knows a lock of ours by."""
+    """Return the number by which PostgreSQL knows a lock of ours."""
     return int.from_bytes(blake2b(f"everylabel {name}".encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def chunks(ids: Iterable[T]) -> Iterable[list[T]]:
-    """Ids, as many at a time as one statement may hold."""
+    """Split ids into lists, each as long as one statement may hold."""
     ids = list(ids)
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
@@ -136,7 +136,7 @@ def chunks(ids: Iterable[T]) -> Iterable[list[T]]:
 def make_engine(
     url: str, pragmas: Mapping[str, object] = MappingProxyType(PRAGMAS), **options: Any
 ) -> Engine:
-    """An engine for the address of a store, with what its database needs to know.
+    """Create an engine for the address of a store, with the settings that its database needs.
 
     Raises:
         StorageError: the driver of the database is not installed.
@@ -165,8 +165,8 @@ def make_engine(
 def _set_pragma(cursor: Any, name: str, value: object) -> None:
     """Set a pragma, waiting for others that use the database.
 
-    SQLite waits by itself, but not where several connections make a new file a write-ahead log at a time: all but one
-    are told at once that it is locked.
+    SQLite waits by itself, except where several connections turn a new file into a write-ahead log at once: all but
+    one are told immediately that it is locked.
     """
     until = time.monotonic() + CONNECT_SECONDS
     while not _is_set(cursor, f"PRAGMA {name}={value}", last=time.monotonic() > until):
@@ -184,7 +184,7 @@ def _is_set(cursor: Any, pragma: str, *, last: bool) -> bool:
 
 
 def _add_what_came_later(connection: Connection, base: type[DeclarativeBase]) -> None:
-    """Give a database an earlier version made what it lacks; a column that came later has a server default."""
+    """Add the columns that a database of an earlier version lacks; a later column has a server default."""
     found = inspect(connection)
     for table in base.metadata.sorted_tables:
         held = {column["name"] for column in found.get_columns(table.name)}

@@ -1,6 +1,6 @@
-"""What was deleted in Label Studio: webhooks come late and out of order, and must not bring it back.
+"""Deletions in Label Studio: webhooks come late and out of order, and must not bring back what was deleted.
 
-Label Studio never gives an id twice, so what is deleted stays so; only reading Label Studio itself says otherwise.
+Label Studio never reuses an id, so that what is deleted stays so; only reading Label Studio itself says otherwise.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Deletions(Database):
     """The part of the store that remembers deletions."""
 
     def forget_old_deletions(self, project_id: int) -> None:
-        """Drop what no webhook can bring back any more."""
+        """Delete the records that no late webhook can need any more."""
         with self._writing(project_id) as session:
             old = DeletedRow.deleted_at < self._clock() - REMEMBERED_SECONDS
             session.execute(delete(DeletedRow).where(DeletedRow.project_id == project_id, old))
@@ -34,7 +34,7 @@ class Deletions(Database):
             session.merge(DeletedRow(project_id=project_id, kind=kind, id=id_, deleted_at=self._clock()))
 
     def _deleted(self, session: Session, project_id: int, kind: Kind, ids: Iterable[int]) -> set[int]:
-        """Which of these are deleted."""
+        """Return those of the ids that are deleted."""
         of_kind = select(DeletedRow.id).where(DeletedRow.project_id == project_id, DeletedRow.kind == kind)
         return {
             id_ for some in chunks(ids) for id_ in session.scalars(of_kind.where(DeletedRow.id.in_(some)))

@@ -1,4 +1,4 @@
-"""Disagreements between annotators, as the newest round has resolved them."""
+"""Disagreements between annotators, as the newest round resolved them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class ResolvedDisagreement:
 
 
 class Disagreements(Database):
-    """The part of the store that keeps how disagreements were resolved."""
+    """The part of the store that holds how disagreements were resolved."""
 
     def resolved_disagreements(self, project_id: int) -> dict[int, ResolvedDisagreement]:
-        """Return what the newest round decided, by task; empty before the first round."""
+        """Return the labels that the newest round decided on, by task; empty before the first round."""
         row = ResolvedDisagreementRow
         query = select(row.task_id, row.label, row.votes).where(row.project_id == project_id)
         with self._session() as session:
@@ -38,7 +38,7 @@ class Disagreements(Database):
     def _replace_disagreements(
         self, session: Session, project_id: int, resolved: Mapping[int, ResolvedDisagreement]
     ) -> None:
-        """Keep what a round decided in place of what the round before it did, within the round's transaction."""
+        """Replace the labels that the round before decided on, within the round's transaction."""
         session.execute(
             delete(ResolvedDisagreementRow).where(ResolvedDisagreementRow.project_id == project_id)
         )

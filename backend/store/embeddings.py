@@ -1,4 +1,4 @@
-"""Which crops have an embedding, where it lies, and which are still to be embedded."""
+"""Rows of the embedding file: which crops have one, and which are still to be embedded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from everylabel.backend.store.tasks import TASKS, Task, Tasks
 
 
 class TasksToEmbed(Collection[Task]):
-    """Tasks whose crop has not been looked at yet, by id; read from the store a few at a time.
+    """Tasks whose crop has not been read yet, by id; loaded from the store a few at a time.
 
     Args:
         embeddings: the store.
@@ -44,14 +44,14 @@ class TasksToEmbed(Collection[Task]):
 
 
 class Embeddings(Tasks):
-    """The part of the store that says where the tasks' embeddings lie."""
+    """The part of the store that knows where the tasks' embeddings are."""
 
     def tasks_to_embed(self, project_id: int, task_ids: Iterable[int] | None = None) -> TasksToEmbed:
-        """Tasks whose crop has not been looked at yet: all of them, or those asked for."""
+        """Return the tasks whose crop has not been read yet: all of them, or those among `task_ids`."""
         return TasksToEmbed(self, project_id, task_ids)
 
     def open_tasks(self, project_id: int, among: list[int] | None, after: int | None) -> list[Task]:
-        """The next tasks to embed, by id: `among` these, with a larger id than `after`."""
+        """Return the next tasks to embed, by id: `among` these, with a larger id than `after`."""
         query = TASKS.where(*_is_open(project_id, among)).order_by(TaskRow.id).limit(CHUNK)
         if after is not None:
             query = query.where(TaskRow.id > after)
@@ -59,7 +59,7 @@ class Embeddings(Tasks):
             return [Task(*row) for row in session.execute(query)]
 
     def count_open(self, project_id: int, among: list[int] | None) -> int:
-        """How many tasks `among` these are to be embedded."""
+        """Return how many tasks `among` these are to be embedded."""
         with self._session() as session:
             return session.scalar(select(func.count()).where(*_is_open(project_id, among))) or 0
 
@@ -71,13 +71,13 @@ class Embeddings(Tasks):
         digests: Mapping[int, bytes] | None = None,
         read_from: Mapping[int, str | None] | None = None,
     ) -> None:
-        """Record in which row of the embedding file each task's crop lies.
+        """Record in which row of the embedding file each task's crop is.
 
         Args:
             project_id: the project.
-            rows: by task; one that is gone is passed over.
+            rows: by task; one that is gone is skipped.
             digests: of the crops' pixels, by task: `rows_of` finds the rows by them.
-            read_from: the address each crop was read from. A task that shows another by now is left to be embedded.
+            read_from: the address each crop was read from. A task whose address has changed is left to be embedded.
         """
         digests = digests or {}
         with self._writing(project_id) as session:
@@ -101,7 +101,7 @@ class Embeddings(Tasks):
                 project.embedded_until = max(project.embedded_until or 0, *(row + 1 for row in rows.values()))
 
     def embedded_until(self, project_id: int, on_disk: int) -> int:
-        """Where the rows end that a task has ever pointed at; what a crash has left lies behind.
+        """Return the end of the rows that a task has ever pointed at; rows left by a crash lie behind it.
 
         Where that is not known, all rows `on_disk` may have been.
         """
@@ -114,13 +114,13 @@ class Embeddings(Tasks):
             return project.embedded_until
 
     def known_rows(self, project_id: int) -> int:
-        """Return where the rows end that a task has ever pointed at; 0 where that is not known."""
+        """Return the end of the rows that a task has ever pointed at; 0 if that is not known."""
         query = select(ProjectRow.embedded_until).where(ProjectRow.id == project_id)
         with self._session() as session:
             return session.scalar(query) or 0
 
     def rows_of(self, project_id: int, digests: Iterable[bytes]) -> dict[bytes, int]:
-        """A row of the embedding file for each of these digests that has one."""
+        """Return a row of the embedding file for each of these digests that has one."""
         query = select(TaskRow.digest, TaskRow.embedding_row).where(
             TaskRow.project_id == project_id, TaskRow.embedding_row.is_not(None)
         )
@@ -145,7 +145,7 @@ def _is_open(project_id: int, among: list[int] | None) -> list[ColumnElement[boo
 def _addresses(
     session: Session, project_id: int, task_ids: Iterable[int], *, with_text: bool
 ) -> dict[int, str | None]:
-    """The tasks there are of these, and what each shows."""
+    """Return the address of each of these tasks that exist."""
     query = select(TaskRow.id, TaskRow.image_url if with_text else null())
     return {
         id_: address

@@ -1,4 +1,4 @@
-"""Webhooks that have been received and not yet been worked in: the inbox, a database of its own.
+"""The inbox, a database of its own: webhooks that were received and not yet handled.
 
 Label Studio waits for a webhook inside the annotator's own click. So nothing it waits for is shared with the
 trainer but this one file, whose transactions are all short; and webhooks that come together share one commit,
@@ -33,7 +33,7 @@ LOG_PAGES = 4000
 
 @dataclass(frozen=True)
 class Event:
-    """A webhook that has been received and not yet been worked in."""
+    """A webhook that was received and not yet handled."""
 
     id: int
     action: str
@@ -41,7 +41,7 @@ class Event:
 
 
 class Events(Database):
-    """The part of the store that keeps webhooks."""
+    """The part of the store that holds webhooks."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
         super().__init__(url, clock)
@@ -58,16 +58,16 @@ class Events(Database):
         """Webhooks that this process could not read and left out."""
 
     def close(self) -> None:
-        """Give every connection back."""
+        """Close every connection."""
         for database in (self._inbox, self._worked_in):
             database.close()
         super().close()
 
     def add_event(self, project_id: int, action: str, payload: Mapping[str, Any]) -> int:
-        """Put a webhook on disk, and those of other threads that wait for it; returns its number.
+        """Write a webhook to disk, together with those of other threads that wait, and return its number.
 
         Raises:
-            StorageError: it is not kept.
+            StorageError: it could not be written.
         """
         row = {"project_id": project_id, "action": action, "received_at": self._clock()}
         number: Future[int] = Future()
@@ -84,7 +84,7 @@ class Events(Database):
             ) from error
 
     def _commit_waiting(self) -> None:
-        """Write all that wait in one transaction: kept all together, or failed for each of them."""
+        """Write all waiting webhooks in one transaction: it succeeds or fails for all of them."""
         together = [self._waiting.popleft() for _ in range(len(self._waiting))]
         try:
             with self._inbox._writing() as session:
@@ -97,7 +97,7 @@ class Events(Database):
                 number.set_result(given)
 
     def events(self, project_id: int | None = None) -> list[Event]:
-        """Webhooks not yet worked in, in the order they came."""
+        """Return the webhooks that are not yet handled, in the order they came."""
         query = select(EventRow).order_by(EventRow.id)
         if project_id is not None:
             query = query.where(EventRow.project_id == project_id)
@@ -110,29 +110,29 @@ class Events(Database):
         return found
 
     def _drop_damaged(self, event_ids: list[int]) -> None:
-        """Drop webhooks that cannot be read, which would be tried for ever; their labels come with a comparison."""
+        """Delete webhooks that cannot be read and would be retried for ever; a comparison brings their labels."""
         self.damaged_events += len(event_ids)
         log.error("%d webhooks were damaged on disk and are left out", len(event_ids))
         self.delete_events(event_ids)
 
     def projects_with_events(self) -> list[int]:
-        """Projects that have webhooks waiting."""
+        """Return the projects that have webhooks waiting."""
         with self._inbox._session() as session:
             return list(session.scalars(select(EventRow.project_id).distinct()))
 
     def delete_events(self, event_ids: Iterable[int]) -> None:
-        """Drop webhooks whose content is in the other tables."""
+        """Delete webhooks whose content is in the other tables."""
         with self._worked_in._writing() as session:
             for ids in chunks(event_ids):
                 session.execute(delete(EventRow).where(EventRow.id.in_(ids)))
 
     def forget_events(self, project_id: int) -> None:
-        """Drop every webhook of a project."""
+        """Delete every webhook of a project."""
         with self._worked_in._writing() as session:
             session.execute(delete(EventRow).where(EventRow.project_id == project_id))
 
     def events_waiting(self, project_id: int | None = None) -> tuple[int, float | None]:
-        """How many webhooks wait, and when the oldest came (seconds since the epoch)."""
+        """Return how many webhooks wait, and when the oldest came (seconds since the epoch)."""
         query = select(func.count(), func.min(EventRow.received_at))
         if project_id is not None:
             query = query.where(EventRow.project_id == project_id)
@@ -145,7 +145,7 @@ _INSERT = insert(EventRow).returning(EventRow.id)
 
 
 def _body(text: str) -> dict[str, Any] | None:
-    """Return what a webhook said; None where that is damaged."""
+    """Parse the stored body of a webhook; None if it is damaged."""
     try:
         body = json.loads(text)
     except (ValueError, TypeError):
@@ -154,7 +154,7 @@ def _body(text: str) -> dict[str, Any] | None:
 
 
 def _inbox(url: str) -> str:
-    """Where the webhooks lie: with SQLite, whose writers wait for each other, in a file of their own."""
+    """Return the address of the inbox: with SQLite, whose writers wait for each other, a file of its own."""
     address = make_url(url)
     if address.get_backend_name() != "sqlite" or not address.database:
         return url

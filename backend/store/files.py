@@ -35,14 +35,14 @@ CLASSIFIER = "everylabel.classifier"
 class EmbeddingFile:
     """Fixed-size rows in one append-only file, readable as a memory map while it grows.
 
-    A row counts only once the store points at it, so a crash in the middle of an append costs nothing: the
-    next append starts at the first whole row.
+    A row counts only once the store points at it, so that a crash in the middle of an append costs nothing: the
+    next append starts at the first complete row.
 
     Args:
         path: the file.
         dim: the length of a row.
         dtype: of its numbers.
-        shared: other machines append too, under a lock that can be lost: no row is ever written over.
+        shared: other machines append too, under a lock that can be lost: no row is ever overwritten.
     """
 
     def __init__(self, path: Path, dim: int, dtype: np.dtype[Any], *, shared: bool = False) -> None:
@@ -56,15 +56,21 @@ class EmbeddingFile:
         return self.dim * self.dtype.itemsize
 
     def __len__(self) -> int:
-        # Opened, and not only looked at: what another machine has appended is seen then, also on NFS.
+        # Opened, not just inspected: what another machine has appended is seen then, also on NFS.
         with self.path.open("rb") as file:
             return os.fstat(file.fileno()).st_size // self._row_bytes
 
     def append(self, rows: NDArray[Any], at: int | None = None) -> int:
-        """Append `rows: (n, dim)`; returns the number of the first. They are on disk when this returns.
+        """Append rows; they are on disk when this returns.
 
-        With `at`, the rows from there on, which nobody was ever told of, are written over. The file never gets
-        shorter: who has it mapped would find nothing where rows were.
+        The file never gets shorter: a process that has it mapped would find nothing where rows were.
+
+        Args:
+            rows: (n, dim).
+            at: overwrite the rows from here on, which no task has ever pointed at.
+
+        Returns:
+            The number of the first row.
         """
         if rows.ndim != 2 or rows.shape[1] != self.dim:
             raise ValueError(f"rows of shape {rows.shape} do not fit a file of (n, {self.dim})")
@@ -83,9 +89,9 @@ class EmbeddingFile:
         return first
 
     def identity(self) -> str:
-        """A name that stays while rows are added, and is another once any was written over.
+        """Return a name that stays while rows are added, and changes once any row was overwritten.
 
-        No other file ever has it, nor one of this name that was deleted and made anew.
+        No other file ever has it, nor one of the same path that was deleted and created anew.
         """
         with self.path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -98,7 +104,7 @@ class EmbeddingFile:
         return Path(f"{self.path}.id")
 
     def read(self) -> NDArray[Any]:
-        """All rows as a read-only memory map `(n, dim)`."""
+        """Return all rows as a read-only memory map, (n, dim)."""
         n = len(self)
         if n == 0:
             return np.empty((0, self.dim), dtype=self.dtype)
@@ -106,12 +112,12 @@ class EmbeddingFile:
 
 
 class ProjectFiles:
-    """Where one project's files lie under `MODEL_DIR`, and who may write them.
+    """The files of one project under `MODEL_DIR`, and the locks for writing them.
 
     Args:
         model_dir: shared by every machine that runs a backend on one store.
         project_id: the project.
-        locks: what keeps processes from each other; lock files if the store is on this machine.
+        locks: excludes other processes; lock files if the store is on this machine.
     """
 
     def __init__(self, model_dir: Path, project_id: int, locks: Locks = file_lock) -> None:
@@ -119,15 +125,15 @@ class ProjectFiles:
         self._locks = locks
 
     def lock(self, timeout: float = -1) -> AbstractContextManager[Any]:
-        """Only one process at a time runs a round for a project.
+        """Return the lock of a project's rounds: one process at a time runs one.
 
         Raises:
-            filelock.Timeout: on entering, where another has it for longer than `timeout` seconds.
+            filelock.Timeout: on entering, if another process holds it for longer than `timeout` seconds.
         """
         return self._lock("round", timeout)
 
     def embedding_lock(self, timeout: float = -1) -> AbstractContextManager[Any]:
-        """Only one at a time appends embeddings, and holds this only as long as that takes.
+        """Return the lock for appending embeddings, held only as long as an append takes.
 
         Raises:
             filelock.Timeout: as `lock`.
@@ -135,7 +141,7 @@ class ProjectFiles:
         return self._lock("embedding", timeout)
 
     def pool_lock(self, timeout: float = -1) -> AbstractContextManager[Any]:
-        """Only one process at a time embeds what is missing of a pool: it is held while crops are fetched.
+        """Return the lock for embedding a pool, held while crops are fetched.
 
         The trainer never waits for it. Crops that `/predict` waits for are embedded without it.
 
@@ -145,7 +151,7 @@ class ProjectFiles:
         return self._lock("pool", timeout)
 
     def drawing_lock(self) -> AbstractContextManager[Any]:
-        """Only one process at a time draws the map; another has no need to wait for it."""
+        """Return the lock for drawing the map; it raises `filelock.Timeout` at once if another process draws it."""
         return self._lock("drawing", 0)
 
     def _lock(self, name: str, timeout: float) -> AbstractContextManager[Any]:
@@ -153,12 +159,12 @@ class ProjectFiles:
         return self._locks(self.folder / f"{name}.lock", timeout)
 
     def embeddings(self, encoder: str, dim: int, dtype: np.dtype[Any]) -> EmbeddingFile:
-        """The embedding file of one encoder."""
+        """Return the embedding file of one encoder."""
         path = self.folder / "embeddings" / f"{_slug(encoder)}.rows"
         return EmbeddingFile(path, dim, dtype, shared=self._locks is not file_lock)
 
     def save_model(self, number: int, state: dict[str, NDArray[Any]], classifier: str) -> None:
-        """Write a round's model whole or not at all: arrays only, never a pickle."""
+        """Write a round's model atomically, as arrays and never as a pickle."""
         folder = self.folder / "models"
         folder.mkdir(parents=True, exist_ok=True)
         path = self._model(number)
@@ -174,7 +180,7 @@ class ProjectFiles:
         temporary.replace(path)
 
     def load_model(self, number: int, classifier: str) -> dict[str, NDArray[Any]] | None:
-        """A round's model as arrays; None where there is none, it is damaged, or of another kind of classifier."""
+        """Load a round's model as arrays; None if it is missing, damaged, or of another kind of classifier."""
         path = self._model(number)
         if not path.exists():
             return None
@@ -189,7 +195,7 @@ class ProjectFiles:
         return state if saved_for == classifier else None
 
     def predictions(self, encoder: str) -> list[PoolPredictions]:
-        """What earlier models said of a sample of the pool, oldest first; nothing where the file is damaged."""
+        """Return earlier models' predictions of a sample of the pool, oldest first; none if the file is damaged."""
         from everylabel.model.evaluation.stopping import PoolPredictions  # noqa: PLC0415 - takes long to load
 
         try:
@@ -203,7 +209,7 @@ class ProjectFiles:
             return []
 
     def save_predictions(self, encoder: str, history: Sequence[PoolPredictions]) -> None:
-        """Keep what models said, whole or not at all: one in `PREDICTIONS_STEP` labels, the newest."""
+        """Write models' predictions atomically: one in `PREDICTIONS_STEP` labels, the newest."""
         kept: list[PoolPredictions] = []
         for found in history:
             if not kept or found.n_labels - kept[-1].n_labels >= PREDICTIONS_STEP:
@@ -217,14 +223,14 @@ class ProjectFiles:
         partial.replace(path)
 
     def save_queue(self, number: int, queue: Mapping[str, Any]) -> None:
-        """Keep what a round asks for, whole or not at all, until Label Studio has it."""
+        """Write the crops that a round asks for atomically, until Label Studio has them."""
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self._queue.with_suffix(".partial")
         partial.write_text(json.dumps({"number": number, **queue}), encoding="utf-8")
         partial.replace(self._queue)
 
     def queue(self, number: int) -> dict[str, Any] | None:
-        """What a round asks for; None where Label Studio has it, or the file is damaged."""
+        """Load the crops that a round asks for; None once Label Studio has them, or if the file is damaged."""
         try:
             found = dict(json.loads(self._queue.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -235,7 +241,7 @@ class ProjectFiles:
         return found if found.pop("number", None) == number else None
 
     def forget_queue(self) -> None:
-        """Label Studio has it, or will not take it."""
+        """Delete the stored queue: Label Studio has it, or refuses it."""
         self._queue.unlink(missing_ok=True)
 
     @property
@@ -246,13 +252,13 @@ class ProjectFiles:
         return self.folder / f"predictions-{_slug(encoder)}.json"
 
     def keep_models(self, newest: int, also: int | None = None) -> None:
-        """Delete all but the newest models, and the one in use."""
+        """Delete all but the newest models and the one in use."""
         for number in self.models()[:-newest]:
             if number != also:
                 self._model(number).unlink(missing_ok=True)
 
     def models(self) -> list[int]:
-        """The rounds whose model is kept, oldest first."""
+        """Return the rounds whose model is stored, oldest first."""
         return sorted(
             int(path.stem.removeprefix("round-")) for path in self._model(0).parent.glob("round-*.npz")
         )
@@ -261,7 +267,7 @@ class ProjectFiles:
         return self.folder / "models" / f"round-{number:06d}.npz"
 
     def delete(self) -> None:
-        """Remove everything of this project."""
+        """Delete everything of this project."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""The trainer's sign of life, and the figures only it knows, in a file every process can read."""
+"""The trainer's heartbeat, and the figures only it knows, in a file that every process can read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEAD_AFTER_SECONDS = 15.0
 
 
 class Heartbeat:
-    """A small file the trainer writes every two seconds.
+    """A small file that the trainer writes every two seconds.
 
     Args:
         path: the file; its age says whether the trainer lives.
@@ -26,7 +26,7 @@ class Heartbeat:
         self._path = path
 
     def start(self, figures: Callable[[], Mapping[str, float]]) -> None:
-        """Beat from now on, as long as this process lives."""
+        """Write the heartbeat from now on, as long as this process lives."""
 
         def beat() -> None:
             while True:
@@ -36,14 +36,14 @@ class Heartbeat:
         threading.Thread(target=beat, name="heartbeat", daemon=True).start()
 
     def alive(self) -> bool:
-        """Return whether the trainer has given a sign of life lately; one from the future says nothing."""
+        """Return whether the trainer wrote its heartbeat lately; one from the future does not count."""
         try:
             return abs(time.time() - self._path.stat().st_mtime) < DEAD_AFTER_SECONDS
         except FileNotFoundError:
             return False
 
     def figures(self) -> dict[str, float]:
-        """What the trainer has told last; nothing where it has not."""
+        """Return the trainer's latest figures; empty if there are none."""
         try:
             return dict(json.loads(self._path.read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError):

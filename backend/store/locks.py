@@ -1,4 +1,4 @@
-"""Locks between processes: a file where all of them share one disk, PostgreSQL where they share only that."""
+"""Locks between processes: a file if they share one disk, PostgreSQL if they share only that."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ Locks = Callable[[Path, float], AbstractContextManager[Any]]
 
 
 def file_lock(path: Path, timeout: float) -> AbstractContextManager[Any]:
-    """A lock among the processes of one machine, free again when its holder ends."""
+    """Return a lock among the processes of one machine, released when its holder ends."""
     return FileLock(path, timeout=timeout)
 
 
 class DatabaseLocks:
-    """Locks among all processes that share a PostgreSQL database, whichever machine they run on.
+    """Locks among all processes that share a PostgreSQL database, on any machine.
 
-    Each is held by a connection of its own, so it is free again when its holder ends, is killed, or its machine
+    Each is held by a connection of its own, so that it is released when its holder ends, is killed, or its machine
     has been away for 25 seconds. `pg_stat_activity.application_name` names the holder's machine and process.
 
     Args:
         url: the address of the store.
-        within: lock names are paths relative to this folder, which may lie elsewhere on each machine.
+        within: lock names are paths relative to this folder, which may be elsewhere on each machine.
     """
 
     def __init__(self, url: str, within: Path) -> None:
@@ -48,7 +48,7 @@ class DatabaseLocks:
         self._within = within
 
     def __call__(self, path: Path, timeout: float) -> AbstractContextManager[Any]:
-        """The lock of a path."""
+        """Return the lock of a path."""
         return _DatabaseLock(self._engine, path.relative_to(self._within).as_posix(), timeout)
 
 

@@ -1,4 +1,4 @@
-"""The map of a project's pool in a file beside the store, and when it has to be drawn again."""
+"""The map of a project's pool in a file beside the store, and when to draw it again."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ log = logging.getLogger(__name__)
 GROWTH = 1.5
 """A pool this many times what it was when laid out is laid out anew; until then, new crops are placed."""
 _FILE = "pool-map.npz"
+_PAIRS, _SIMILARITY = "twins", "twin_similarity"  # as in files of earlier versions
 
 
 @dataclass(frozen=True)
 class PoolMap:
-    """Where each crop of the pool lies on the map."""
+    """The position of each crop of the pool on the map, and its near-duplicates."""
 
     embeddings: str
     """The embedding file that was drawn."""
@@ -41,12 +42,12 @@ class PoolMap:
     """How many crops the layout was made for; 0 while it is the first two principal components."""
     positions: NDArray[Any]
     """(n, 2) float32 by row of the embedding file, NaN where a row is not on the map."""
-    twins: NDArray[Any]
+    near_duplicates: NDArray[Any]
     """(m, 2) rows of crops that hardly differ, the most alike first."""
-    twin_similarity: NDArray[Any]
+    near_duplicate_similarity: NDArray[Any]
 
     def shows(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Which of these rows are on the map: (len(rows),) bool."""
+        """Return which of these rows are on the map, (len(rows),) bool."""
         known = np.zeros(len(rows), dtype=bool)
         inside = rows < len(self.positions)
         known[inside] = ~np.isnan(self.positions[rows[inside], 0])
@@ -54,7 +55,7 @@ class PoolMap:
 
 
 def drawn_at(folder: Path) -> int | None:
-    """When the map was drawn, in nanoseconds; None before the first."""
+    """Return when the map was drawn, in nanoseconds; None before the first."""
     try:
         return (folder / _FILE).stat().st_mtime_ns
     except FileNotFoundError:
@@ -62,15 +63,15 @@ def drawn_at(folder: Path) -> int | None:
 
 
 def load(folder: Path) -> PoolMap | None:
-    """The map as last drawn; None before the first, or where the file is damaged."""
+    """Load the map as last drawn; None before the first, or if the file is damaged."""
     try:
         with np.load(folder / _FILE, allow_pickle=False) as archive:
             return PoolMap(
                 embeddings=archive["embeddings"].tobytes().decode(),
                 laid_out=int(archive["laid_out"]),
                 positions=archive["positions"],
-                twins=archive["twins"],
-                twin_similarity=archive["twin_similarity"],
+                near_duplicates=archive[_PAIRS],
+                near_duplicate_similarity=archive[_SIMILARITY],
             )
     except FileNotFoundError:
         return None
@@ -81,14 +82,14 @@ def load(folder: Path) -> PoolMap | None:
 
 
 def is_due(drawn: PoolMap | None, embeddings: str, rows: NDArray[Any]) -> bool:
-    """Whether the map lacks any of these rows, or a proper layout."""
+    """Return whether the map lacks any of these rows, or a final layout."""
     if drawn is None or drawn.embeddings != embeddings or not drawn.laid_out:
         return len(rows) > 0
     return not drawn.shows(rows).all()
 
 
 def draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None:
-    """Draw the map anew as far as needed: what people know of it keeps its place.
+    """Draw the map anew as far as needed; crops that are on it keep their place.
 
     One process at a time draws a project's map: the drawing that a killed trainer has left behind goes on for
     minutes, and the next trainer starts its own.
@@ -127,7 +128,7 @@ def _draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None
         if known.any() and len(rows) < GROWTH * drawn.laid_out:
             return
     else:
-        # At once, so that there is something to look at.
+        # At once, so that the page has something to show.
         keep(0, flat_layout(components), NearDuplicates.none())
         duplicates = find_near_duplicates(components, rows)
     sample = spread(len(rows), SAMPLE)
@@ -140,7 +141,11 @@ def _draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None
 
 
 def save(folder: Path, drawn: PoolMap) -> None:
-    """Write a map, whole or not at all; what a killed drawing has left is written over."""
+    """Write a map atomically, over the partial file of a killed drawing."""
+    duplicates: dict[str, Any] = {
+        _PAIRS: drawn.near_duplicates,
+        _SIMILARITY: drawn.near_duplicate_similarity,
+    }
     partial = folder / f"{_FILE}.partial"
     with partial.open("wb") as file:
         np.savez(
@@ -148,7 +153,6 @@ def save(folder: Path, drawn: PoolMap) -> None:
             embeddings=np.frombuffer(drawn.embeddings.encode(), np.uint8),
             laid_out=np.int64(drawn.laid_out),
             positions=drawn.positions,
-            twins=drawn.twins,
-            twin_similarity=drawn.twin_similarity,
+            **duplicates,
         )
     partial.replace(folder / _FILE)

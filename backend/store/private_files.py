@@ -1,4 +1,4 @@
-"""What the backend remembers is nobody else's: labels, pictures' signed addresses, models."""
+"""File permissions of what the backend stores: labels, signed addresses and models are its owner's alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OTHERS = 0o077
 
 
 def keep_private(folder: Path) -> None:
-    """Make a folder that its owner alone may enter; one an earlier version left open is closed, with all its files."""
+    """Create a folder that only its owner may enter; close one that an earlier version left open, with its files."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not folder.stat().st_mode & OTHERS:
         return
@@ -30,7 +30,7 @@ def keep_private(folder: Path) -> None:
 
 @contextmanager
 def private_umask() -> Iterator[None]:
-    """For that long, files this process makes are its owner's alone; other threads' too."""
+    """Make files that this process creates in the block private to their owner; other threads' files too."""
     before = os.umask(OTHERS)
     try:
         yield

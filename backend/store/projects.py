@@ -1,4 +1,4 @@
-"""The projects the backend knows."""
+"""Projects that the backend knows."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Project:
     model_pinned: bool
     """A person has rolled back to that round: new ones are not promoted."""
     check_tasks: tuple[int, ...]
-    """Every task ever drawn for the blind check set, in the order drawn."""
+    """Every task ever sampled for the blind check set, in that order."""
     title: str = ""
-    """What people call it in Label Studio; empty until it was read from there."""
+    """Its title in Label Studio; empty until it was read from there."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What is known of reading a project's tasks from Label Studio; times are seconds since 1970."""
+    """The state of reading a project's tasks from Label Studio; times are seconds since 1970."""
 
     until: int
     """The last task a first listing had come to when it was broken off; 0 where none was."""
@@ -46,16 +46,16 @@ class Listing:
 
 
 class Projects(Database):
-    """The part of the store that keeps projects."""
+    """The part of the store that holds projects."""
 
     def project(self, project_id: int) -> Project | None:
-        """One project, or None where it is unknown."""
+        """Return one project, or None if it is unknown."""
         with self._session() as session:
             row = session.get(ProjectRow, project_id)
             return None if row is None else _project(row)
 
     def listing(self, project_id: int) -> Listing:
-        """How far, and when, the project's tasks were last read from Label Studio."""
+        """Return how far, and when, the project's tasks were last read from Label Studio."""
         with self._session() as session:
             row = session.get(ProjectRow, project_id)
             if row is None:
@@ -63,7 +63,7 @@ class Projects(Database):
             return Listing(row.listed_until or 0, row.listed_at, row.listed_whole_at)
 
     def projects(self) -> list[Project]:
-        """Every project known, by id."""
+        """Return every known project, by id."""
         with self._session() as session:
             return [_project(row) for row in session.scalars(select(ProjectRow).order_by(ProjectRow.id))]
 
@@ -88,7 +88,7 @@ class Projects(Database):
                     setattr(row, name, value)
 
     def delete_project(self, project_id: int) -> None:
-        """Forget a project with its tasks, annotations and rounds."""
+        """Delete a project with its tasks, annotations and rounds."""
         with self._writing(project_id) as session:
             for table in (TaskRow, AnnotationRow, DeletedRow, RoundRow):
                 session.execute(delete(table).where(table.project_id == project_id))

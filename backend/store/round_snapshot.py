@@ -1,4 +1,4 @@
-"""What the newest round says of every crop, in one file beside the store: the page reads it, rounds write it."""
+"""The newest round's predictions of every crop, in one file beside the store: rounds write it, the page reads it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FILE = "pool-view.npz"
 
 @dataclass(frozen=True)
 class SuspectedLabel:
-    """A label a person should look at again; `score` is how probable it is that the given one is right."""
+    """A label that a person should review; `score` is the probability that it is correct."""
 
     task_id: int
     given: str
@@ -34,8 +34,8 @@ class SuspectedLabel:
 
 
 @dataclass(frozen=True)
-class PoolView:
-    """A round's opinion of each row of the embedding file."""
+class RoundSnapshot:
+    """A round's predictions of each row of the embedding file."""
 
     number: int
     classes: tuple[str, ...]
@@ -51,15 +51,15 @@ class PoolView:
 
 
 def save(folder: Path, outcome: Round, task_at: NDArray[Any]) -> None:
-    """Write what a round found, whole or not at all, over what the round before found.
+    """Write a round's predictions atomically, over those of the round before.
 
-    Only whoever holds the project's lock runs a round, so there is one partial file, and the next round takes over
-    what a killed one has left.
+    Only the holder of the project's lock runs a round, so that there is one partial file, and the next round
+    overwrites what a killed one has left.
 
     Args:
         folder: the project's.
-        outcome: what the round found.
-        task_at: (n,) the task of each row of the embedding file, 0 where none is any more.
+        outcome: the round.
+        task_at: (n,) the task of each row of the embedding file, 0 where there is none any more.
     """
     predicted = np.full(len(task_at), NO_CLASS, dtype=np.uint16)
     confidence = np.zeros(len(task_at), dtype=np.float32)
@@ -91,20 +91,20 @@ def save(folder: Path, outcome: Round, task_at: NDArray[Any]) -> None:
 
 
 def written_at(folder: Path) -> int | None:
-    """When the newest round was written, in nanoseconds; None before the first."""
+    """Return when the newest round was written, in nanoseconds; None before the first."""
     try:
         return (folder / _FILE).stat().st_mtime_ns
     except FileNotFoundError:
         return None
 
 
-def load(folder: Path) -> PoolView | None:
-    """What the newest round found; None before one, or where the file is damaged."""
+def load(folder: Path) -> RoundSnapshot | None:
+    """Load the newest round's predictions; None before the first round, or if the file is damaged."""
     path = folder / _FILE
     try:
         with np.load(path, allow_pickle=False) as archive:
             about = json.loads(archive["about"].tobytes().decode())
-            return PoolView(
+            return RoundSnapshot(
                 number=int(about["number"]),
                 classes=tuple(about["classes"]),
                 threshold=float(about["threshold"]),

@@ -18,7 +18,7 @@ ROUNDS_KEPT = 2000
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """A finished round as it is kept: task ids and figures, no arrays."""
+    """A finished round as it is stored: task ids and figures, no arrays."""
 
     number: int
     model_version: str
@@ -33,13 +33,13 @@ class RoundRecord:
     seconds: dict[str, float]
     finished_at: float
     promoted: bool = True
-    """Whether its model came into use: it was not clearly worse on the check set than the one before."""
+    """True if its model came into use: it was not clearly worse on the check set than the one before."""
     stopping: dict[str, Any] | None = None
     """Advice on whether more labels are worth a person's time: `stop`, `reason`, `kappa`."""
     flagged_updates: dict[int, str] = field(default_factory=dict)
-    """When the newest annotation of each flagged task was submitted: later on, a later one has reviewed it."""
+    """When the newest annotation of each task with a suspected label was submitted: a later one has reviewed it."""
     confirmed: dict[int, str] = field(default_factory=dict)
-    """Labels people have reviewed since they were flagged, by task."""
+    """Labels that people have reviewed since they were suspected, by task."""
     emptied: tuple[int, ...] = ()
     """Tasks whose label became empty by an update; they stand among the suspected ones, with the label they had."""
     single_classes: tuple[str, ...] = ()
@@ -50,12 +50,12 @@ class RoundRecord:
 
     @property
     def queue(self) -> tuple[int, ...]:
-        """The tasks a person is asked to label, in order: blind check crops, then the batch."""
+        """The tasks that a person is asked to label, in order: blind check crops, then the batch."""
         return self.check + self.batch
 
 
 class RoundRecords(Disagreements):
-    """The part of the store that keeps rounds."""
+    """The part of the store that holds rounds."""
 
     def save_round(
         self,
@@ -64,12 +64,12 @@ class RoundRecords(Disagreements):
         check_tasks: Sequence[int],
         resolved: Mapping[int, ResolvedDisagreement] = MappingProxyType({}),
     ) -> None:
-        """Keep a finished round.
+        """Store a finished round.
 
         Args:
             project_id: the project.
             record: the round.
-            check_tasks: every task drawn for the check set so far.
+            check_tasks: every task sampled for the check set so far.
             resolved: the disagreements between annotators that the round resolved, by task. They replace those of
                 the round before it.
         """
@@ -96,7 +96,7 @@ class RoundRecords(Disagreements):
             session.execute(update(ProjectRow).where(ProjectRow.id == project_id).values(**values))
 
     def mark_published(self, project_id: int, number: int) -> None:
-        """Record that Label Studio's queue now is this round's."""
+        """Record that Label Studio's queue is now this round's."""
         with self._writing(project_id) as session:
             session.execute(
                 update(RoundRow)
@@ -105,7 +105,7 @@ class RoundRecords(Disagreements):
             )
 
     def rounds(self, project_id: int, *, after: int = -1) -> list[RoundRecord]:
-        """Every round, or those numbered higher than `after`, oldest first."""
+        """Return every round, or those numbered higher than `after`, oldest first."""
         query = (
             select(RoundRow)
             .where(RoundRow.project_id == project_id, RoundRow.number > after)
@@ -115,13 +115,13 @@ class RoundRecords(Disagreements):
             return [_round(row) for row in session.scalars(query)]
 
     def round(self, project_id: int, number: int) -> RoundRecord | None:
-        """One round, or None where there is none of this number."""
+        """Return one round, or None if there is none of this number."""
         with self._session() as session:
             row = session.get(RoundRow, (project_id, number))
             return None if row is None else _round(row)
 
     def latest_round(self, project_id: int) -> RoundRecord | None:
-        """The newest round, or None before the first."""
+        """Return the newest round, or None before the first."""
         query = (
             select(RoundRow)
             .where(RoundRow.project_id == project_id)

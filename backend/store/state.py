@@ -1,4 +1,4 @@
-"""Where a project stands, in one cheap look: what tells a page whether anything it shows has changed."""
+"""The state of a project in a few counts and times, which tell a page cheaply whether anything has changed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LONG_WAIT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class ProjectState:
-    """Counts and newest times of a project; two that are equal were taken with nothing changed between."""
+    """Counts and newest times of a project; two that are equal mean that nothing changed in between."""
 
     events: int
-    """Webhooks that wait to be worked in."""
+    """Webhooks that wait to be handled."""
     waits_too_long: bool
     """Whether the oldest of them has waited for `LONG_WAIT_SECONDS`."""
     tasks: int
@@ -40,10 +40,10 @@ class ProjectState:
 
 
 class ProjectStates(Events):
-    """The part of the store that says where projects stand."""
+    """The part of the store that summarises projects."""
 
     def state(self, project_id: int) -> ProjectState | None:
-        """Where a project stands, or None where it is unknown: six small queries, no row read whole."""
+        """Return the state of a project, or None if it is unknown: six small queries, no row read whole."""
         tasks = select(func.count(), func.count(TaskRow.embedding_row), func.count(TaskRow.problem))
         annotations = select(func.count(), func.max(AnnotationRow.updated_at))
         newest = select(RoundRow.number, RoundRow.finished_at, RoundRow.published_at)

@@ -24,18 +24,18 @@ Id = BigInteger().with_variant(Integer(), "sqlite")
 """Numbers of Label Studio's; SQLite counts up by itself only what it knows as an INTEGER, which is as wide there."""
 
 
-class Words(TypeDecorator[str]):
+class SortedText(TypeDecorator[str]):
     """Text of any length, sorted by its code points: every database gives the same order, and so the same rounds."""
 
     impl = Text
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> Any:
-        """Text, and PostgreSQL's of the C collation."""
+        """Return the database's type: text, in PostgreSQL with the C collation."""
         return dialect.type_descriptor(Text(collation="C") if dialect.name == "postgresql" else Text())
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """A value as the database takes it."""
+        """Return a value as the database takes it."""
         if not value or (value.isascii() and "\0" not in value):
             return value
         # Halves of surrogate pairs, which JSON may hold, are no text; PostgreSQL has no place for the null character.
@@ -52,11 +52,11 @@ class ProjectRow(Base):
 
     __tablename__ = "projects"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
-    title: Mapped[str] = mapped_column(Words, default="", server_default="")
-    label_config: Mapped[str] = mapped_column(Words, default="")
-    encoder: Mapped[str] = mapped_column(Words, default="")
+    title: Mapped[str] = mapped_column(SortedText, default="", server_default="")
+    label_config: Mapped[str] = mapped_column(SortedText, default="")
+    encoder: Mapped[str] = mapped_column(SortedText, default="")
     connected: Mapped[bool] = mapped_column(Boolean, default=False)
-    problem: Mapped[str | None] = mapped_column(Words, default=None)
+    problem: Mapped[str | None] = mapped_column(SortedText, default=None)
     reconciled_at: Mapped[float | None] = mapped_column(Float, default=None)
     model_round: Mapped[int | None] = mapped_column(Integer, default=None)
     model_pinned: Mapped[bool] = mapped_column(Boolean, default=False)
@@ -68,7 +68,7 @@ class ProjectRow(Base):
 
 
 class TaskRow(Base):
-    """A task, and where its crop's embedding lies."""
+    """A task, and the row of its crop's embedding."""
 
     __tablename__ = "tasks"
     # The page counts these every second, and SQLite would read every long text on the way. PostgreSQL keeps
@@ -79,10 +79,10 @@ class TaskRow(Base):
     )
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
     id: Mapped[int] = mapped_column(Id, primary_key=True)
-    image_url: Mapped[str | None] = mapped_column(Words)
+    image_url: Mapped[str | None] = mapped_column(SortedText)
     embedding_row: Mapped[int | None] = mapped_column(Id, default=None)
     digest: Mapped[bytes | None] = mapped_column(LargeBinary(16), default=None)
-    problem: Mapped[str | None] = mapped_column(Words, default=None)
+    problem: Mapped[str | None] = mapped_column(SortedText, default=None)
 
 
 class AnnotationRow(Base):
@@ -94,11 +94,11 @@ class AnnotationRow(Base):
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     task_id: Mapped[int] = mapped_column(Id)
     annotator: Mapped[int | None] = mapped_column(Id)
-    choice: Mapped[str | None] = mapped_column(Words)
+    choice: Mapped[str | None] = mapped_column(SortedText)
     cancelled: Mapped[bool] = mapped_column(Boolean)
-    updated_at: Mapped[str] = mapped_column(Words)
+    updated_at: Mapped[str] = mapped_column(SortedText)
     accepted: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
-    former: Mapped[str | None] = mapped_column(Words, default=None)
+    former: Mapped[str | None] = mapped_column(SortedText, default=None)
 
 
 class AnnotatorRow(Base):
@@ -106,12 +106,12 @@ class AnnotatorRow(Base):
 
     __tablename__ = "annotators"
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
-    name: Mapped[str] = mapped_column(Words, default="")
-    email: Mapped[str] = mapped_column(Words, default="")
+    name: Mapped[str] = mapped_column(SortedText, default="")
+    email: Mapped[str] = mapped_column(SortedText, default="")
 
 
 class DeletedRow(Base):
-    """A task or an annotation that was deleted: a webhook of its making may still come."""
+    """A task or an annotation that was deleted: a webhook of its creation may still come."""
 
     __tablename__ = "deleted"
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
@@ -128,7 +128,7 @@ class RoundRow(Base):
     number: Mapped[int] = mapped_column(Integer, primary_key=True)
     finished_at: Mapped[float] = mapped_column(Float)
     published_at: Mapped[float | None] = mapped_column(Float, default=None)
-    record: Mapped[str] = mapped_column(Words)
+    record: Mapped[str] = mapped_column(SortedText)
 
 
 class ResolvedDisagreementRow(Base):
@@ -137,8 +137,8 @@ class ResolvedDisagreementRow(Base):
     __tablename__ = "resolved_disagreements"
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
     task_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
-    label: Mapped[str] = mapped_column(Words)
-    votes: Mapped[str] = mapped_column(Words)
+    label: Mapped[str] = mapped_column(SortedText)
+    votes: Mapped[str] = mapped_column(SortedText)
 
 
 class InboxBase(DeclarativeBase):
@@ -146,11 +146,11 @@ class InboxBase(DeclarativeBase):
 
 
 class EventRow(InboxBase):
-    """A webhook not yet worked in."""
+    """A webhook that is not yet handled."""
 
     __tablename__ = "events"
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     project_id: Mapped[int] = mapped_column(Id, index=True)
-    action: Mapped[str] = mapped_column(Words)
-    payload: Mapped[str] = mapped_column(Words)
+    action: Mapped[str] = mapped_column(SortedText)
+    payload: Mapped[str] = mapped_column(SortedText)
     received_at: Mapped[float] = mapped_column(Float)

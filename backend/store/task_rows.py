@@ -1,4 +1,4 @@
-"""Which row of the embedding file is which task's crop: arrays, for a project may have a million tasks."""
+"""The tasks of the embedding file's rows, as arrays: a project may have a million tasks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 
 class CropRows:
-    """The tasks of a project that have an embedding, and where it lies.
+    """The tasks of a project that have an embedding, and the row of each.
 
     Args:
         tasks: (m,) task ids, ascending.
         rows: (m,) the row of each one's crop in the embedding file.
-        n_rows: rows of the file; some may be nobody's any more.
+        n_rows: rows of the file; some may belong to no task any more.
     """
 
     def __init__(self, tasks: NDArray[Any], rows: NDArray[Any], n_rows: int) -> None:
@@ -25,7 +25,7 @@ class CropRows:
         self.task_at[rows] = tasks
 
     def row_of(self, task_ids: Iterable[int]) -> dict[int, int]:
-        """The rows of these tasks' crops; those without one are left out."""
+        """Return the rows of these tasks' crops; those without one are left out."""
         wanted = np.fromiter(task_ids, dtype=np.int64)
         if not len(self._tasks):
             return {}

@@ -1,4 +1,4 @@
-"""Tasks, and what is known of their crops."""
+"""Tasks and their crops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from everylabel.backend.store.tables import AnnotationRow, ProjectRow, TaskRow
 
 @dataclass(frozen=True)
 class Task:
-    """A Label Studio task and where its crop's embedding lies."""
+    """A Label Studio task, and the row of its crop's embedding."""
 
     id: int
     image_url: str | None
@@ -32,15 +32,15 @@ TASKS = select(TaskRow.id, TaskRow.image_url, TaskRow.embedding_row, TaskRow.pro
 
 
 class Tasks(Deletions):
-    """The part of the store that keeps tasks."""
+    """The part of the store that holds tasks."""
 
     def save_tasks(self, project_id: int, tasks: Iterable[Task], *, as_read: bool = False) -> None:
         """Add tasks; one that is known keeps its embedding and its problem unless its image has changed.
 
         Args:
             project_id: the project.
-            tasks: as webhooks bring them; one that was deleted stays so.
-            as_read: Label Studio has just told of them, so they exist whatever was deleted before.
+            tasks: as webhooks bring them; one that was deleted stays deleted.
+            as_read: they were just read from Label Studio, so they exist whatever was deleted before.
         """
         tasks = list(tasks)
         with self._writing(project_id) as session:
@@ -73,7 +73,7 @@ class Tasks(Deletions):
                 session.execute(insert(TaskRow), rows)
 
     def delete_tasks(self, project_id: int, task_ids: Iterable[int]) -> None:
-        """Forget tasks and their annotations."""
+        """Delete tasks and their annotations."""
         task_ids = list(task_ids)
         with self._writing(project_id) as session:
             self._remember_deleted(session, project_id, "task", task_ids)
@@ -86,7 +86,7 @@ class Tasks(Deletions):
                 )
 
     def tasks(self, project_id: int, task_ids: Iterable[int] | None = None) -> list[Task]:
-        """Tasks by id: all of them, or those asked for that are known."""
+        """Return tasks by id: all of them, or those among `task_ids` that are known."""
         query = TASKS.where(TaskRow.project_id == project_id).order_by(TaskRow.id)
         with self._session() as session:
             if task_ids is None:
@@ -98,15 +98,18 @@ class Tasks(Deletions):
             ]
 
     def tasks_between(self, project_id: int, after: int, until: int) -> list[Task]:
-        """The tasks of a larger id than `after` and of none larger than `until`, by id."""
+        """Return the tasks with an id above `after` and at most `until`, by id."""
         query = TASKS.where(TaskRow.project_id == project_id, TaskRow.id > after, TaskRow.id <= until)
         with self._session() as session:
             return [Task(*row) for row in session.execute(query.order_by(TaskRow.id))]
 
     def embedding_rows(self, project_id: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The tasks that have an embedding, ascending, and its row in the file: two (m,) int64 arrays.
+        """Return the tasks that have an embedding, and its row in the file.
 
         A round reads this of every task: of a million in 0.6 s, where tasks as objects take three.
+
+        Returns:
+            Task ids, ascending, and rows: two (m,) int64 arrays.
         """
         query = (
             select(TaskRow.id, TaskRow.embedding_row)
@@ -119,7 +122,7 @@ class Tasks(Deletions):
         return found[::2].copy(), found[1::2].copy()
 
     def number_of_tasks(self, project_id: int, until: int | None = None) -> int:
-        """How many tasks a project has, or has of no larger id than `until`."""
+        """Return how many tasks a project has, or has with an id of at most `until`."""
         query = select(func.count()).select_from(TaskRow).where(TaskRow.project_id == project_id)
         if until is not None:
             query = query.where(TaskRow.id <= until)
@@ -127,13 +130,13 @@ class Tasks(Deletions):
             return session.execute(query).scalar_one()
 
     def newest_task(self, project_id: int) -> int:
-        """The largest id of a task; 0 where there is none."""
+        """Return the largest id of a task; 0 if there is none."""
         query = select(func.max(TaskRow.id)).where(TaskRow.project_id == project_id)
         with self._session() as session:
             return session.execute(query).scalar_one() or 0
 
     def count_tasks(self, project_id: int) -> dict[str, int]:
-        """How many crops are `embedded`, `missing` (not looked at yet) and `unreadable`."""
+        """Return how many crops are `embedded`, `missing` (not read yet) and `unreadable`."""
         query = select(func.count(TaskRow.embedding_row), func.count(TaskRow.problem), func.count())
         with self._session() as session:
             embedded, unreadable, all_tasks = session.execute(
@@ -146,7 +149,7 @@ class Tasks(Deletions):
         }
 
     def unreadable_task(self, project_id: int) -> Task | None:
-        """The first task whose crop cannot be read, None where there is none."""
+        """Return the first task whose crop cannot be read, or None."""
         query = TASKS.where(TaskRow.project_id == project_id, TaskRow.problem.is_not(None))
         with self._session() as session:
             row = session.execute(query.order_by(TaskRow.id).limit(1)).first()
@@ -157,7 +160,7 @@ class Tasks(Deletions):
         self._update_tasks(project_id, [(id_, {"problem": why}) for id_, why in problems.items()])
 
     def forget_embeddings(self, project_id: int, encoder: str) -> None:
-        """Start anew, with another encoder or a file that has lost rows: every crop is to be embedded again."""
+        """Mark every crop to be embedded again, with another encoder or after the file has lost rows."""
         with self._writing(project_id) as session:
             session.execute(
                 update(TaskRow)
@@ -171,7 +174,7 @@ class Tasks(Deletions):
             )
 
     def forget_problems(self, project_id: int) -> None:
-        """Let every crop that could not be read be tried again; a task without an image stays one."""
+        """Mark every crop that could not be read to be tried again, except tasks without an image."""
         with self._writing(project_id) as session:
             session.execute(
                 update(TaskRow)

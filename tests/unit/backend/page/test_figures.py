@@ -14,7 +14,7 @@ from everylabel.backend.page.points import labelled_in, points
 from everylabel.backend.rounds.accuracy import accuracy_of
 from everylabel.backend.store import Annotation, Annotator, ResolvedDisagreement, RoundRecord
 from everylabel.backend.store.pool_map import PoolMap
-from everylabel.backend.store.round_snapshot import NO_CLASS, PoolView, SuspectedLabel
+from everylabel.backend.store.round_snapshot import NO_CLASS, RoundSnapshot, SuspectedLabel
 from tests.stand_in_label_studio import label_config
 
 
@@ -45,7 +45,7 @@ def record(number, **fields):
 
 
 def view(tasks, predicted, confidence, **fields):
-    return PoolView(
+    return RoundSnapshot(
         **{
             "number": 1,
             "classes": ("0", "1"),
@@ -59,9 +59,9 @@ def view(tasks, predicted, confidence, **fields):
     )
 
 
-def a_map(n, twins=()):
+def a_map(n, near_duplicates=()):
     positions = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
-    pairs = np.array(twins, dtype=np.intp).reshape(-1, 2)
+    pairs = np.array(near_duplicates, dtype=np.intp).reshape(-1, 2)
     return PoolMap("rows", n, positions, pairs, np.linspace(1, 0.96, len(pairs)))
 
 
@@ -301,7 +301,7 @@ def test_a_crop_nobody_is_asked_for_again_is_neither_next_nor_near_the_threshold
 
 def test_near_duplicates_that_are_labelled_differently_come_first():
     opinion = view([1, 2, 3, 4, 0], [0, 0, 1, 1, 0], [0.9] * 5)
-    drawn = a_map(5, twins=[(0, 1), (2, 3), (0, 4)])
+    drawn = a_map(5, near_duplicates=[(0, 1), (2, 3), (0, 4)])
     found = galleries(None, opinion, drawn, {3: "0", 4: "1"}, ()).near_duplicates
     assert [tuple(crop.task_id for crop in pair.crops) for pair in found] == [(3, 4), (1, 2)]
     assert [pair.disagree for pair in found] == [True, False]

@@ -54,8 +54,8 @@ def test_crops_that_are_alike_lie_together(drawn):
 
 
 def test_near_duplicates_are_found_the_most_alike_first(drawn):
-    assert drawn.twins.tolist()[:2] == [[4, 7], [11, 50]]
-    assert drawn.twin_similarity[0] == pytest.approx(1)
+    assert drawn.near_duplicates.tolist()[:2] == [[4, 7], [11, 50]]
+    assert drawn.near_duplicate_similarity[0] == pytest.approx(1)
 
 
 def test_near_duplicates_are_found_in_a_pool_too_large_to_compare_all(pool, monkeypatch):
@@ -70,7 +70,7 @@ def test_rows_without_a_task_are_not_on_the_map(tmp_path, pool):
     pool_map.draw(tmp_path, "rows", pool, rows)
     found = pool_map.load(tmp_path)
     assert np.array_equal(np.flatnonzero(found.shows(np.arange(130))), rows)
-    assert not (found.twins == 4).any()
+    assert not (found.near_duplicates == 4).any()
 
 
 def test_new_crops_are_placed_and_nothing_else_moves(tmp_path, pool):
