@@ -1,1 +1,1 @@
-"""The Label Studio side: protocol, store, rounds and publishing."""
+"""The Label Studio side: the ML-backend protocol, the store, rounds, and what is written to Label Studio."""

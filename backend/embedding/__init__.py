@@ -1,1 +1,1 @@
-"""Crops become rows of numbers, each of them once."""
+"""Embed crops, each once: fetched, decoded and encoded in threads of the trainer or on a Ray cluster."""

@@ -1,1 +1,1 @@
-"""Crops' pictures: fetched, decoded within limits, and cut."""
+"""Read the picture of a crop: from Label Studio, the web or task data, decoded within limits."""

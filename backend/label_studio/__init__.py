@@ -1,1 +1,1 @@
-"""What is read from Label Studio and written to it."""
+"""Read from Label Studio and write to it: client, labeling configs, request bodies, the queue of a round."""

@@ -1,1 +1,1 @@
-"""The page: what a person sees of a project in a browser. It reads the store and writes thumbnails, no more."""
+"""Serve the page of a project: figures, galleries, the map. It only reads the store, and writes nothing but thumbnails."""

@@ -1,1 +1,1 @@
-"""Projects whose crops are regions of larger pictures."""
+"""Make a project whose crops are the regions of larger pictures, and write their classes back."""

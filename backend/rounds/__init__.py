@@ -1,1 +1,1 @@
-"""Labels become a model, and the model a next batch."""
+"""Run rounds: decide each crop's label, train, choose what is labelled next, accept in bulk."""

@@ -1,1 +1,1 @@
-"""The store is made equal to what Label Studio holds."""
+"""Make the store equal to Label Studio: from webhooks as they come, and by comparing."""

@@ -1,1 +1,1 @@
-"""The HTTP server under the web side: it reads requests whole, within limits, before a thread sees them."""
+"""Read HTTP requests whole, within limits, before a thread of the application sees them."""

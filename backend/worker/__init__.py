@@ -1,1 +1,1 @@
-"""The background process: its jobs, their order, and its maps."""
+"""Work in the background: the trainer process, its jobs, backoff after failures, drawing maps."""

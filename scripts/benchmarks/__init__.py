@@ -1,1 +1,1 @@
-"""Programs that measure speed, memory and learning."""
+"""Measure speed, memory and learning."""

@@ -1,1 +1,1 @@
-"""Pages of docs/ that are generated from the program."""
+"""Generate pages of docs/ from the program."""

@@ -1,4 +1,7 @@
-"""Generate docs/settings.md and docs/reference.md from the program: python -m everylabel.scripts.docs.reference."""
+"""Generate docs/settings.md, docs/reference.md and the floor plan of docs/architecture.md from the program.
+
+Run `python -m everylabel.scripts.docs.reference`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from everylabel.backend.bootstrap import build
 from everylabel.backend.openapi import DESCRIPTION
 from everylabel.backend.settings import Settings
 from everylabel.scripts import cli
+from everylabel.scripts.docs import floor_plan
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SIGNS = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
@@ -135,9 +139,11 @@ _ABOUT = {
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write both pages, and the floor plan."""
     (DOCS / "settings.md").write_text(settings_page(), encoding="utf-8")
     (DOCS / "reference.md").write_text(reference_page(), encoding="utf-8")
+    page = floor_plan.PAGE
+    page.write_text(floor_plan.architecture_page(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

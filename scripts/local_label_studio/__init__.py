@@ -1,1 +1,1 @@
-"""A Label Studio on this machine: installed, started, labelled in."""
+"""Install and run a Label Studio on this machine, and label in it."""

@@ -1,1 +1,1 @@
-"""Labelled data sets, replayed with a simulated annotator."""
+"""Replay labelling on data sets whose labels are known."""
