@@ -19,7 +19,7 @@ from everylabel.scripts.docs import reference
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 DOCS = REPOSITORY / "docs"
-PAGES = sorted([REPOSITORY / "README.md", *DOCS.glob("*.md")])
+PAGES = sorted([*REPOSITORY.glob("*.md"), *DOCS.glob("*.md")])
 RENEW = "Run: python -m everylabel.scripts.docs.reference"
 
 

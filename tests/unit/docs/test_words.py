@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 CODE = ("model", "scripts", "backend/store")
 EARLIER = re.compile(r"^.*# as in files of earlier versions$", re.MULTILINE)
 FILES = sorted(path for folder in CODE for path in (REPOSITORY / folder).rglob("*.py"))
-PAGES = [REPOSITORY / "docs" / name for name in ("learning.md", "learning-parts.md", "extending.md")]
+PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
 INSTEAD = {
     r"doubt\w*": "uncertainty",
     r"sure(ness|r|st)?": "confident, confidence",
