@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from everylabel.backend.embedding.clients import make_label_studio, make_reader
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from everylabel.model.encoders import Encoder
 
 EMBEDDING_WAITS = 3
+HEARTBEAT = "trainer.heartbeat"
 
 MakeExecutor = Callable[[Settings, Store, Callable[[], "Encoder"]], Executor]
 
@@ -66,7 +67,9 @@ class Backend:
     annotator_names: AnnotatorNames
     heartbeat: Heartbeat
     metrics: Metrics
-    embedding_waits: threading.BoundedSemaphore
+    embedding_waits: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(EMBEDDING_WAITS)
+    )
     """How many `/predict` calls may wait for crops at a time; any more are answered with what is there."""
 
 
@@ -91,26 +94,15 @@ def build(
     Raises:
         StorageError: the store is damaged, or cannot be reached or written to.
     """
-    keep_private(settings.model_dir)
-    locks: Locks = file_lock
-    if settings.database_url.get_secret_value():
-        locks = DatabaseLocks(settings.store_url, settings.model_dir)
-
-    def files(project_id: int) -> ProjectFiles:
-        return ProjectFiles(settings.model_dir, project_id, locks)
-
-    with private_umask():  # databases are made on opening
-        set_aside_damaged(settings.model_dir)
-        store = Store(settings.store_url, clock)
+    store, files = _open_store(settings, clock), _files(settings)
+    with private_umask():  # a database is made on opening
         jobs = Jobs(settings.model_dir / "jobs.db", lambda: trainer, settings.redis_url.get_secret_value())
     label_studio = make_label_studio(settings)
     reader, publisher = make_reader(settings, label_studio), Publisher(label_studio)
     embeddings = Embeddings(settings, files, encoder, encoder_threads)
-    executor: Executor = (
-        LocalExecutor(store, reader, embeddings.encoder, settings.download_threads)
-        if make_executor is None
-        else make_executor(settings, store, embeddings.encoder)
-    )
+    executor: Executor = LocalExecutor(store, reader, embeddings.encoder, settings.download_threads)
+    if make_executor is not None:
+        executor = make_executor(settings, store, embeddings.encoder)
     pool_embedding = PoolEmbedding(settings.encoder, store, files, embeddings, executor)
     problems = EmbeddingProblems(store)
     lanes = EmbeddingLanes(store, files, pool_embedding, problems, settings.download_threads)
@@ -118,8 +110,7 @@ def build(
     loop = LiveLoop(
         settings, store, files, label_studio, pool_embedding, lanes, rounds, publisher, clock, jobs.learn
     )
-    names = AnnotatorNames(store, label_studio, clock)
-    heartbeat = Heartbeat(settings.model_dir / "trainer.heartbeat")
+    heartbeat, names = Heartbeat(settings.model_dir / HEARTBEAT), AnnotatorNames(store, label_studio, clock)
     trainer = Trainer(store, files, loop, lanes, problems, label_studio, publisher, names, heartbeat, clock)
     return Backend(
         settings=settings,
@@ -141,8 +132,22 @@ def build(
         annotator_names=names,
         heartbeat=heartbeat,
         metrics=Metrics(store, heartbeat, clock),
-        embedding_waits=threading.BoundedSemaphore(EMBEDDING_WAITS),
     )
+
+
+def _open_store(settings: Settings, clock: Callable[[], float]) -> Store:
+    keep_private(settings.model_dir)
+    with private_umask():  # a database is made on opening
+        set_aside_damaged(settings.model_dir)
+        return Store(settings.store_url, clock)
+
+
+def _files(settings: Settings) -> Callable[[int], ProjectFiles]:
+    """Return what gives a project's files, under locks that every process of this backend sees."""
+    locks: Locks = file_lock
+    if settings.database_url.get_secret_value():
+        locks = DatabaseLocks(settings.store_url, settings.model_dir)
+    return lambda project_id: ProjectFiles(settings.model_dir, project_id, locks)
 
 
 _current: Backend | None = None

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
-from everylabel.backend import logs
 from everylabel.backend.embedding.passes import PoolGoneError
-from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.errors import (
     LabelStudioError,
-    LabelStudioUnreachableError,
     ProjectNotFoundError,
 )
 from everylabel.backend.label_studio.label_config import LabelConfigError
-from everylabel.backend.label_studio.publisher import Queue
+from everylabel.backend.rounds.publishing import RoundPublishing
 from everylabel.backend.rounds.runner import FinishedRound
 from everylabel.backend.sync.mirror import LOOK, LOOK_AND_TRAIN, Change, Mirror
 
@@ -95,7 +92,7 @@ class LiveLoop:
         self._pool_embedding = pool_embedding
         self._lanes = lanes
         self._rounds = rounds
-        self._publisher = publisher
+        self._publishing = RoundPublishing(store, files, publisher)
         self._clock = clock
         self._request_update = request_update
         self._mirror = Mirror(store, clock)
@@ -169,17 +166,17 @@ class LiveLoop:
         due = force or newest is None or (found.is_due and newest == found.newest_round)
         due = due or self.has_grown_enough(project_id)
         finished = None
-        unpublished = None if due else self._unpublished(project_id)
-        if due or (unpublished is None and self._waits_for_publishing(project_id)):
+        unpublished = None if due else self._publishing.unpublished(project_id)
+        if due or (unpublished is None and self._publishing.is_awaited(project_id)):
             finished = self._run(project_id, batch_size, force)
             if finished is not None:
                 self._embedded_anew.discard(project_id)
         # Not before the round is kept: after a crash in its middle they ask for it again.
         self._store.delete_events(found.events)
         if finished is not None:
-            self._publish(project_id, finished, force)
+            self._publishing.publish(project_id, finished, force)
         elif unpublished is not None:
-            self._publish(project_id, unpublished, force, again=True)
+            self._publishing.publish(project_id, unpublished, force, again=True)
         return finished or unpublished
 
     def _embed_missing(
@@ -279,7 +276,7 @@ class LiveLoop:
                 self._store.delete_events(found.events)  # looking asks for no round
             self._embed_missing(project_id, found, turn, True, progress)
             yield
-        if self._publishes(project_id, force=False):
+        if self._publishing.is_wanted(project_id):
             self._request_update(project_id)  # What was found new here still waits for its round.
 
     def _bring_up_to_date(self, project_id: int, compare: bool, progress: Progress | None) -> _Found:
@@ -314,50 +311,9 @@ class LiveLoop:
 
     def _run(self, project_id: int, batch_size: int | None, force: bool) -> FinishedRound | None:
         first = self._store.latest_round(project_id) is None
-        publish = self._publishes(project_id, force)
+        publish = force or self._publishing.is_wanted(project_id)
         versions = list(self._label_studio.model_versions(project_id)) if first and publish else []
         return self._rounds.run(project_id, batch_size=batch_size, versions=versions)
-
-    def _waits_for_publishing(self, project_id: int) -> bool:
-        project, latest = self._store.project(project_id), self._store.latest_round(project_id)
-        connected = project is not None and project.connected
-        return connected and latest is not None and latest.published_at is None
-
-    def _unpublished(self, project_id: int) -> FinishedRound | None:
-        """The newest round, where it is run and kept and Label Studio has not taken it yet."""
-        project, latest = self._store.project(project_id), self._store.latest_round(project_id)
-        if project is None or latest is None or not self._waits_for_publishing(project_id):
-            return None
-        fields = self._files(project_id).queue(latest.number)
-        if fields is None:
-            return None
-        return FinishedRound(latest, Queue.of(fields), label_config.parse(project.label_config))
-
-    def _publish(self, project_id: int, finished: FinishedRound, force: bool, *, again: bool = False) -> None:
-        if not self._publishes(project_id, force):
-            return
-        with logs.about(project=project_id, round=finished.record.number):
-            self._write(project_id, finished, again=again)
-
-    def _write(self, project_id: int, finished: FinishedRound, *, again: bool) -> None:
-        try:
-            self._publisher.publish(project_id, finished.queue, finished.control, again=again)
-        except LabelStudioUnreachableError:
-            raise  # the round is kept, and published as it is once Label Studio is back
-        except LabelStudioError:
-            # Perhaps a task is gone and its webhook was lost: the next look reads the whole project.
-            self._files(project_id).forget_queue()
-            self._store.save_project(project_id, reconciled_at=None)
-            raise
-        self._store.mark_published(project_id, finished.record.number)
-        self._files(project_id).forget_queue()
-        self._publisher.save_tabs(project_id, finished.queue)
-        self._store.save_project(project_id, problem=None)
-        log.info("project %s: Label Studio serves %s", project_id, finished.queue.model_version)
-
-    def _publishes(self, project_id: int, force: bool) -> bool:
-        project = self._store.project(project_id)
-        return force or (project is not None and project.connected)
 
     def _forget_deleted(self, project_id: int) -> bool:
         """Drop a project if a webhook says it was deleted, and Label Studio says so too."""

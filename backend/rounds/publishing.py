@@ -1,0 +1,90 @@
+"""Write a round that is run and kept into Label Studio, now or as soon as it answers again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from everylabel.backend import logs
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.label_studio.errors import LabelStudioError, LabelStudioUnreachableError
+from everylabel.backend.label_studio.publisher import Queue
+from everylabel.backend.rounds.runner import FinishedRound
+
+if TYPE_CHECKING:
+    from everylabel.backend.label_studio.publisher import Publisher
+    from everylabel.backend.store import Store
+    from everylabel.backend.store.files import ProjectFiles
+
+log = logging.getLogger(__name__)
+
+
+class RoundPublishing:
+    """Publishes the rounds of connected projects.
+
+    Args:
+        store: Says which project is connected, and which round Label Studio has taken.
+        files: Returns a project's files, where the queue lies that is not published yet.
+        publisher: Writes into Label Studio.
+    """
+
+    def __init__(self, store: Store, files: Callable[[int], ProjectFiles], publisher: Publisher) -> None:
+        self._store = store
+        self._files = files
+        self._publisher = publisher
+
+    def is_wanted(self, project_id: int) -> bool:
+        """Return whether Label Studio is to have a project's rounds: whether it is connected."""
+        project = self._store.project(project_id)
+        return project is not None and project.connected
+
+    def is_awaited(self, project_id: int) -> bool:
+        """Return whether Label Studio has yet to take the newest round of a connected project."""
+        latest = self._store.latest_round(project_id)
+        return self.is_wanted(project_id) and latest is not None and latest.published_at is None
+
+    def unpublished(self, project_id: int) -> FinishedRound | None:
+        """Return the newest round, where it is run and kept and Label Studio has not taken it yet."""
+        project, latest = self._store.project(project_id), self._store.latest_round(project_id)
+        if project is None or latest is None or not self.is_awaited(project_id):
+            return None
+        fields = self._files(project_id).queue(latest.number)
+        if fields is None:
+            return None
+        return FinishedRound(latest, Queue.of(fields), label_config.parse(project.label_config))
+
+    def publish(
+        self, project_id: int, finished: FinishedRound, force: bool = False, *, again: bool = False
+    ) -> None:
+        """Have Label Studio serve a round, if the project is connected or `force` is set.
+
+        Args:
+            project_id: The project.
+            finished: Its newest round.
+            force: Publish in a project that is not connected, too.
+            again: Whether some of the round may be in Label Studio already.
+
+        Raises:
+            LabelStudioError: Label Studio does not answer, or refuses; the round is kept.
+        """
+        if not force and not self.is_wanted(project_id):
+            return
+        with logs.about(project=project_id, round=finished.record.number):
+            self._write(project_id, finished, again=again)
+
+    def _write(self, project_id: int, finished: FinishedRound, *, again: bool) -> None:
+        try:
+            self._publisher.publish(project_id, finished.queue, finished.control, again=again)
+        except LabelStudioUnreachableError:
+            raise  # the round is kept, and published as it is once Label Studio is back
+        except LabelStudioError:
+            # Perhaps a task is gone and its webhook was lost: the next comparison reads the whole project.
+            self._files(project_id).forget_queue()
+            self._store.save_project(project_id, reconciled_at=None)
+            raise
+        self._store.mark_published(project_id, finished.record.number)
+        self._files(project_id).forget_queue()
+        self._publisher.save_tabs(project_id, finished.queue)
+        self._store.save_project(project_id, problem=None)
+        log.info("project %s: Label Studio serves %s", project_id, finished.queue.model_version)
