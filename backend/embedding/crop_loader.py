@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from everylabel.backend.embedding.cache import Recent
-from everylabel.backend.images.decode import ImageError, one_crop_only
+from everylabel.backend.images import cut as cutting
 from everylabel.backend.images.decoding_limits import decoding_memory
 from everylabel.backend.images.reader import ImageReader
 from everylabel.backend.label_studio import crop_shapes
+from everylabel.backend.label_studio.crop_errors import ImageError, one_crop_only
 from everylabel.backend.label_studio.label_config import text_of
 from everylabel.backend.store import Task
 
@@ -124,7 +125,7 @@ class CropReader:
         if isinstance(picture, ImageError):
             return picture
         try:
-            return _with_digest(self._encoder.prepare(crop_shapes.cut(picture, box)))
+            return _with_digest(self._encoder.prepare(cutting.cut(picture, box)))
         except ImageError as error:
             return error
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from everylabel.backend.images.decode import ImageError, NotAnImageError, one_crop_only
+from everylabel.backend.images.errors import NotAnImageError
+from everylabel.backend.label_studio.crop_errors import ImageError, one_crop_only
 from everylabel.backend.store import Task
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from everylabel.backend.embedding.crop_loader import CropReader, Hosts, Prepared
 from everylabel.backend.embedding.digest_index import KnownRows
 from everylabel.backend.embedding.encoding import Batch, Encoding
 from everylabel.backend.embedding.prefetch import Ahead
-from everylabel.backend.images.decode import ImageError
 from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.store import Store, Task
 from everylabel.backend.store.files import EmbeddingFile
 

@@ -32,7 +32,7 @@ from everylabel.backend.embedding.encoding import encode_each
 from everylabel.backend.embedding.executor import ExecutorError
 from everylabel.backend.embedding.pipeline import Embedded
 from everylabel.backend.embedding.ray_storage import RowCopy, RowSlice, read_rows
-from everylabel.backend.images.decode import ImageError
+from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.store import Task
 from everylabel.model import encoders
 from everylabel.model.pool import MOST_CHUNK_ROWS

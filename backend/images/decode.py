@@ -1,14 +1,9 @@
-"""The bytes of an image file -> upright RGB pixels, within limits; and what can be wrong with an image."""
+"""Decode an image file into upright RGB pixels, within limits."""
 
 from __future__ import annotations
 
-import logging
 import math
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock
 
 from PIL import Image, UnidentifiedImageError
 
@@ -23,8 +18,8 @@ from everylabel.backend.images.decoding_limits import (
     return_large_blocks,
     scans,
 )
-
-log = logging.getLogger(__name__)
+from everylabel.backend.images.errors import ImageTooLargeError, NotAnImageError
+from everylabel.backend.label_studio.crop_errors import ImageError
 
 Image.init()
 return_large_blocks()
@@ -40,103 +35,9 @@ SPARE = 2
 """How many times what is enough a picture keeps that was made smaller so."""
 
 
-class ImageError(Exception):
-    """An image of a task cannot be had. The message says what is wrong and what helps, and holds no token."""
-
-    retry = False
-    """Whether the same request may well succeed later, with nothing changed in the task."""
-
-    def __init__(self, reason: str, way_out: str) -> None:
-        super().__init__(f"{reason}. {way_out}")
-        self.reason = reason
-        self.way_out = way_out
-
-
-class ImageMissingError(ImageError):
-    """There is no image where the task says."""
-
-
-class ImageTooLargeError(ImageError):
-    """The file has too many bytes, or the picture too many pixels."""
-
-
-class NotAnImageError(ImageError):
-    """What was found is not an image, a damaged one, or of a format that is not read."""
-
-
-class AddressRefusedError(ImageError):
-    """The address is of a kind that is not fetched: a scheme, or a private network."""
-
-
-class ImageUnreachableError(ImageError):
-    """The host did not answer, not in time, or with a failure of its own."""
-
-    retry = True
-
-
-class ImageTokenError(ImageError):
-    """Label Studio wants a token, or a better one, for this image."""
-
-    retry = True
-
-
-class UnexpectedImageError(ImageError):
-    """Something nobody has foreseen went wrong with one crop: a fault of ours, and no reason to stop the others."""
-
-    def __init__(self, what: str, error: Exception) -> None:
-        super().__init__(
-            f"{what} could not be read: unexpected {type(error).__name__}",
-            "Correct or delete the task; the backend's log has the traceback, which a report of this fault needs",
-        )
-
-
-@contextmanager
-def one_crop_only(what: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside into an `ImageError`: the fault of one crop never stops the others.
-
-    The traceback is logged the first time that a line of the code fails in this way, and not for each crop.
-
-    Args:
-        what: what messages call the crop; no address, which may hold a secret.
-
-    Raises:
-        ImageError: as it is, or an `UnexpectedImageError` in the place of any other exception.
-    """
-    try:
-        yield
-    except ImageError:
-        raise
-    except Exception as error:
-        _log_once(error)
-        raise UnexpectedImageError(what, error) from error
-
-
-_logged: set[tuple[str, str, int]] = set()
-_logging = Lock()
-MOST_LOGGED = 100
-"""Tracebacks of unexpected errors that one process logs: each comes from another line of the code."""
-
-
-def _log_once(error: Exception) -> None:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = ("", 0) if trace is None else (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
-    with _logging:
-        known = (type(error).__name__, *where) in _logged or len(_logged) >= MOST_LOGGED
-        _logged.add((type(error).__name__, *where))
-    if not known:
-        # Its text may quote an address with a signature: the lines of the code are enough.
-        log.error(
-            "a crop could not be read: unexpected %s; others that fail in the same place are not logged again\n%s",
-            type(error).__name__,
-            "".join(traceback.format_tb(error.__traceback__)),
-        )
-
-
 @dataclass(frozen=True)
 class ImageLimits:
-    """What an image may cost: bytes of the file, pixels of the decoded picture, seconds of request and decoding."""
+    """Limits of an image: bytes of the file, pixels of the decoded image, seconds of request and decoding."""
 
     max_bytes: int = 50_000_000
     max_pixels: int = 100_000_000
@@ -150,22 +51,22 @@ class ImageLimits:
 def decode(
     content: bytes, limits: ImageLimits, name: str = "The image", *, enough: int | None = None
 ) -> Image.Image:
-    """Turn the bytes of an image file into upright RGB pixels: the first frame, as a browser shows it.
+    """Decode an image file into upright RGB pixels: the first frame, as a browser shows it.
+
+    All threads of the process share the memory of `decoding_memory`: this waits until there is enough for the image,
+    and holds it until it returns or, inside a `decoding_memory.scope()`, until that ends.
 
     Args:
         content: the file.
         limits: how many pixels are decoded; checked before any memory is taken for them.
         name: what messages call the image.
         enough: pixels the longer side needs. A much larger JPEG is decoded at a half, a quarter or an eighth of its
-            size, which its format makes cheap; a huge picture of any format is given back smaller. None gives every
+            size, which its format makes cheap; a huge image of any format is returned smaller. None gives every
             pixel.
-
-    All threads of the process share the memory of `decoding_memory`: this waits until what the picture takes is
-    left, and holds it until it returns or, inside a `decoding_memory.scope()`, until that ends.
 
     Raises:
         NotAnImageError: empty, damaged, or of a format that is not read.
-        ImageTooLargeError: too many pixels, too many scans, too much memory or too long a time to decode it.
+        ImageTooLargeError: too many pixels or scans, or too much memory or time to decode.
     """
     if not content:
         raise NotAnImageError(f"{name} is an empty file", "Upload the image again, or delete the task")
@@ -222,7 +123,7 @@ def _decoded(content: bytes, limits: ImageLimits, name: str, enough: int | None)
 
 
 def _factor(image: Image.Image, enough: int | None) -> int:
-    """Return by how much a picture is made smaller before it is made RGB; 1 leaves every pixel."""
+    """Return by how much an image is reduced before it becomes RGB; 1 keeps every pixel."""
     if enough is None or image.width * image.height <= LARGE_PIXELS:
         return 1
     return max(1, max(image.size) // (SPARE * enough))

@@ -1,4 +1,4 @@
-"""What decoding a picture may cost: bytes in flight in all threads of a process, scans of a JPEG, and seconds."""
+"""Limits of decoding an image: bytes in flight in all threads of a process, scans of a JPEG, and seconds."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ _M_MMAP_THRESHOLD = -3  # malloc.h of glibc
 
 
 def return_large_blocks() -> None:
-    """Have large blocks of memory given back to the system when they are freed.
+    """Make malloc return large blocks of memory to the system when they are freed.
 
     glibc's malloc keeps what a thread has freed, for this thread alone, once it has seen a large block freed: eight
-    threads that decoded one huge picture each, one after the other, held gigabytes. Pillow's blocks have 16 MB.
+    threads that decoded one huge image each, one after the other, held gigabytes. Pillow's blocks have 16 MB.
     """
     with suppress(OSError, AttributeError, TypeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK)
 
 
 class DecodingTooLongError(Exception):
-    """The time for decoding one picture is up."""
+    """The time for decoding one image is up."""
 
 
 class MemoryBudget:
-    """A number of bytes that threads share: who asks for more than is left waits, in the order of asking.
+    """A number of bytes that threads share: a thread that asks for more than is left waits its turn.
 
     Args:
-        total: the bytes. Who asks for more than that waits until nobody else holds any, and then has them alone.
+        total: the bytes. A thread that asks for more waits until no other holds any, and then has them alone.
     """
 
     def __init__(self, total: int) -> None:
@@ -72,7 +72,7 @@ class MemoryBudget:
                 self._release()
 
     def take(self, n: int) -> None:
-        """Wait until `n` bytes are left, and hold them until the scope that this is called in ends.
+        """Wait until `n` bytes are left, and hold them until the enclosing scope ends.
 
         A thread that holds some already does not wait: two that waited for each other would never end.
         """
@@ -107,9 +107,9 @@ decoding_memory = MemoryBudget(BYTES_IN_FLIGHT)
 
 
 class TimedFile(io.BytesIO):
-    """A file in memory that can no longer be read once its reader has taken its time.
+    """A file in memory that can no longer be read once its reader has used up its time.
 
-    Pillow reads as it decodes. Processor time of the thread counts: a busy machine makes no picture suspicious.
+    Pillow reads as it decodes. Processor time of the thread counts: a busy machine makes no image suspicious.
 
     Args:
         content: the file.
@@ -132,18 +132,18 @@ class TimedFile(io.BytesIO):
 
 
 def scans(content: bytes) -> int:
-    """Count the scans of a JPEG file, those of pictures inside it included; pixels never look like the start of one."""
+    """Count the scans of a JPEG file, those of embedded images included; pixels never resemble the start of one."""
     return content.count(_START_OF_SCAN)
 
 
 def decoding_bytes(image: Image.Image, content: bytes, pixels_of_file: int, *, shrunk: bool) -> int:
-    """Estimate the memory that decoding takes and the RGB picture made of it, in bytes.
+    """Estimate the memory that decoding takes, the resulting RGB image included, in bytes.
 
     Args:
         image: opened and, where its format can, drafted; not loaded.
         content: its file.
         pixels_of_file: how many there were before it was drafted.
-        shrunk: whether the RGB picture is made much smaller, tile by tile.
+        shrunk: whether the RGB image is made much smaller, tile by tile.
     """
     pixels = image.width * image.height
     stored = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)

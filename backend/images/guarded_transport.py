@@ -1,7 +1,7 @@
 """Requests to addresses that task data names: the public internet only, checked where a socket connects.
 
-Label Studio's own rule (`core/utils/io.py`, `validate_ip`): a reserved network address is refused. The name
-is resolved once, and the connection goes to the address that was checked, so a name that answers differently
+Label Studio's own rule (`core/utils/io.py`, `validate_ip`): a reserved network address is refused. The name is
+resolved once, and the connection goes to the address that was checked, so that a name that resolves differently
 the second time (DNS rebinding) gains nothing.
 """
 
@@ -39,7 +39,7 @@ RESERVED_NETWORKS = tuple(
 
 
 class ReservedAddressError(Exception):
-    """A host name stands for an address of a private, loopback, link-local or otherwise reserved network."""
+    """A host name resolves to an address of a private, loopback, link-local or otherwise reserved network."""
 
     def __init__(self, host: str) -> None:
         super().__init__(f"{host} is on a private or reserved network")
@@ -47,11 +47,11 @@ class ReservedAddressError(Exception):
 
 
 class DeadlineError(Exception):
-    """The whole of a request took longer than it may, however steadily its bytes dripped."""
+    """The whole of a request took longer than allowed, however steadily its bytes dripped."""
 
 
 def is_reserved(address: str) -> bool:
-    """Whether Label Studio would refuse to connect to this IP address."""
+    """Return True if Label Studio would refuse to connect to this IP address."""
     ip = ipaddress.ip_address(address)
     return not ip.is_global or any(ip in network for network in RESERVED_NETWORKS)
 
@@ -132,7 +132,7 @@ class _Stream(httpx.SyncByteStream):
 
 
 class _Deadlines(threading.local):
-    """When the request of this thread must be over; httpcore runs a request in the thread that asked."""
+    """The deadline of the current thread's request; httpcore runs a request in the thread that sent it."""
 
     at: float | None = None
 
@@ -181,7 +181,7 @@ class _GuardedBackend(httpcore.NetworkBackend):
 
 
 class _GuardedStream(httpcore.NetworkStream):
-    """A connection whose every wait ends at the deadline of the request it is used for."""
+    """A connection on which every wait ends at the deadline of its request."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadlines: _Deadlines) -> None:
         self._stream = stream

@@ -1,6 +1,6 @@
-"""A crop that is a part of a larger picture: where its shape stands in a task's address, and how it is cut out.
+"""The shape of a crop that is part of a larger image, as written in a task's address.
 
-The address of such a crop is the picture's with a media fragment (W3C Media Fragments URI 1.0):
+The address of such a crop is the image's with a media fragment (W3C Media Fragments URI 1.0):
 `photo.jpg#xywh=percent:10,20,30,40`. The standard has no turned boxes and no polygons; theirs are
 `#xywh=percent:10,20,30,40&turned=15` and `#polygon=percent:10,20,40,20,25,60`. So wherever an image's address goes,
 its shape goes along.
@@ -14,10 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from PIL import Image, ImageDraw, ImageStat
-
-from everylabel.backend.images.decode import NotAnImageError
-
 _BOX = re.compile(
     r"#xywh=percent:(-?[0-9.]+),(-?[0-9.]+),([0-9.]+),([0-9.]+)(?:&turned=([0-9.]+))?$", re.ASCII
 )
@@ -26,16 +22,14 @@ ROUNDING = 0.5
 """How many percent a box or a polygon may reach beyond the picture: detectors and exports round."""
 BEYOND = 10.0
 """How many percent a turned box may: at the picture's edge it can hardly be drawn otherwise, and it cannot be clipped."""
-SAMPLE = 64
-"""Rows and columns of the picture that its mean colour is taken from."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box in percent of the picture, as Label Studio counts.
+    """A box in percent of the image, as Label Studio counts.
 
-    Label Studio turns a box around its upper left corner, and in pixels: the sides stay at a right angle on a picture
-    of any proportions.
+    Label Studio turns a box around its upper left corner, and in pixels: the sides stay at a right angle on an image of
+    any proportions.
     """
 
     kind: ClassVar[str] = "box"
@@ -49,10 +43,10 @@ class Box:
     """Degrees clockwise, from 0 to below 360."""
 
     def problem(self, size: tuple[int, int] | None = None) -> str | None:
-        """What is wrong with it; None if it lies on the picture.
+        """Return what is wrong with the box; None if it lies on the image.
 
         Args:
-            size: the picture's width and height in pixels, without which nobody knows where a turned box ends.
+            size: the image's width and height in pixels, without which the reach of a turned box is unknown.
         """
         if not all(map(math.isfinite, (self.x, self.y, self.width, self.height, self.rotation))):
             return "a number of it is too large to be one"
@@ -77,7 +71,7 @@ class Box:
         return None
 
     def clipped(self) -> Box:
-        """The part of it that lies on the picture; a turned box stays whole, or it would be none."""
+        """Return the part that lies on the image; a turned box stays whole, or it would not be a box."""
         if self.rotation:
             return Box(
                 *(round(value, 4) for value in (self.x, self.y, self.width, self.height, self.rotation))
@@ -87,7 +81,7 @@ class Box:
         return Box(*(round(value, 4) for value in (x, y, right - x, bottom - y)))
 
     def corners(self, size: tuple[int, int]) -> tuple[tuple[float, float], ...]:
-        """Its corners in pixels of a picture of this width and height: upper left, upper right, lower right, lower left."""
+        """Return the corners in pixels of an image of this width and height, clockwise from the upper left one."""
         x, y = self.x / 100 * size[0], self.y / 100 * size[1]
         width, height = self.width / 100 * size[0], self.height / 100 * size[1]
         cos, sin = math.cos(math.radians(self.rotation)), math.sin(math.radians(self.rotation))
@@ -100,19 +94,19 @@ class Box:
         )
 
     def value(self) -> dict[str, Any]:
-        """The `value` of a rectangle in Label Studio."""
+        """Return the `value` of a rectangle in Label Studio."""
         sides = {"x": self.x, "y": self.y, "width": self.width, "height": self.height}
         return {**sides, "rotation": self.rotation}
 
     def fragment(self) -> str:
-        """What its picture's address ends with."""
+        """Return the fragment to append to the image's address."""
         turned = f"&turned={_written(self.rotation)}" if self.rotation else ""
         return f"#xywh=percent:{_written(self.x, self.y, self.width, self.height)}{turned}"
 
 
 @dataclass(frozen=True)
 class Polygon:
-    """A polygon in percent of the picture, as Label Studio counts."""
+    """A polygon in percent of the image, as Label Studio counts."""
 
     kind: ClassVar[str] = "polygon"
 
@@ -126,23 +120,23 @@ class Polygon:
         return Box(x, y, max(across) - x, max(down) - y)
 
     def problem(self, size: tuple[int, int] | None = None) -> str | None:
-        """What is wrong with it; None if it lies on the picture."""
+        """Return what is wrong with the polygon; None if it lies on the image."""
         if len(self.points) < 3:
             return f"it takes three points or more, and has {len(self.points)}"
         return self.box.problem(size)
 
     def clipped(self) -> Polygon:
-        """It, with what lies beyond the picture moved to the edge."""
+        """Return the polygon with every point beyond the image moved to its edge."""
         return Polygon(
-            tuple((round(_within(x, 0, 100), 4), round(_within(y, 0, 100), 4)) for x, y in self.points)
+            tuple((round(clamp(x, 0, 100), 4), round(clamp(y, 0, 100), 4)) for x, y in self.points)
         )
 
     def value(self) -> dict[str, Any]:
-        """The `value` of a polygon in Label Studio."""
+        """Return the `value` of a polygon in Label Studio."""
         return {"points": [[x, y] for x, y in self.points], "closed": True}
 
     def fragment(self) -> str:
-        """What its picture's address ends with."""
+        """Return the fragment to append to the image's address."""
         return "#polygon=percent:" + _written(*(number for point in self.points for number in point))
 
 
@@ -150,17 +144,17 @@ Shape = Box | Polygon
 
 
 def degrees(rotation: float) -> float:
-    """A rotation as an angle from 0 to below 360: nothing is left of a whole turn, or of less than is written down."""
+    """Reduce a rotation to 0 … 360 degrees, rounded as it is written: whole turns vanish."""
     return round(rotation % 360, 4) % 360
 
 
 def address(url: str, shape: Shape) -> str:
-    """The address of a shape on a picture."""
+    """Return the address of a shape on an image."""
     return url + shape.fragment()
 
 
 def split(url: str) -> tuple[str, Shape | None]:
-    """A crop's address as its picture's address and its shape; None for the whole picture."""
+    """Split a crop's address into its image's address and its shape; None for the whole image."""
     match = _BOX.search(url) or _POLYGON.search(url)
     if match is None:
         return url, None
@@ -176,84 +170,12 @@ def split(url: str) -> tuple[str, Shape | None]:
     return url[: match.start()], shape
 
 
-def cut(picture: Image.Image, shape: Shape | None) -> Image.Image:
-    """The pixels of a shape, at least one; the whole picture without one.
-
-    A turned box is turned upright. What a polygon leaves of the box around it, and what of a turned box lies beyond
-    the picture, is of the picture's mean colour: whoever draws an outline says that the rest does not count, and two
-    shapes with the same box around them are two crops.
-
-    Args:
-        picture: RGB, upright.
-        shape: None for all of it.
-
-    Raises:
-        NotAnImageError: the shape does not lie on the picture.
-    """
-    if shape is None:
-        return picture
-    wrong = shape.problem(picture.size)
-    if wrong is not None:
-        raise NotAnImageError(
-            f"The {shape.kind} is not on the picture: {wrong}", f"Correct the {shape.kind} in the task's data"
-        )
-    if isinstance(shape, Polygon):
-        return _outlined(picture, shape.clipped())
-    return _turned(picture, shape) if shape.rotation else picture.crop(_pixels(picture, shape))
-
-
-def _pixels(picture: Image.Image, box: Box) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of an upright box."""
-    box = box.clipped()
-    left = min(picture.width - 1, round(box.x / 100 * picture.width))
-    top = min(picture.height - 1, round(box.y / 100 * picture.height))
-    right = max(left + 1, round((box.x + box.width) / 100 * picture.width))
-    bottom = max(top + 1, round((box.y + box.height) / 100 * picture.height))
-    return left, top, right, bottom
-
-
-def _turned(picture: Image.Image, box: Box) -> Image.Image:
-    (x, y), (right_x, right_y), _, (down_x, down_y) = box.corners(picture.size)
-    width = max(1, round(math.hypot(right_x - x, right_y - y)))
-    height = max(1, round(math.hypot(down_x - x, down_y - y)))
-    # Where on the picture each pixel of the crop lies, from its upper left corner on.
-    from_across = (right_x - x) / width, (right_y - y) / width
-    from_down = (down_x - x) / height, (down_y - y) / height
-    return picture.transform(
-        (width, height),
-        Image.Transform.AFFINE,
-        (from_across[0], from_down[0], x, from_across[1], from_down[1], y),
-        Image.Resampling.BICUBIC,
-        fillcolor=_mean_colour(picture),
-    )
-
-
-def _outlined(picture: Image.Image, polygon: Polygon) -> Image.Image:
-    left, top, right, bottom = _pixels(picture, polygon.box)
-    crop = picture.crop((left, top, right, bottom))
-    outside = Image.new("L", crop.size, 255)
-    points = [
-        (
-            _within(int(x / 100 * picture.width) - left, 0, crop.width - 1),
-            _within(int(y / 100 * picture.height) - top, 0, crop.height - 1),
-        )
-        for x, y in polygon.points
-    ]
-    ImageDraw.Draw(outside).polygon(points, fill=0)
-    crop.paste(_mean_colour(picture), None, outside)
-    return crop
-
-
-def _mean_colour(picture: Image.Image) -> tuple[int, ...]:
-    sample = picture.resize((SAMPLE, SAMPLE), Image.Resampling.NEAREST)
-    return tuple(round(value) for value in ImageStat.Stat(sample).mean)
-
-
 def _written(*numbers: float) -> str:
     return ",".join(f"{number:.4f}".rstrip("0").rstrip(".") for number in numbers)
 
 
-def _within(value: float, least: float, most: float) -> float:
+def clamp(value: float, least: float, most: float) -> float:
+    """Return the value in `least` … `most` that is nearest to `value`."""
     return min(most, max(least, value))
 
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
-from everylabel.backend.images.decode import ImageError, one_crop_only
 from everylabel.backend.label_studio import crop_shapes
+from everylabel.backend.label_studio.crop_errors import ImageError, one_crop_only
 from everylabel.backend.label_studio.crop_fields import CropKeys, Drawing
 from everylabel.model import label_set
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, jsonify, make_response, render_template, request
 from werkzeug.exceptions import HTTPException, NotFound
 
-from everylabel.backend.images.decode import ImageError
 from everylabel.backend.label_studio import label_config
+from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.metrics import health
 from everylabel.backend.page import points
 from everylabel.backend.page.figures import RoundLog, read_control, read_figures, shown_classes, status

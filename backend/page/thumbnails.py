@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from everylabel.backend.images.decode import one_crop_only
 from everylabel.backend.images.decoding_limits import decoding_memory
+from everylabel.backend.label_studio.crop_errors import one_crop_only
 from everylabel.backend.store.atomic_write import partial
 
 if TYPE_CHECKING:

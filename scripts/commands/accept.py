@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from everylabel.backend.bootstrap import build
-from everylabel.backend.images.decode import ImageError
+from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.rounds import bulk_accept

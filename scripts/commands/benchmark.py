@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from everylabel.backend.images.decode import ImageError
+from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.model import encoders
 from everylabel.scripts.benchmarks import compare_strategies
 from everylabel.scripts.console import console, fail

@@ -12,9 +12,9 @@ from rich.markup import escape
 from everylabel.backend.auth import basic_login, webhook_headers
 from everylabel.backend.bootstrap import Backend, build
 from everylabel.backend.embedding.embeddings import check_encoder
-from everylabel.backend.images.decode import ImageError
 from everylabel.backend.label_studio import label_config, webhooks
 from everylabel.backend.label_studio.client import LabelStudio
+from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.label_studio.errors import BackendUnreachableError, LabelStudioError
 from everylabel.backend.label_studio.hotkeys import TOO_OLD, UNDO, submit_with_enter
 from everylabel.backend.label_studio.label_config import LabelConfigError

@@ -14,9 +14,9 @@ from rich.markup import escape
 from everylabel.backend.auth import basic_login, holds_key_for_people, webhook_headers
 from everylabel.backend.bootstrap import Backend, build
 from everylabel.backend.embedding.embeddings import check_encoder
-from everylabel.backend.images.decode import ImageError
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.client import LabelStudio
+from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.label_stream import not_served

@@ -10,7 +10,7 @@ import typer
 
 from everylabel.backend.bootstrap import MakeExecutor, build
 from everylabel.backend.embedding.executor import ExecutorError
-from everylabel.backend.images.decode import ImageError
+from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.scripts.console import ProjectNumber, console, fail, load_settings, progress

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from everylabel.backend.bootstrap import build
-from everylabel.backend.images.decode import ImageError
+from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.regions.region_projects import put_back, spread_out

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-CODE = ("model", "scripts", "backend/store")
+CODE = ("model", "scripts", "backend/store", "backend/images")
 EARLIER = re.compile(r"^.*# as in files of earlier versions$", re.MULTILINE)
 FILES = sorted(path for folder in CODE for path in (REPOSITORY / folder).rglob("*.py"))
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])

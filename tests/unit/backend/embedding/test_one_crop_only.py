@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from everylabel.backend.embedding.pipeline import CropEmbedder
-from everylabel.backend.images.decode import ImageError, UnexpectedImageError, one_crop_only
 from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.label_studio.crop_errors import ImageError, UnexpectedImageError, one_crop_only
 from everylabel.backend.label_studio.label_config import parse
 from everylabel.backend.store import Store, Task
 from everylabel.backend.store.files import EmbeddingFile

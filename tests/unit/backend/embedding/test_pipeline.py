@@ -17,7 +17,7 @@ from PIL import Image
 
 from everylabel.backend.embedding.crop_loader import GIVEN_UP_AFTER
 from everylabel.backend.embedding.pipeline import CropEmbedder
-from everylabel.backend.images.decode import ImageUnreachableError, NotAnImageError
+from everylabel.backend.images.errors import ImageUnreachableError, NotAnImageError
 from everylabel.backend.label_studio import crop_shapes
 from everylabel.backend.label_studio.crop_shapes import Box
 from everylabel.backend.store import Store, Task

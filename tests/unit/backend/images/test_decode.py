@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from everylabel.backend.images.decode import ImageLimits, ImageTooLargeError, decode
+from everylabel.backend.images import cut as cutting
+from everylabel.backend.images.decode import ImageLimits, decode
+from everylabel.backend.images.errors import ImageTooLargeError
 from everylabel.backend.images.reader import ImageReader
 from everylabel.backend.label_studio import crop_shapes
 from everylabel.backend.label_studio.crop_shapes import Box
@@ -66,7 +68,7 @@ def test_a_box_is_cut_out_of_every_pixel():
     whole, box = reader.read(uri, 1), Box(12.3, 40, 30, 30)
     found = reader.read(crop_shapes.address(uri, box), 1, enough=100)
     assert found.size == (360, 180)
-    assert (np.asarray(found) == np.asarray(crop_shapes.cut(whole, box))).all()
+    assert (np.asarray(found) == np.asarray(cutting.cut(whole, box))).all()
     assert reader.read(uri, 1, enough=100).width == 150
     reader.close()
 

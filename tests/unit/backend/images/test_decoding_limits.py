@@ -15,8 +15,9 @@ from PIL import Image, ImageOps
 
 from everylabel.backend.images import decode as decode_module
 from everylabel.backend.images import decoding_limits
-from everylabel.backend.images.decode import ImageLimits, ImageTooLargeError, decode
+from everylabel.backend.images.decode import ImageLimits, decode
 from everylabel.backend.images.decoding_limits import MOST_SCANS, MemoryBudget, decoding_memory
+from everylabel.backend.images.errors import ImageTooLargeError
 from everylabel.backend.images.reader import ImageReader
 from everylabel.backend.label_studio import crop_shapes
 from everylabel.backend.page.thumbnails import SIDE, thumbnail

@@ -21,19 +21,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from everylabel.backend.images.decode import (
+from everylabel.backend.images.decode import ImageLimits, decode
+from everylabel.backend.images.errors import (
     AddressRefusedError,
-    ImageError,
-    ImageLimits,
     ImageMissingError,
     ImageTokenError,
     ImageTooLargeError,
     ImageUnreachableError,
     NotAnImageError,
-    decode,
 )
 from everylabel.backend.images.guarded_transport import is_reserved
 from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.label_studio.errors import LabelStudioError
 
 SECRET = "Token 5ec2e7"

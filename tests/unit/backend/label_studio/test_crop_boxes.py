@@ -7,7 +7,8 @@ import io
 import pytest
 from PIL import Image
 
-from everylabel.backend.images.decode import NotAnImageError
+from everylabel.backend.images import cut as cutting
+from everylabel.backend.images.errors import NotAnImageError
 from everylabel.backend.images.reader import ImageReader
 from everylabel.backend.label_studio import crop_shapes
 from everylabel.backend.label_studio.crop_shapes import Box
@@ -46,10 +47,10 @@ def test_a_box_in_pixels_is_told_in_percent_of_the_size_the_data_says():
 
 
 def test_only_the_box_is_cut_out():
-    cut = crop_shapes.cut(picture(), Box(10, 20, 30, 40))
+    cut = cutting.cut(picture(), Box(10, 20, 30, 40))
     assert cut.size == (60, 40)
     assert cut.getcolors() == [(2400, (255, 0, 0))]
-    assert crop_shapes.cut(picture(), None).size == (200, 100)
+    assert cutting.cut(picture(), None).size == (200, 100)
 
 
 def test_reading_an_address_with_a_box_gives_the_box():
@@ -63,8 +64,8 @@ def test_reading_an_address_with_a_box_gives_the_box():
 
 
 def test_a_box_of_less_than_a_pixel_is_one_pixel_and_one_beyond_the_edge_ends_there():
-    assert crop_shapes.cut(picture(), Box(99.99, 99.99, 0.001, 0.001)).size == (1, 1)
-    assert crop_shapes.cut(picture(), Box(90, 0, 10.4, 100)).size == (20, 100)
+    assert cutting.cut(picture(), Box(99.99, 99.99, 0.001, 0.001)).size == (1, 1)
+    assert cutting.cut(picture(), Box(90, 0, 10.4, 100)).size == (20, 100)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_an_address_with_no_box_is_left_as_it_is():
 @pytest.mark.parametrize("box", [Box(50, 50, 200, 10), Box(-0.4, 10, 0.1, 10), Box(10, 100.2, 10, 0.3)])
 def test_a_box_that_is_not_on_the_picture_is_no_image(box):
     with pytest.raises(NotAnImageError, match="not on the picture"):
-        crop_shapes.cut(picture(), box)
+        cutting.cut(picture(), box)
 
 
 def test_each_box_on_a_picture_is_embedded_by_itself_and_the_picture_read_once(services):

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from everylabel.backend.images.decode import NotAnImageError
+from everylabel.backend.images import cut as cutting
+from everylabel.backend.images.errors import NotAnImageError
 from everylabel.backend.images.reader import ImageReader
 from everylabel.backend.label_studio import crop_shapes
 from everylabel.backend.label_studio.crop_shapes import Box, Polygon
@@ -94,7 +95,7 @@ def test_a_box_turned_by_a_quarter_is_the_picture_turned_back():
     """On a picture of 200 x 100, a box of 30 x 40 % is 60 x 40 pixels, whichever way it is turned."""
     picture = picture_with_a_mark()
     for turned, x, y in ((90, 50, 20), (180, 50, 80), (270, 10, 80)):
-        cut = crop_shapes.cut(picture, Box(x, y, 30, 40, turned))
+        cut = cutting.cut(picture, Box(x, y, 30, 40, turned))
         assert cut.size == (60, 40)
         corner = picture.width * x // 100, picture.height * y // 100
         left = corner[0] - {90: 40, 180: 60, 270: 0}[turned]
@@ -117,13 +118,13 @@ def test_a_turned_box_is_what_label_studio_draws():
     assert corners[1] == pytest.approx((80 + 60 * 0.8660254, 10 + 60 * 0.5))
     assert corners[3] == pytest.approx((80 - 20 * 0.5, 10 + 20 * 0.8660254))
     ImageDraw.Draw(picture).polygon(corners, fill=(255, 0, 0))
-    cut = np.asarray(crop_shapes.cut(picture, box))
+    cut = np.asarray(cutting.cut(picture, box))
     assert cut.shape[:2] == (20, 60)
     assert nearly(cut[3:-3, 3:-3], (255, 0, 0)).all()
     # Five pixels more on each side: there it is white.
     (x, y), (cos, sin) = corners[0], (0.8660254, 0.5)
     x, y = x - 5 * cos + 5 * sin, y - 5 * sin - 5 * cos
-    around = np.asarray(crop_shapes.cut(picture, Box(x / 2, y, 35, 30, 30)))
+    around = np.asarray(cutting.cut(picture, Box(x / 2, y, 35, 30, 30)))
     assert around.shape[:2] == (30, 70)
     assert nearly(around[8:-8, 8:-8], (255, 0, 0)).all()
     for edge in (around[:2], around[-2:], around[:, :2], around[:, -2:]):
@@ -133,26 +134,26 @@ def test_a_turned_box_is_what_label_studio_draws():
 def test_what_of_a_turned_box_lies_beyond_the_picture_has_its_mean_colour():
     picture = Image.new("RGB", (100, 100), (200, 100, 50))
     picture.paste((0, 0, 0), (0, 0, 50, 100))
-    cut = np.asarray(crop_shapes.cut(picture, Box(96, 0, 14, 14, 45)))
+    cut = np.asarray(cutting.cut(picture, Box(96, 0, 14, 14, 45)))
     assert nearly(cut, (200, 100, 50)).any()
     assert nearly(cut, (100, 50, 25)).any()
     assert (nearly(cut, (200, 100, 50)) | nearly(cut, (100, 50, 25))).all()
     with pytest.raises(NotAnImageError, match="not on the picture"):
-        crop_shapes.cut(picture, Box(95, 0, 30, 14, 45))
+        cutting.cut(picture, Box(95, 0, 30, 14, 45))
 
 
 def test_only_what_a_polygon_encloses_counts():
-    left = crop_shapes.cut(picture(), Polygon(((10, 20), (40, 20), (10, 60))))
+    left = cutting.cut(picture(), Polygon(((10, 20), (40, 20), (10, 60))))
     assert left.size == (60, 40)
     assert left.getpixel((1, 1)) == (255, 0, 0)
     mean = left.getpixel((58, 38))
     assert mean == (255, pytest.approx(255 * 0.88, abs=5), pytest.approx(255 * 0.88, abs=5)), "12 % are red"
-    right = crop_shapes.cut(picture(), Polygon(((40, 20), (40, 60), (10, 60))))
+    right = cutting.cut(picture(), Polygon(((40, 20), (40, 60), (10, 60))))
     assert left.tobytes() != right.tobytes(), "the box around them is the same"
 
 
 def test_a_polygon_of_less_than_a_pixel_is_a_pixel():
-    cut = crop_shapes.cut(picture(), Polygon(((20, 30), (20.01, 30), (20.01, 30.01))))
+    cut = cutting.cut(picture(), Polygon(((20, 30), (20.01, 30), (20.01, 30.01))))
     assert cut.getcolors() == [(1, (255, 0, 0))]
 
 
@@ -180,7 +181,7 @@ def test_any_box_is_cut_out_or_refused(x, y, width, height, turned, size):
     box = Box(x, y, width, height, crop_shapes.degrees(turned))
     assert 0 <= box.rotation < 360
     if box.problem(size) is None:
-        cut = crop_shapes.cut(Image.new("RGB", size), box)
+        cut = cutting.cut(Image.new("RGB", size), box)
         assert cut.width >= 1
         assert cut.height >= 1
         assert cut.width * cut.height <= 1.5 * (size[0] + 1) * (size[1] + 1)
@@ -190,7 +191,7 @@ def test_any_box_is_cut_out_or_refused(x, y, width, height, turned, size):
 def test_any_polygon_is_cut_out_or_refused(points, size):
     polygon = Polygon(tuple(points))
     if polygon.problem() is None:
-        cut = crop_shapes.cut(Image.new("RGB", size), polygon)
+        cut = cutting.cut(Image.new("RGB", size), polygon)
         assert 1 <= cut.width <= size[0]
         assert 1 <= cut.height <= size[1]
 
@@ -213,7 +214,7 @@ def test_every_pixel_of_a_turned_box_comes_from_where_label_studio_shows_it(x, y
     picture = numbered()
     box = Box(x, y, width, height, crop_shapes.degrees(turned))
     assert box.problem(picture.size) is None
-    cut = crop_shapes.cut(picture, box)
+    cut = cutting.cut(picture, box)
     corner, right, _, down = map(np.array, box.corners(picture.size))
     across = (np.arange(cut.width) + 0.5)[None, :, None] / cut.width
     along = (np.arange(cut.height) + 0.5)[:, None, None] / cut.height
@@ -228,8 +229,8 @@ def test_a_polygon_that_is_a_box_is_cut_like_the_box(left, top, width, height):
     right, bottom = min(10, left + width) * 10, min(10, top + height) * 10
     left, top = left * 10, top * 10
     polygon = Polygon(((left, top), (right, top), (right, bottom), (left, bottom)))
-    box = crop_shapes.cut(picture, Box(left, top, right - left, bottom - top))
-    assert crop_shapes.cut(picture, polygon).tobytes() == box.tobytes()
+    box = cutting.cut(picture, Box(left, top, right - left, bottom - top))
+    assert cutting.cut(picture, polygon).tobytes() == box.tobytes()
 
 
 corner = st.tuples(st.floats(0, 50), st.floats(0, 50))
@@ -242,8 +243,8 @@ def test_of_a_triangle_s_box_what_lies_within_it_is_kept_and_nothing_else(a, b, 
     polygon = Polygon((a, b, c))
     if polygon.problem() is not None:
         return
-    kept = np.asarray(crop_shapes.cut(picture, polygon))[:, :, 0] == 255
-    left, top, *_ = crop_shapes._pixels(picture, polygon.box)
+    kept = np.asarray(cutting.cut(picture, polygon))[:, :, 0] == 255
+    left, top, *_ = cutting._pixels(picture, polygon.box)
     across, down = np.meshgrid(np.arange(kept.shape[1]) + left + 0.5, np.arange(kept.shape[0]) + top + 0.5)
     corners = 2 * np.array([a, b, c])
     (x, y), (to_x, to_y) = corners[1] - corners[0], corners[2] - corners[0]

@@ -9,7 +9,7 @@ import time
 import pytest
 from PIL import Image
 
-from everylabel.backend.images.decode import AddressRefusedError
+from everylabel.backend.images.errors import AddressRefusedError
 from everylabel.backend.page import thumbnails
 from everylabel.backend.page.thumbnails import SIDE, BusyError, Thumbnails, thumbnail
 from everylabel.backend.store import Task

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from everylabel.backend.bootstrap import build
 from everylabel.backend.embedding.encoding import encode_each
-from everylabel.backend.images.reader import _shown
+from everylabel.backend.images.addresses import shown as shown_address
 from everylabel.backend.settings import Settings
 from everylabel.backend.store import StorageError, Store
 from everylabel.backend.store.damaged_files import REBUILT, found_aside, set_aside_damaged
@@ -138,4 +138,4 @@ def test_an_embedding_that_is_no_number_is_the_fault_of_its_crop():
     ],
 )
 def test_a_secret_in_the_path_is_not_shown(address, shown):
-    assert _shown(address) == shown
+    assert shown_address(address) == shown
