@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from everylabel.backend.embedding.passes import PoolGoneError
+from everylabel.backend.embedding.pool_growth import PoolGrowth
 from everylabel.backend.label_studio.errors import (
     LabelStudioError,
     ProjectNotFoundError,
@@ -96,9 +97,9 @@ class LiveLoop:
         self._clock = clock
         self._request_update = request_update
         self._mirror = Mirror(store, clock)
-        self._look_took: dict[int, float] = {}
-        self._embedded_anew: set[int] = set()
-        """Projects whose embeddings were thrown away since their newest round."""
+        self.compare_seconds: dict[int, float] = {}
+        """How long comparing each project with Label Studio took last: the longer, the rarer it is done."""
+        self._growth = PoolGrowth(store, pool_embedding, lanes)
 
     def reconcile(self, project_id: int, progress: Progress | None = None, *, whole: bool = False) -> Change:
         """Read from a project in Label Studio what has changed, or the `whole` of it.
@@ -108,7 +109,7 @@ class LiveLoop:
         """
         started = time.monotonic()
         change = self._mirror.reconcile(self._label_studio, project_id, progress, whole=whole)
-        self._look_took[project_id] = time.monotonic() - started
+        self.compare_seconds[project_id] = time.monotonic() - started
         self._store.save_project(project_id, reconciled_at=self._clock(), problem=None)
         self._store.forget_old_deletions(project_id)
         return change
@@ -144,7 +145,7 @@ class LiveLoop:
         if self._store.events(project_id):
             time.sleep(self._settings.coalesce_seconds)
         with ExitStack() as turn:
-            turn.enter_context(self._turn(project_id, wait, progress))
+            turn.enter_context(_turn(self._files(project_id), wait, progress))
             if self._forget_deleted(project_id):
                 return None
             found = self._bring_up_to_date(project_id, compare, progress)
@@ -170,7 +171,7 @@ class LiveLoop:
         if due or (unpublished is None and self._publishing.is_awaited(project_id)):
             finished = self._run(project_id, batch_size, force)
             if finished is not None:
-                self._embedded_anew.discard(project_id)
+                self._growth.learned(project_id)
         # Not before the round is kept: after a crash in its middle they ask for it again.
         self._store.delete_events(found.events)
         if finished is not None:
@@ -183,10 +184,7 @@ class LiveLoop:
         self, project_id: int, found: _Found, turn: ExitStack, wait: bool, progress: Progress | None
     ) -> None:
         """Embed what is missing, and let the trainer run this project's rounds meanwhile: leave our `turn` to it."""
-        missing = self._pool_embedding.missing(project_id)
-        if missing is not None and missing.anew:
-            self._embedded_anew.add(project_id)
-        if missing is None or not len(missing.tasks):
+        if not self._growth.is_missing_any(project_id):
             return
         # The trainer is to run what is due, and neither to compare again nor to run a round that nothing asks for.
         if found.is_due:
@@ -198,54 +196,22 @@ class LiveLoop:
             if embedded.failure is not None:
                 # The crops at hand are worth a round; the others are tried again with the next comparison.
                 log.warning("project %s: %s", project_id, embedded.failure)
-        turn.enter_context(self._turn(project_id, wait, progress))
+        turn.enter_context(_turn(self._files(project_id), wait, progress))
 
     def _request_missing(self, project_id: int, found: _Found) -> _Found:
         """Ask the trainer's threads for what is missing, and do not wait for it.
 
         Always: another machine that was asked may have been killed. A pass that embeds nothing makes no round due.
         """
-        missing = self._pool_embedding.missing(project_id)
-        if missing is not None and missing.anew:
-            self._embedded_anew.add(project_id)
-        if missing is None or not len(missing.tasks):
+        if not self._growth.is_missing_any(project_id):
             return found
         self._lanes.request(project_id)
         # New tasks make a round due when they are embedded.
         return replace(found, change=replace(found.change, tasks=False)) if found.newest_round else found
 
     def has_grown_enough(self, project_id: int) -> bool:
-        """Return whether crops that were embedded since the newest round are worth another.
-
-        They are when all are embedded that can be; until then when there are twice as many: a pool of 100,000 gets
-        a dozen rounds on its way, and every label gets one besides.
-        """
-        latest = self._store.latest_round(project_id)
-        before = 0 if latest is None else latest.embedded_until
-        now = self._store.known_rows(project_id)
-        if now == before and project_id not in self._embedded_anew:
-            return False
-        return now >= 2 * before or not self._lanes.is_active(project_id)
-
-    @contextmanager
-    def _turn(self, project_id: int, wait: bool, progress: Progress | None = None) -> Iterator[None]:
-        """Hold the project's round lock; while another process has it, tell how far that one has come.
-
-        Raises:
-            filelock.Timeout: on entering, where another has it and `wait` is off.
-        """
-        files = self._files(project_id)
-        if not wait or progress is None:
-            with files.lock(timeout=-1 if wait else 0):
-                yield
-            return
-        with ExitStack() as held:
-            while True:
-                with suppress(Timeout):
-                    held.enter_context(files.lock(timeout=WAITING_SHOWN_SECONDS))
-                    break
-                progress("Waiting for the backend, which runs a round", 0, 0)
-            yield
+        """Return whether crops that were embedded since the newest round are worth another."""
+        return self._growth.is_enough(project_id)
 
     def preview(
         self, project_id: int, *, batch_size: int | None = None, progress: Progress | None = None
@@ -270,7 +236,7 @@ class LiveLoop:
     @contextmanager
     def _looking(self, project_id: int, progress: Progress | None) -> Iterator[None]:
         with ExitStack() as turn:
-            turn.enter_context(self._turn(project_id, True, progress))
+            turn.enter_context(_turn(self._files(project_id), True, progress))
             found = self._bring_up_to_date(project_id, True, progress)
             if not found.is_due:
                 self._store.delete_events(found.events)  # looking asks for no round
@@ -332,7 +298,27 @@ class LiveLoop:
 
     def reconcile_due(self, project_id: int, last: float) -> bool:
         """Whether it is time to compare a project with Label Studio again, `last` being when that was done."""
-        pause = max(LEAST_PAUSE_SECONDS, PAUSE_FACTOR * self._look_took.get(project_id, 0.0))
+        pause = max(LEAST_PAUSE_SECONDS, PAUSE_FACTOR * self.compare_seconds.get(project_id, 0.0))
         since = self._clock() - last
         # A clock that was set back makes `last` lie ahead: waiting for it to catch up could take days.
         return since < 0 or since >= min(pause, self._settings.reconcile_seconds)
+
+
+@contextmanager
+def _turn(files: ProjectFiles, wait: bool, progress: Progress | None = None) -> Iterator[None]:
+    """Hold the project's round lock; while another process has it, tell how far that one has come.
+
+    Raises:
+        filelock.Timeout: on entering, where another has it and `wait` is off.
+    """
+    if not wait or progress is None:
+        with files.lock(timeout=-1 if wait else 0):
+            yield
+        return
+    with ExitStack() as held:
+        while True:
+            with suppress(Timeout):
+                held.enter_context(files.lock(timeout=WAITING_SHOWN_SECONDS))
+                break
+            progress("Waiting for the backend, which runs a round", 0, 0)
+        yield

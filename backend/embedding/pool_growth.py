@@ -1,0 +1,55 @@
+"""How far a pool has been embedded since its newest round, and whether that is worth another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from everylabel.backend.embedding.lanes import EmbeddingLanes
+    from everylabel.backend.embedding.passes import PoolEmbedding
+    from everylabel.backend.store import Store
+
+
+class PoolGrowth:
+    """The growth of each project's pool.
+
+    Args:
+        store: Knows which crops are embedded, and how many were at the newest round.
+        pool_embedding: Knows which are missing.
+        lanes: Know whether more are on their way.
+    """
+
+    def __init__(self, store: Store, pool_embedding: PoolEmbedding, lanes: EmbeddingLanes) -> None:
+        self._store = store
+        self._pool_embedding = pool_embedding
+        self._lanes = lanes
+        self._embedded_anew: set[int] = set()
+        """Projects whose embeddings were thrown away since their newest round."""
+
+    def is_missing_any(self, project_id: int) -> bool:
+        """Return whether a project has crops that are not embedded and can be.
+
+        Raises:
+            LabelConfigError: the encoder cannot read what the labeling config shows.
+        """
+        missing = self._pool_embedding.missing(project_id)
+        if missing is not None and missing.anew:
+            self._embedded_anew.add(project_id)
+        return missing is not None and len(missing.tasks) > 0
+
+    def is_enough(self, project_id: int) -> bool:
+        """Return whether crops that were embedded since the newest round are worth another.
+
+        They are when all are embedded that can be; until then when there are twice as many: a pool of 100,000 gets
+        a dozen rounds on its way, and every label gets one besides.
+        """
+        latest = self._store.latest_round(project_id)
+        before = 0 if latest is None else latest.embedded_until
+        now = self._store.known_rows(project_id)
+        if now == before and project_id not in self._embedded_anew:
+            return False
+        return now >= 2 * before or not self._lanes.is_active(project_id)
+
+    def learned(self, project_id: int) -> None:
+        """Take note that a round has learned from all that is embedded."""
+        self._embedded_anew.discard(project_id)
