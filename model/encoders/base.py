@@ -99,9 +99,10 @@ class Encoder(ABC):
     ) -> NDArray[Any]:
         """Encode checked crops, `batch_size` at a time."""
         rows = np.empty((len(crops), self.dim), dtype=self.dtype)
-        for start in range(0, len(crops), self.batch_size):
+        size = self.batch_size  # the first batch may change it: the network is loaded, a GPU is full
+        for start in range(0, len(crops), size):
             # Copied, for torch warns about a crop that is a read-only view of an image or a memory map.
-            batch = encode_batch(crops[start : start + self.batch_size].copy())
+            batch = encode_batch(crops[start : start + size].copy())
             rows[start : start + len(batch)] = self._to_store(batch)
         return rows
 
@@ -125,6 +126,11 @@ class Encoder(ABC):
         """
         for crops in batches:
             yield self.encode(crops)
+
+    def forward_rate(self, crops: NDArray[Any]) -> float | None:
+        """Measure the bare network on crops that lie on a GPU already: crops a second, or None without a GPU."""
+        del crops
+        return None
 
     @abstractmethod
     def make_classifier(self) -> Classifier:

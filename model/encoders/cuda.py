@@ -1,4 +1,4 @@
-"""A frozen network on a GPU: half precision, channels last, transfers beside the computing, batches that fit.
+"""A frozen network on a GPU: half precision where it may, channels last, transfers beside the computing, batches that fit.
 
 Everything here also runs on a CPU, in full precision and without streams; that is how it is tested.
 """
@@ -6,9 +6,10 @@ Everything here also runs on a CPU, in full precision and without streams; that 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,17 @@ PROBES = (8, 32)
 SHARE = 0.5
 """Share of a GPU's free memory that a batch may take: transfers run ahead, and others may want some."""
 
-OUT_OF_MEMORY = torch.OutOfMemoryError
+_MEMORY_IS_FULL = (
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_NOT_INITIALIZED",
+)
+"""What a `RuntimeError` says where it is not PyTorch's own allocator that finds no memory, but CUDA or a library of it."""
+
 Network = Callable[[torch.Tensor], torch.Tensor]
+Rows = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
 
 @dataclass
@@ -49,13 +59,22 @@ class BatchedNetwork:
     Args:
         network: (n, h, w, 3) uint8 on the device -> (n, d) of any float dtype.
         device: `cpu`, `cuda` or `cuda:<number>`.
+        half: compute in half precision on a GPU. Otherwise in full float32, TF32 turned off for the process, so that
+            rows are those of the CPU but for the last bits.
+        on_cpu: computes the rows of crops where the GPU has no memory left for a single one; it is also told so by
+            being called. None has the error raised.
 
-    A batch that does not fit in memory is computed in halves, and so is every one after it. Memory for one crop at
-    least must be had.
+    A batch that does not fit in memory is computed in halves, and so is every one after it.
     """
 
-    def __init__(self, network: Network, device: str) -> None:
+    def __init__(
+        self, network: Network, device: str, on_cpu: Rows | None = None, *, half: bool = True
+    ) -> None:
         self._network = network
+        self._half = half
+        if not half:
+            torch.backends.cudnn.allow_tf32 = False
+        self._rows_on_cpu = on_cpu
         self._device = torch.device(device)
         self._on_gpu = self._device.type == "cuda"
         self._transfers = (
@@ -64,7 +83,7 @@ class BatchedNetwork:
             else None
         )
         self.largest = LARGEST_BATCH
-        """Crops computed at a time: halved where they did not fit."""
+        """Crops computed at a time: halved where they did not fit, and 0 once the CPU has taken over."""
 
     def encode(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
         """Encode a few crops: (n, h, w, 3) uint8 to (n, d) float32."""
@@ -97,6 +116,35 @@ class BatchedNetwork:
             log.info("%s takes batches of %d crops", torch.cuda.get_device_name(self._device), self.largest)
         return self.largest
 
+    def forward_rate(self, crops: NDArray[np.uint8], seconds: float = 1.0) -> float:
+        """Measure the bare network: a batch of `largest` that lies on the device already, over and over.
+
+        Args:
+            crops: (n, h, w, 3) uint8, n at least 1; repeated where they are fewer than a batch.
+            seconds: how long, about.
+
+        Returns:
+            Crops a second, the rows left on the device.
+        """
+        with torch.inference_mode(), self._precision():
+            batch = torch.from_numpy(np.resize(crops, (self.largest, *crops.shape[1:]))).to(self._device)
+            passes, passed = 1, 0.0
+            self._network(batch)  # what is set up once is no part of it
+            while passed < seconds:
+                self._wait()
+                begun = time.perf_counter()
+                for _ in range(passes):
+                    self._network(batch)
+                self._wait()
+                passed = time.perf_counter() - begun
+                rate = passes * len(batch) / passed
+                passes = max(2 * passes, int(1.1 * seconds * rate / len(batch)))
+            return rate
+
+    def _wait(self) -> None:
+        if self._on_gpu:
+            torch.cuda.synchronize(self._device)
+
     def _start(self, crops: NDArray[np.uint8]) -> _Running:
         with torch.inference_mode(), self._precision():
             if self._transfers is None:
@@ -115,28 +163,40 @@ class BatchedNetwork:
                 return _Running(result, done)
 
     def _in_pieces(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
-        """Compute a batch that did not fit, by ever smaller pieces."""
+        """Compute a batch that did not fit, by ever smaller pieces, and in the end on the CPU."""
         rows: list[NDArray[Any]] = []
         done = 0
-        while done < len(crops):
+        while done < len(crops) and self.largest > 0:
             some = crops[done : done + self.largest]
-            started = self._start(some) if self.largest == 1 else self._try(some)
+            is_last_try = self.largest == 1 and self._rows_on_cpu is None
+            started = self._start(some) if is_last_try else self._try(some)
             if started is not None:
                 rows.append(started.rows())
                 done += len(some)
-                continue
-            self.largest = max(1, len(some) // 2)
-            log.warning("%s is out of memory: batches of %d crops from now on", self._device, self.largest)
+            elif self.largest > 1:
+                self.largest = max(1, len(some) // 2)
+                log.warning(
+                    "%s is out of memory: batches of %d crops from now on", self._device, self.largest
+                )
+            else:
+                self.largest = 0
+                log.warning("%s has no memory for a single crop: embedding on the CPU", self._device)
+        if done < len(crops):
+            assert self._rows_on_cpu is not None  # noqa: S101 - without it the last try has raised
+            rows.append(self._rows_on_cpu(crops[done:]))
         return np.concatenate(rows)
 
     def _try(self, crops: NDArray[np.uint8]) -> _Running | None:
         """Start a batch; None where it does not fit in memory."""
         try:
             return self._start(crops)
-        except OUT_OF_MEMORY:
-            pass  # what the failed pass holds is let go with the exception, before the cache is emptied
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # What the failed pass holds was let go with the exception; now the cache can be emptied.
         if self._on_gpu:
-            torch.cuda.empty_cache()
+            with suppress(RuntimeError):  # on a card so full, this fails too
+                torch.cuda.empty_cache()
         return None
 
     def _peak_bytes(self, n: int, crop_size: int) -> int:
@@ -146,7 +206,7 @@ class BatchedNetwork:
         return int(torch.cuda.max_memory_allocated(self._device)) - before
 
     def _precision(self) -> AbstractContextManager[Any]:
-        return torch.autocast("cuda", dtype=torch.float16) if self._on_gpu else nullcontext()
+        return torch.autocast("cuda", dtype=torch.float16) if self._on_gpu and self._half else nullcontext()
 
 
 def place(network: nn.Module, device: str, *, fall_back: bool) -> tuple[nn.Module, str]:
@@ -160,10 +220,28 @@ def place(network: nn.Module, device: str, *, fall_back: bool) -> tuple[nn.Modul
         placed = network.to(torch.device(device))
         return placed.to(memory_format=torch.channels_last), device  # type: ignore[call-overload]
     except (RuntimeError, AssertionError) as error:  # PyTorch asserts that it was built with CUDA
-        if not fall_back:
-            raise
-        log.warning("%s cannot be used (%s): embedding on the CPU", device, error)
-        return network.cpu(), "cpu"
+        return give_up(network, error, fall_back=fall_back)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error of PyTorch says that the GPU's memory is full.
+
+    Its own allocator raises `OutOfMemoryError`; CUDA, cuBLAS and cuDNN, which take memory of their own, do not.
+    """
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _MEMORY_IS_FULL)
+
+
+def give_up(network: nn.Module, error: Exception, *, fall_back: bool) -> tuple[nn.Module, str]:
+    """Take a network back to the CPU from a GPU that cannot be used, for the reason of `error`.
+
+    Raises:
+        Exception: `error` itself, without `fall_back`.
+    """
+    if not fall_back:
+        raise error
+    why = str(error).split("\n", maxsplit=1)[0]
+    log.warning("The GPU cannot be used (%s): embedding on the CPU", why)
+    return network.cpu(), "cpu"
 
 
 def batch_within(peak_bytes: Callable[[int], int], free: int) -> int:
@@ -171,7 +249,9 @@ def batch_within(peak_bytes: Callable[[int], int], free: int) -> int:
     few, many = PROBES
     try:
         first, second = peak_bytes(few), peak_bytes(many)
-    except OUT_OF_MEMORY:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         return 1
     a_crop = max(1.0, (second - first) / (many - few))
     fixed = max(0.0, first - few * a_crop)

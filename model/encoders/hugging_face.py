@@ -38,10 +38,11 @@ class HuggingFaceEncoder(Encoder):
         self.dtype = np.dtype(np.float16)
         self._mean = torch.tensor(processor.get("image_mean") or [0.5] * 3, device=self.device) * 255.0
         self._std = torch.tensor(processor.get("image_std") or [0.5] * 3, device=self.device) * 255.0
-        self._batched = BatchedNetwork(self._forward, self.device)
+        on_cpu = self._on_cpu_from_now_on if device == "auto" else None
+        self._batched = BatchedNetwork(self._forward, self.device, on_cpu)
         if torch.device(self.device).type == "cuda":
-            self.batch_size = self._batched.fitting_batch(self.crop_size)
             self.batches_at_a_time = 2
+            self.batch_size = self._batched.fitting_batch(self.crop_size)
         blank = np.zeros((1, self.crop_size, self.crop_size, 3), dtype=np.uint8)
         self.dim = int(self._encode_batch(blank).shape[1])
 
@@ -54,8 +55,22 @@ class HuggingFaceEncoder(Encoder):
         for rows in self._batched.encode_all(self._checked(batches)):
             yield self._to_store(rows)
 
+    def forward_rate(self, crops: NDArray[Any]) -> float | None:
+        """Measure the bare network on crops that lie on a GPU already."""
+        return None if self.device == "cpu" else self._batched.forward_rate(crops)
+
     def _encode_batch(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
         return self._batched.encode(crops)
+
+    def _on_cpu_from_now_on(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
+        """Compute crops that a GPU has no memory for, and every one after them, on the CPU."""
+        if self.device != "cpu":
+            self.device, self.batch_size, self.batches_at_a_time = "cpu", Encoder.batch_size, 1
+            self._model, self._mean, self._std = self._model.cpu(), self._mean.cpu(), self._std.cpu()
+            self._batched = BatchedNetwork(self._forward, "cpu")
+        size = Encoder.batch_size
+        pieces = [crops[start : start + size] for start in range(0, len(crops), size)]
+        return np.concatenate([self._batched.encode(piece) for piece in pieces])
 
     def _forward(self, crops: torch.Tensor) -> torch.Tensor:
         pixels = ((crops.float() - self._mean) / self._std).permute(0, 3, 1, 2)  # so they lie channels last

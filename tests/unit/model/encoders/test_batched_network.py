@@ -48,6 +48,39 @@ def test_where_not_one_crop_fits_the_reason_is_told():
         BatchedNetwork(Card(holds=0), "cpu").encode(crops(5))
 
 
+def test_where_not_one_crop_fits_the_cpu_takes_over_for_good_and_in_order():
+    card, on_cpu = Card(holds=4), []
+
+    def cpu(some):
+        on_cpu.append(len(some))
+        return means(some)
+
+    network = BatchedNetwork(card, "cpu", cpu)
+    batches = [crops(4, 1), crops(6, 2), crops(5, 3), crops(2, 4)]
+    found = []
+    for rows in network.encode_all(batches):
+        found.append(rows)
+        if len(found) == 2:
+            card.holds = 0
+    for rows, batch in zip(found, batches, strict=True):
+        np.testing.assert_allclose(rows, means(batch), rtol=1e-5)
+    assert network.largest == 0
+    assert on_cpu == [5, 2]
+
+
+@pytest.mark.parametrize(
+    ("says", "full"),
+    [
+        ("CUDA error: out of memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_that_memory_is_full_is_also_known_from_the_libraries_of_cuda(says, full):
+    assert cuda.is_out_of_memory(RuntimeError(says)) is full
+
+
 def test_another_failure_of_the_network_is_no_lack_of_memory():
     def broken(_: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("device-side assert triggered")
@@ -108,6 +141,14 @@ def test_a_card_that_cannot_be_used_leaves_the_work_to_the_cpu_unless_it_was_ask
     np.testing.assert_array_equal(rows, encoders.create("efficientnet-lite0", device="cpu").encode(prepared))
     with pytest.raises((AssertionError, RuntimeError)):
         encoders.create("efficientnet-lite0", device="cuda").encode(prepared)
+
+
+def test_more_crops_than_a_card_would_take_at_a_time_all_get_their_rows_on_the_cpu(unusable_card):
+    prepared = np.random.default_rng(0).integers(0, 256, (300, 160, 160, 3), dtype=np.uint8)
+    encoder = encoders.create("efficientnet-lite0", device="auto")
+    assert encoder.batch_size > 8, "that of a card, until the network is loaded"
+    rows = encoder.encode(prepared)
+    np.testing.assert_array_equal(rows[280:], encoder.encode(prepared[280:]))
 
 
 def test_a_card_that_is_not_there_is_named(unusable_card):
