@@ -6,7 +6,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,9 @@ class EmbeddingSpeed:
     processor_ms: tuple[float, ...]
     """Milliseconds of all cores together that a crop takes in each of the three, median; other work on the machine
     leaves them as they are."""
+    batch_size: int
+    forward: tuple[float, ...] = ()
+    """On a GPU, the bare network on a batch that lies there already; on a CPU nothing."""
 
     @property
     def ratios(self) -> list[float]:
@@ -62,6 +67,11 @@ class EmbeddingSpeed:
     def ratios_at_most(self) -> list[float]:
         """The pipeline's rate as a share of the highest it could reach, run by run."""
         return [whole / alone for whole, alone in zip(self.pipeline, self.at_most, strict=True)]
+
+    @property
+    def ratios_forward(self) -> list[float]:
+        """The pipeline's rate as a share of the bare network's on a GPU, run by run."""
+        return [whole / alone for whole, alone in zip(self.pipeline, self.forward, strict=False)]
 
 
 class FileReader(ImageReader):
@@ -111,6 +121,7 @@ def measure(
         bare: list[float] = []
         at_most: list[float] = []
         pipeline: list[float] = []
+        forward: list[float] = []
         spent: tuple[list[float], ...] = ([], [], [])
         works: tuple[Callable[[], _Passed], ...] = (
             lambda: _one_after_the_other(made, prepared),
@@ -124,13 +135,24 @@ def measure(
                 passed = work()
                 rates.append(len(prepared) / passed.seconds)
                 times.append(1e3 * passed.processor_seconds / len(prepared))
+            if (alone := made.forward_rate(prepared)) is not None:
+                forward.append(alone)
             if (time.monotonic() - begun) * (len(bare) + 1) / len(bare) > seconds:
                 break
         size = f"{pixels} x {pixels}" if folder is None else _sizes(paths)
     where = getattr(made, "device", "cpu")
     medians = tuple(statistics.median(times) for times in spent)
     return EmbeddingSpeed(
-        encoder, where, len(paths), size, tuple(bare), tuple(at_most), tuple(pipeline), medians
+        encoder,
+        where,
+        len(paths),
+        size,
+        tuple(bare),
+        tuple(at_most),
+        tuple(pipeline),
+        medians,
+        made.batch_size,
+        tuple(forward),
     )
 
 
@@ -145,6 +167,7 @@ def as_json(*given: Any, **more: Any) -> dict[str, Any]:
         "ratios": found.ratios,
         "ratio_at_most": statistics.median(found.ratios_at_most),
         "ratios_at_most": found.ratios_at_most,
+        "ratios_forward": found.ratios_forward,
         "device_name": device_name(found.device),
         "machine": asdict(watch.machine()),
     }
@@ -218,11 +241,16 @@ def _embed(encoder: Encoder, paths: Sequence[Path], scratch: Path) -> _Passed:
 
 def _in_memory(paths: Sequence[Path], encoder: Encoder) -> tuple[list[Path], NDArray[np.uint8]]:
     """Prepare the crops; of identical ones, which a pipeline encodes once, keep one."""
+
+    def prepare(path: Path) -> NDArray[np.uint8]:
+        return encoder.prepare(
+            decode(path.read_bytes(), ImageLimits(), path.name, enough=encoder.enough_pixels)
+        )
+
     found: dict[bytes, tuple[Path, NDArray[np.uint8]]] = {}
-    for path in paths:
-        picture = decode(path.read_bytes(), ImageLimits(), path.name, enough=encoder.enough_pixels)
-        crop = encoder.prepare(picture)
-        found.setdefault(crop.tobytes(), (path, crop))
+    with ThreadPoolExecutor(cores()) as pool:
+        for path, crop in zip(paths, pool.map(prepare, paths), strict=True):
+            found.setdefault(blake2b(crop.data, digest_size=16).digest(), (path, crop))
     return [path for path, _ in found.values()], np.stack([crop for _, crop in found.values()])
 
 
@@ -245,23 +273,21 @@ def make_files(folder: Path, crops: int, pixels: int, report: Report) -> list[Pa
     """Write JPEG files with the spectrum of photographs: noise of every scale, the coarser the stronger."""
     rng = np.random.default_rng(0)
     bases = [_noise(rng, pixels) for _ in range(min(BASES, crops))]
-    paths = []
-    for i, picture in enumerate(_variants(rng, bases, crops)):
+    variants = [(i, rng.integers(0, pixels, 2), int(rng.integers(4))) for i in range(crops)]
+
+    def make(variant: tuple[int, NDArray[np.int64], int]) -> Path:
+        i, shift, turns = variant
+        picture = np.rot90(np.roll(bases[i % len(bases)], shift, axis=(0, 1)), turns)
         path = folder / f"{i:06d}.jpg"
-        Image.fromarray(picture).save(path, quality=QUALITY)
-        paths.append(path)
+        Image.fromarray(np.ascontiguousarray(picture)).save(path, quality=QUALITY)
         if i % 100 == 0:
             report("Making pictures", i, crops)
+        return path
+
+    with ThreadPoolExecutor(cores()) as pool:
+        paths = list(pool.map(make, variants))
     report("Making pictures", crops, crops)
     return paths
-
-
-def _variants(
-    rng: np.random.Generator, bases: Sequence[NDArray[np.uint8]], crops: int
-) -> Iterator[NDArray[np.uint8]]:
-    for i in range(crops):
-        picture = np.roll(bases[i % len(bases)], rng.integers(0, len(bases[0]), 2), axis=(0, 1))
-        yield np.ascontiguousarray(np.rot90(picture, int(rng.integers(4))))
 
 
 def _noise(rng: np.random.Generator, pixels: int) -> NDArray[np.uint8]:

@@ -226,10 +226,16 @@ def embedding_tables(part: Part) -> list[Table]:
     for name, rates, spent in zip(names, ("bare", "at_most", "pipeline"), part["processor_ms"], strict=True):
         between = f"{min(part[rates]):,.0f} … {max(part[rates]):,.0f}"
         rows.append((name, f"{statistics.median(part[rates]):,.0f}", between, f"{spent:.1f}"))
-    for name, ratios in (
-        ("pipeline / batch after batch", part["ratios"]),
-        ("pipeline / several at a time", part["ratios_at_most"]),
-    ):
+    ratios_by_name = {
+        "pipeline / batch after batch": part["ratios"],
+        "pipeline / several at a time": part["ratios_at_most"],
+    }
+    if forward := part.get("forward"):
+        between = f"{min(forward):,.0f} … {max(forward):,.0f}"
+        name = f"bare network on the card, batches of {part['batch_size']:,}"
+        rows.insert(0, (name, f"{statistics.median(forward):,.0f}", between, ""))
+        ratios_by_name["pipeline / bare network"] = part["ratios_forward"]
+    for name, ratios in ratios_by_name.items():
         rows.append(
             (name, f"**{statistics.median(ratios):.2f}**", f"{min(ratios):.2f} … {max(ratios):.2f}", "")
         )

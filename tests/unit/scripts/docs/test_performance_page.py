@@ -148,6 +148,16 @@ def test_what_did_not_choose_says_why_and_what_did_how_many_times_as_long(tmp_pa
     assert why_not("KeyError: 'x'") == "failed: KeyError"
 
 
+def test_the_bare_network_of_a_card_stands_beside_what_was_measured_on_one(tmp_path):
+    found = parts()
+    without = performance_page.sections(found)["--embed"]
+    found["embedding"] |= {"forward": [2000.0], "ratios_forward": [0.25], "batch_size": 1024}
+    on_a_card = performance_page.sections(found)["--embed"]
+    assert "bare network" not in without
+    assert "| bare network on the card, batches of 1,024 | 2,000 | 2,000 … 2,000 |  |" in on_a_card
+    assert "| pipeline / bare network | **0.25** | 0.25 … 0.25 |  |" in on_a_card
+
+
 def test_a_part_that_begins_and_does_not_end_is_refused_and_the_page_stays(tmp_path):
     page = tmp_path / "performance.md"
     page.write_text(f"# Performance\n\n{start('--embed')}\nThe rest of the page.\n")
