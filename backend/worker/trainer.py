@@ -223,7 +223,9 @@ class Trainer:
         clock = self._clock
         rounds = self._store.rounds(project_id, after=after)
         label_studio = self._label_studio
-        submitted = {who: at + label_studio.ahead for who, at in self._store.last_submits(project_id).items()}
+        submitted = {
+            who: at + label_studio.clock_lead for who, at in self._store.last_submits(project_id).items()
+        }
 
         def superseded(users: Sequence[int]) -> list[int]:
             needed = needed_versions(rounds, submitted, users, clock())
@@ -248,7 +250,7 @@ class Trainer:
         newest, label_studio = self._store.latest_round(project_id), self._label_studio
         if newest is None:
             return
-        before = self._clock() - label_studio.ahead - KEPT_SECONDS
+        before = self._clock() - label_studio.clock_lead - KEPT_SECONDS
         annotations = self._store.annotations(project_id)
         done = self._tasks_cleaned.setdefault(project_id, set())
         left = [id_ for id_ in left_behind(annotations, newest, before) if id_ not in done][-CLEAN_UP_TASKS:]

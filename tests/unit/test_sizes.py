@@ -9,9 +9,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDERS = ("backend", "model", "scripts")
 LINES = {"file": 350, "class": 250, "function": 60}
-EXCEPTIONS = {
-    "backend/label_studio/client.py": 449,
-    "backend/label_studio/client.py:LabelStudio": 375,
+EXCEPTIONS: dict[str, int] = {
+    "backend/rounds/live_loop.py:LiveLoop": 280,
 }
 """Lines of what is still too long: take an entry out as soon as it is split."""
 
