@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 PYTEST_ARGS ?=
+JOBS ?= 3
 
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
@@ -25,8 +26,9 @@ help:  ## Say what can be made
 demo: $(VENV)/.installed  ## Label Studio and everylabel on real crops, in your browser (ARGS="--help" lists the options)
 	@$(BIN)/everylabel demo $(ARGS)
 
-test: lint label-studio chromium  ## Every check and every test, real Label Studio and real Chromium included
-	$(BIN)/python -m pytest --random-order $(PYTEST_ARGS)
+# Most of it waits for servers: three files at a time take two cores, each with a Label Studio of its own.
+test: lint label-studio chromium  ## Every check and every test, real Label Studio and real Chromium included (JOBS=3)
+	$(BIN)/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 # Another processor rounds differently. These kernels run on any of its kind, and hardly anywhere by themselves.
 test-arithmetic: $(VENV)/.installed-test  ## The tests of numbers once more, as another processor would round
