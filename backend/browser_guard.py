@@ -65,7 +65,7 @@ def unknown_host(host: str) -> str:
 
 
 def _netloc(url: str) -> str:
-    """Host and port of an address, or what is no host: of `null`, for one."""
+    """Return the host and port of an address, or something that is no host: for `null`, for example."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -77,7 +77,7 @@ def _netloc(url: str) -> str:
 
 
 def _host_name(host: str) -> str:
-    """The name or address of a `Host` header."""
+    """Return the name or address of a `Host` header."""
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.partition(":")[0].lower().removesuffix(".")

@@ -51,7 +51,7 @@ def configure(settings: Settings) -> None:
 
 
 class Lines(logging.Formatter):
-    """One line a record, as text or as JSON (`EVERYLABEL_LOG_FORMAT`), with secrets left out.
+    """A formatter of one line a record, as text or as JSON (`EVERYLABEL_LOG_FORMAT`), without secrets.
 
     Nothing here logs a secret on purpose; but an error of a library may quote an address or a header.
     """
@@ -70,7 +70,7 @@ class Lines(logging.Formatter):
         self._secrets = sorted((secret for secret in plain if len(secret) >= 4), key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, or lines where there is a traceback and the format is text."""
+        """Format the line, or lines where there is a traceback and the format is text."""
         fields = _about.get() or {}
         if not self._json:
             record.fields = "".join(f" {name}={value}" for name, value in fields.items())

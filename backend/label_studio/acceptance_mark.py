@@ -20,7 +20,7 @@ _MARK = re.compile(rf"({_VERSION.pattern}): in bulk by everylabel, ")
 
 
 def accepted_version(round_number: int) -> str:
-    """Return the model version under which Label Studio shows what the model of this round was sure of."""
+    """Return the model version under which Label Studio shows this round's confident predictions."""
     return f"accepted, {version_name(round_number)}"
 
 
@@ -31,7 +31,7 @@ def is_accepted_version(name: str) -> bool:
 
 def marked(region: Mapping[str, Any], version: str, confidence: float) -> dict[str, Any]:
     """Return a region of a result with the mark on it."""
-    text = f"{version}: in bulk by everylabel, {confidence:.1%} sure"
+    text = f"{version}: in bulk by everylabel, confidence {confidence:.1%}"
     return {**region, "origin": "prediction", "meta": {"text": [text]}}
 
 

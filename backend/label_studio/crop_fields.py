@@ -1,4 +1,4 @@
-"""Where a task's data says which part of its picture is the crop, and the controls that show it to an annotator."""
+"""The task fields that hold a crop's shape, and the controls that show it to an annotator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class CropKeys:
-    """Which fields of a task's data hold the crop's box or polygon."""
+    """The fields of a task's data that hold the crop's box or polygon."""
 
     box: tuple[str, ...] = ()
     """Of x, y, width and height; none where every crop is a polygon."""
@@ -40,16 +40,16 @@ class CropKeys:
     polygon_drawing: Drawing | None = None
 
     def takes(self, shape: Shape) -> bool:
-        """Whether a task's data can hold such a shape."""
+        """Return whether a task's data can hold such a shape."""
         if isinstance(shape, Polygon):
             return self.points is not None
         return bool(self.box) and (self.rotation is not None or not shape.rotation)
 
     def shape(self, data: Mapping[str, Any]) -> Shape:
-        """The shape of a task's crop.
+        """Return the shape of a task's crop.
 
         Raises:
-            ValueError: the data lacks a number, or the shape is not on the picture; the message says so.
+            ValueError: the data lacks a number, or the shape is not on the image; the message says so.
         """
         sizes = [_number(data, key) for key in self.size]
         if sizes and min(sizes) <= 0:
@@ -70,7 +70,7 @@ class CropKeys:
         return shape.clipped()
 
     def drawn(self, url: str, to_name: str) -> list[dict[str, Any]]:
-        """The region that shows an annotator which part of the picture is meant, locked.
+        """Return the locked region that shows an annotator which part of the image is meant.
 
         Args:
             url: the crop's address.
@@ -97,7 +97,7 @@ class CropKeys:
 
 
 def is_outline(value: object) -> bool:
-    """Whether a field of a task's data may be a polygon's points."""
+    """Return whether a field of a task's data may be a polygon's points."""
     return isinstance(value, list) and all(
         isinstance(pair, list)
         and len(pair) == 2
@@ -132,7 +132,7 @@ def _number(data: Mapping[str, Any], key: str) -> float:
 
 
 def _shown(value: object) -> str:
-    """What a task's data holds, for a message; what may be huge or deeply nested is named by its kind."""
+    """Quote a value of a task's data for a message; a huge or nested one is named by its kind."""
     if isinstance(value, str):
         return repr(value[:40])
     if value is None or isinstance(value, (bool, float)):

@@ -1,4 +1,4 @@
-"""What goes wrong with Label Studio: errors that say why, and what helps."""
+"""Errors of Label Studio: each says why, and what helps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BackendUnreachableError(LabelStudioError):
 
 
 def failure(url: str, response: httpx.Response, method: str, path: str) -> LabelStudioError:
-    """What an answer that is no success means."""
+    """Return the error for an answer that is not a success."""
     status = response.status_code
     detail = _detail(response)
     if (about_backend := _about_backend(detail)) is not None:
@@ -49,7 +49,7 @@ def failure(url: str, response: httpx.Response, method: str, path: str) -> Label
     if status == httpx.codes.NOT_FOUND and "/api/projects/" in path:
         return ProjectNotFoundError(
             f"Label Studio has nothing at {path} (404): the project was deleted, or belongs to an organization "
-            "the token's owner is not in. Look at the number in the project's address, /projects/<number>/."
+            "the token's owner is not in. Check the number in the project's address, /projects/<number>/."
         )
     if status in _NOBODY_THERE:
         return LabelStudioUnreachableError(
@@ -59,7 +59,7 @@ def failure(url: str, response: httpx.Response, method: str, path: str) -> Label
 
 
 def not_json(url: str, method: str, path: str) -> LabelStudioError:
-    """Something else than Label Studio has answered."""
+    """Return the error for an answer that is not Label Studio's."""
     return LabelStudioError(
         f"{url} answered {method} {path} with something that is not Label Studio's JSON. Is "
         "LABEL_STUDIO_URL the address of Label Studio itself?"
@@ -67,7 +67,7 @@ def not_json(url: str, method: str, path: str) -> LabelStudioError:
 
 
 def refused(status: int | None) -> TokenRefusedError:
-    """The token is not taken."""
+    """Return the error for a token that is not accepted."""
     return TokenRefusedError(
         f"Label Studio refused the token ({status}). Create a personal access token under Account & Settings and "
         "set LABEL_STUDIO_API_KEY. (A legacy token works only where the organization has legacy tokens on.)"
@@ -75,7 +75,7 @@ def refused(status: int | None) -> TokenRefusedError:
 
 
 def unreachable(url: str, error: Exception) -> LabelStudioUnreachableError:
-    """The request has got no answer."""
+    """Return the error for a request without an answer."""
     what = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "does not answer"
     return LabelStudioUnreachableError(
         f"Label Studio {what} at {url} ({type(error).__name__}). Is it running, and is LABEL_STUDIO_URL "
@@ -84,7 +84,7 @@ def unreachable(url: str, error: Exception) -> LabelStudioUnreachableError:
 
 
 def _about_backend(detail: str) -> LabelStudioError | None:
-    """Why Label Studio cannot use an ML backend; None where it speaks of something else."""
+    """Return why Label Studio cannot use an ML backend; None if the message is about something else."""
     if "health check failed" in detail:
         return BackendUnreachableError(
             "Label Studio finds no backend there. Start it with `everylabel serve`, and set EVERYLABEL_PUBLIC_URL to "
@@ -100,7 +100,7 @@ def _about_backend(detail: str) -> LabelStudioError | None:
 
 
 def _detail(response: httpx.Response) -> str:
-    """What Label Studio says is wrong, in one short line."""
+    """Return Label Studio's own explanation in one short line."""
     try:
         body = response.json()
     except ValueError:

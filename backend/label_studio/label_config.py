@@ -1,4 +1,4 @@
-"""Reads a labeling config: which control takes the class, which classes there are, and what a crop is."""
+"""Read a labeling config: the control that takes the class, its classes, and what a crop is."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LabelConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Crop:
-    """What a task shows a person: its address, or why there is none."""
+    """The address of a task's crop, or why there is none."""
 
     url: str | None
     problem: str | None = None
@@ -47,7 +47,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class ImageChoices:
-    """The part of a labeling config everylabel works with: one `<Choices>`, and what it is for."""
+    """The part of a labeling config that everylabel works with: one `<Choices>`, and what it is for."""
 
     from_name: str
     to_name: str
@@ -62,12 +62,12 @@ class ImageChoices:
     def result(
         self, label: str | None, confidence: float | None = None, url: str | None = None
     ) -> list[dict[str, Any]]:
-        """A Label Studio `result` that picks a label.
+        """Return a Label Studio `result` that picks a label.
 
         Args:
             label: None picks none: nothing is pre-filled, and only the crop's box or polygon is drawn.
-            confidence: 0 to 1, kept beside the label.
-            url: the crop's address; a crop that is a part of its picture is drawn there.
+            confidence: 0 to 1, stored beside the label.
+            url: the crop's address; a crop that is a part of its image is drawn there.
         """
         regions = [] if url is None or self.part is None else self.part.drawn(url, self.to_name)
         if label is None:
@@ -84,7 +84,7 @@ class ImageChoices:
         return [*regions, region]
 
     def choice(self, result: object) -> str | None:
-        """The label an annotation's `result` picks; None if it is empty, unclear or not a list of regions."""
+        """Return the label that an annotation's `result` picks; None if it is empty, unclear or not a list."""
         if not isinstance(result, Sequence):
             return None
         for region in result:
@@ -99,15 +99,15 @@ class ImageChoices:
         return None
 
     def names(self, label: str) -> tuple[str, ...]:
-        """The classes of a label: one, or several where several may hold."""
+        """Return the classes of a label: one, or several for multiple choices."""
         return label_set.split(label) if self.multiple else (label,)
 
     def knows(self, label: str) -> bool:
-        """Whether every class of a label is in the labeling config."""
+        """Return whether every class of a label is in the labeling config."""
         return {*self.names(label)} <= {*self.classes}
 
     def crop(self, data: object) -> Crop:
-        """What a task's data shows: the address of its image, of a part of it, or of a text."""
+        """Return the crop of a task's data: the address of its image, of a part of it, or of a text."""
         try:
             with one_crop_only("The task's data"):
                 return self._crop(data)
@@ -140,7 +140,7 @@ class ImageChoices:
 
 
 def text_of(url: str) -> str | None:
-    """The text of a text crop's address; None for any other address."""
+    """Return the text of a text crop's address; None for any other address."""
     return unquote(url.removeprefix(TEXT)) if url.startswith(TEXT) else None
 
 
@@ -193,7 +193,7 @@ def parse(config: str) -> ImageChoices:
 
 
 class _NotLearnedError(ValueError):
-    """Why a `<Choices>` cannot be learned."""
+    """The reason why a `<Choices>` cannot be learned."""
 
 
 def _choices(control: Any, target: Any, controls: Sequence[Any]) -> ImageChoices:
@@ -263,7 +263,7 @@ def _crop_keys(about: Mapping[str, str], image: str, controls: Sequence[Any]) ->
 
 
 def _one_key(about: Mapping[str, str], name: str) -> str | None:
-    """The task field an attribute names; None without the attribute."""
+    """Return the task field that an attribute names; None without the attribute."""
     if name.lower() not in about:
         return None
     keys = _keys(about[name.lower()])
@@ -276,7 +276,7 @@ def _one_key(about: Mapping[str, str], name: str) -> str | None:
 
 
 def _drawing(controls: Sequence[Any], image: str, tags: Sequence[str], tag: str) -> Drawing:
-    """The control that draws a crop's shape."""
+    """Return the control that draws a crop's shape."""
     shows = next((c for c in controls if c.tag.lower() in tags and image in c.to_name), None)
     if shows is None:
         raise _NotLearnedError(
@@ -293,7 +293,7 @@ def _attributes(tag: Any) -> dict[str, str]:
 
 
 def _keys(text: str) -> tuple[str, ...]:
-    """The task fields named in an attribute: `$x $y`, with spaces or commas between."""
+    """Return the task fields named in an attribute: `$x $y`, with spaces or commas in between."""
     words = text.replace(",", " ").split()
     return (
         tuple(word[1:] for word in words) if all(len(word) > 1 and word[0] == "$" for word in words) else ()

@@ -1,10 +1,10 @@
-"""Which tasks *Label All Tasks* can serve, found out without drawing one: drawing locks a task in somebody's name.
+"""Check which tasks *Label All Tasks* can serve, without asking for one: that locks a task in somebody's name.
 
 Label Studio 1.23.2 (`projects/functions/next_task.py`) serves a user the tasks of a project that are not `is_labeled`, that
 the user has not annotated, skipped ones and empty ones included, and has not postponed. First comes the one they hold a lock
 on; then, where a task may have several annotations, those that others have begun; then, under uncertainty sampling,
 those with a prediction of the project's `model_version` that nobody else has locked, by rising score; and any other at
-random only where not one of those is left.
+random only if not one of those is left.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Writes a round into Label Studio: the queue, pre-annotations, flags and tabs, in a handful of calls.
+"""Write a round into Label Studio: the queue, pre-annotations, suspected label issues and tabs, in a few calls.
 
-What the label stream serves is decided by two fields of the project: with `sampling = "Uncertainty sampling"`
-Label Studio 1.23.2 serves the unlabelled tasks that have a prediction whose `model_version` equals the
-project's, in ascending `score`. So a round's predictions are written under a fresh version, and only then the
-project is pointed at it: an annotator sees the old queue or the new one, never half of one.
+Two fields of the project decide what the label stream serves: with `sampling = "Uncertainty sampling"` Label Studio
+1.23.2 serves the unlabelled tasks that have a prediction whose `model_version` equals the project's, in ascending
+`score`. So a round's predictions are written under a fresh version, and only then is the project pointed at it: an
+annotator sees the old queue or the new one, never half of one.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class QueuedCrop:
 
 @dataclass(frozen=True)
 class Queue:
-    """What a round puts into Label Studio, each part in the order it is to be served."""
+    """The tasks that a round writes into Label Studio, each part in the order it is to be served."""
 
     model_version: str
     check: Sequence[QueuedCrop]
@@ -88,29 +88,29 @@ class Queue:
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Queue:
-        """The queue that `dataclasses.asdict` made these fields of."""
+        """Restore a queue from the fields that `dataclasses.asdict` made."""
         keys = ("check", "batch", "pre_annotated", "flagged", "emptied")
         parts = {key: [QueuedCrop(**crop) for crop in fields.get(key, ())] for key in keys}
         return cls(str(fields["model_version"]), **parts)
 
 
 def version_name(number: int) -> str:
-    """The name annotators see beside a score: `round 3`."""
+    """Return the name that annotators see beside a score: `round 3`."""
     return f"round {number}"
 
 
 def version_number(name: str) -> int | None:
-    """The number of a version of ours; None for any other."""
+    """Return the number of a version of ours; None for any other."""
     match = VERSION.match(name)
     return int(match.group(1)) if match else None
 
 
 def predictions(queue: Queue, control: ImageChoices) -> list[dict[str, Any]]:
-    """A round as Label Studio predictions, their scores rising in the order the tasks are to be served.
+    """Return a round as Label Studio predictions, their scores rising in the order the tasks are to be served.
 
     Blind check crops come first (empty result, score 0), then the batch, then the confident crops. A score is the
-    crop's confidence, or less where a crop of less confidence comes after it. Flagged and emptied tasks are annotated
-    already and not served.
+    crop's confidence, or less where a crop of less confidence comes after it. Tasks with a suspected or an emptied label
+    are annotated already and not served.
     """
     written, floor = [], 0.0
     for i, crop in enumerate(queue.check):
@@ -127,7 +127,7 @@ def predictions(queue: Queue, control: ImageChoices) -> list[dict[str, Any]]:
 
 
 class Publisher:
-    """Writes rounds into Label Studio."""
+    """A writer of rounds into Label Studio."""
 
     def __init__(self, label_studio: LabelStudio) -> None:
         self._label_studio = label_studio
@@ -223,7 +223,7 @@ class Publisher:
 
 
 def tabs_by_title(label_studio: LabelStudio, project_id: int) -> dict[str, dict[str, Any]]:
-    """The project's tabs, a plain one made first where there is none: filtered ones are to stand beside it.
+    """Return the project's tabs, after making a plain one if there is none: filtered ones are to stand beside it.
 
     Without a plain tab the first filtered one is the only one, and the label stream ends early.
     """
@@ -272,11 +272,11 @@ def _tab(title: str, task_ids: Sequence[int], ordering: str) -> dict[str, Any]:
 
 
 def _is_former_grid(tab: Mapping[str, Any]) -> bool:
-    """Whether a tab of pseudo-labels is the grid of an earlier version, which nobody has rearranged."""
+    """Return whether a tab of pseudo-labels is the grid of an earlier version, which nobody has rearranged."""
     return (tab["data"].get("type"), tab["data"].get("gridWidth")) == ("grid", GRID_WIDTH)
 
 
 def _shown(tab: Mapping[str, Any]) -> set[int]:
-    """Which tasks a tab of ours shows."""
+    """Return the tasks that a tab of ours shows."""
     items = (tab.get("data", {}).get("filters") or {}).get("items") or []
     return {int(item["value"]) for item in items if str(item.get("value", "")).isdigit()}

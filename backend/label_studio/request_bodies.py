@@ -157,7 +157,7 @@ class SetupBody(RequestBody):
 
 
 class PredictParams(RequestBody):
-    """What comes with tasks to predict."""
+    """The options that come with tasks to predict."""
 
     context: OptionalMap = None
 

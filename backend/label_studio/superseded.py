@@ -1,6 +1,6 @@
-"""Which superseded rounds Label Studio still has to hold: those somebody may have a form of open.
+"""Superseded rounds that Label Studio still has to hold, because somebody may have a form of them open.
 
-Label Studio 1.23.2 shows every prediction of a task as a tab of its own, so what is superseded has to go. But it refuses an
+Label Studio 1.23.2 shows every prediction of a task as a tab of its own, so superseded ones have to go. But it refuses an
 annotation (400) whose `parent_prediction` is gone, and it does not tell who has which task open. What is known is when
 each person submitted last: the next crop is loaded in that instant, and a round later it is still open.
 """

@@ -95,13 +95,13 @@ class ProjectBody(RequestBody):
 
 
 class AnnotatorBody(RequestBody):
-    """Who made an annotation."""
+    """The person who made an annotation."""
 
     id: Id
 
 
 class ChoicesBody(RequestBody):
-    """What one control says; nothing but the classes it picks is read."""
+    """One control's value; nothing but the classes it picks is read."""
 
     choices: list[str] = Field(default_factory=list)
 
@@ -150,7 +150,7 @@ Tasks = Annotated[list[TaskBody], BeforeValidator(_tasks, json_schema_input_type
 
 
 class DeletedBody(RequestBody):
-    """What was deleted."""
+    """A task or an annotation that was deleted."""
 
     id: Id
 
@@ -159,7 +159,7 @@ Deleted = Annotated[list[int], BeforeValidator(_ids, json_schema_input_type=list
 
 
 class WebhookBody(RequestBody):
-    """What every webhook says: what has happened, and in which project."""
+    """The part that every webhook has: what has happened, and in which project."""
 
     refusals: ClassVar[Mapping[str, str]] = {
         "action": "The webhook names no 'action'.",

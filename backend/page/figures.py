@@ -1,4 +1,4 @@
-"""The figures an owner looks at: accuracy, labels, what the next ones buy, the rounds, what waits."""
+"""The figures of a project's page: accuracy, labels, what the next ones are worth, the rounds, what waits."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Figures:
 def read_figures(
     store: Store, rounds: RoundLog, project_id: int, state: ProjectState, *, trainer_alive: bool
 ) -> Figures:
-    """The figures of a project as the store has them now."""
+    """Read the current figures of a project from the store."""
     project = store.project(project_id)
     control = read_control(project)
     annotations = store.annotations(project_id)
@@ -127,7 +127,7 @@ def read_figures(
 
 
 def read_control(project: Project | None) -> ImageChoices | None:
-    """What the labeling config says; None where it cannot be read, as the status line says then."""
+    """Parse the labeling config; None if it cannot be read, as the status line then says."""
     try:
         return label_config.parse(project.label_config if project else "")
     except LabelConfigError:
@@ -135,14 +135,14 @@ def read_control(project: Project | None) -> ImageChoices | None:
 
 
 def shown_classes(control: ImageChoices | None, annotations: Iterable[Annotation]) -> tuple[str, ...]:
-    """The labeling config's classes, or else those that were given: what was labelled is still worth seeing."""
+    """Return the labeling config's classes, or else those that were given: existing labels are still worth seeing."""
     if control is not None:
         return control.classes
     return tuple(sorted({a.choice for a in annotations if a.choice is not None}))
 
 
 def status(project_id: int, state: ProjectState, trainer_alive: bool) -> Status:
-    """One line on what the backend is doing, the most pressing first."""
+    """Describe in one line what the backend is doing, the most urgent first."""
     missing = state.tasks - state.embedded - state.unreadable
     # What holds, and what is then said of it.
     lines = (
@@ -168,14 +168,14 @@ def status(project_id: int, state: ProjectState, trainer_alive: bool) -> Status:
 
 
 class RoundLog:
-    """The rounds of every project looked at, read from the store once. Safe to share between threads."""
+    """The rounds of every project shown, read from the store once. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[int, list[RoundRecord]] = {}
 
     def read(self, store: Store, project_id: int, newest: int | None) -> Sequence[RoundRecord]:
-        """Every round, oldest first; `newest` is the number of the newest, as just read."""
+        """Return every round, oldest first; `newest` is the number of the newest, as just read."""
         with self._lock:
             known = self._known.get(project_id, [])
             if newest is None or (known and newest < known[-1].number):
@@ -195,7 +195,7 @@ def _by_annotator(
 
 
 def _names(labels: Iterable[str], classes: Sequence[str]) -> Iterator[str]:
-    """The classes of labels; a label may be a set of them."""
+    """Yield the classes of labels; a label may be a set of them."""
     for label in labels:
         yield from (label,) if label in classes else label_set.split(label)
 
@@ -206,7 +206,7 @@ def _counts(counts: Mapping[str, int], order: Sequence[str]) -> tuple[Count, ...
 
 
 def _curve(history: Sequence[Accuracy]) -> list[Accuracy]:
-    """The newest round of each number of labels, ascending; rounds before labels were withdrawn are left out."""
+    """Return the newest round of each number of labels, ascending, without rounds before labels were withdrawn."""
     kept: list[Accuracy] = []
     for found in reversed(history):
         if found.n >= FEW and (not kept or found.n_labels < kept[-1].n_labels):
@@ -215,6 +215,6 @@ def _curve(history: Sequence[Accuracy]) -> list[Accuracy]:
 
 
 def _thinned(history: Sequence[Accuracy], at_most: int) -> Sequence[Accuracy]:
-    """As many rounds as a chart can show, the newest among them."""
+    """Return as many rounds as a chart can show, the newest among them."""
     step = -(-len(history) // at_most) or 1
     return history[(len(history) - 1) % step :: step] if history else history

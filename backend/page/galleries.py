@@ -1,4 +1,4 @@
-"""Chooses the crops worth a look: next batch, suspect labels, predictions near the threshold, near-duplicates."""
+"""Choose the crops worth reviewing: next batch, suspected labels, predictions near the threshold, near-duplicates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A label to look at again; `error_probability` is how probable it is that it is wrong."""
+    """A label to review; `error_probability` is the probability that it is wrong."""
 
     task_id: int
     given: str
@@ -45,14 +45,14 @@ class NearDuplicates:
 
     @property
     def disagree(self) -> bool:
-        """Whether both are labelled, and not alike."""
+        """True if both are labelled, and not alike."""
         one, other = (crop.label for crop in self.crops)
         return one is not None and other is not None and one != other
 
 
 @dataclass(frozen=True)
 class Galleries:
-    """The crops worth a look now; each gallery holds at most `SHOWN`."""
+    """The crops worth reviewing now; each gallery holds at most `SHOWN`."""
 
     next_batch: tuple[Crop, ...]
     suspects: tuple[Suspect, ...]
@@ -82,11 +82,11 @@ def galleries(
 
     Args:
         latest: the newest round.
-        view: what it says of the pool.
+        view: its predictions of the pool.
         drawn: the map, which knows which crops are alike.
         labels: the label of each labelled task, as of now: the round may be older.
-        check_tasks: every task ever drawn for the check set.
-        closed: tasks nobody is asked for again, as of now: they are neither labelled next nor judged.
+        check_tasks: every task ever sampled for the check set.
+        closed: tasks nobody is asked for again, as of now: they are in no gallery of crops to label.
     """
     blind = {task for task in check_tasks if task not in labels}
     return Galleries(
@@ -123,7 +123,7 @@ def _near_threshold(
     rows = np.flatnonzero(usable)
     away = view.confidence[rows] - view.threshold
     above, below = rows[away >= 0], rows[away < 0]
-    # Half from either side: where the threshold cuts is what is to be judged.
+    # Half from either side: a person reviews where the threshold cuts.
     nearest = [
         *above[np.argsort(view.confidence[above], kind="stable")][: SHOWN // 2],
         *below[np.argsort(-view.confidence[below], kind="stable")][: SHOWN // 2],

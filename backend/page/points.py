@@ -1,4 +1,4 @@
-"""The map as it travels: small numbers in a row, little-endian, no JSON."""
+"""The map as it is sent to the browser: small numbers in a row, little-endian, no JSON."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SPAN = 65535
 
 
 def shown_rows(view: RoundSnapshot, drawn: PoolMap) -> NDArray[Any]:
-    """The rows that have a place on the map and are a task's crop, ascending."""
+    """Return the rows that have a place on the map and are a task's crop, ascending."""
     rows = np.flatnonzero(view.tasks)
     return np.asarray(rows[drawn.shows(rows)])
 
 
 def points(view: RoundSnapshot, drawn: PoolMap) -> bytes:
-    """Where every crop lies: a count (uint32, then 4 bytes of nothing), task ids (float64), x, y (uint16 each).
+    """Return every crop's position: a count (uint32, 4 empty bytes), task ids (float64), x and y (uint16 each).
 
     The longer side of the map spans 0 to 65,535, y upwards; the shorter is centred.
     """
@@ -49,11 +49,11 @@ def colours(
     rounds: Mapping[int, int],
     check_tasks: Sequence[int],
 ) -> bytes:
-    """What is known of every crop, in the order of `points`.
+    """Return the labels and predictions of every crop, in the order of `points`.
 
-    A count (uint32, then 4 bytes of nothing); uint16 each: the label and the predicted class as positions in
-    `classes` (65,535: none), the round it was labelled in (0: not labelled); uint8: how unsure the model is,
-    255 being no idea. Of a check crop nobody has labelled, nothing the model thinks is told.
+    A count (uint32, 4 empty bytes); uint16 each: the label and the predicted class as positions in `classes` (65,535:
+    none), the round it was labelled in (0: not labelled); uint8: the model's uncertainty, 255 at most. Of a check crop
+    that nobody has labelled, nothing of the model's prediction is told.
     """
     rows = shown_rows(view, drawn)
     tasks = view.tasks[rows]
@@ -66,19 +66,25 @@ def colours(
     predicted = codes[np.minimum(view.predicted[rows], len(codes) - 1)]
     # From a coin toss between all classes to certainty.
     toss = 1 / max(2, len(view.classes))
-    unsure = np.clip((1 - view.confidence[rows]) / (1 - toss), 0, 1)
-    unsure[predicted == NO_CLASS] = 1
+    uncertainty = np.clip((1 - view.confidence[rows]) / (1 - toss), 0, 1)
+    uncertainty[predicted == NO_CLASS] = 1
     blind = np.isin(tasks, [task for task in check_tasks if task not in labels])
-    predicted[blind], unsure[blind] = NO_CLASS, 0
+    predicted[blind], uncertainty[blind] = NO_CLASS, 0
     count = np.array([len(rows), 0], dtype="<u4")
     return b"".join(
         part.tobytes()
-        for part in (count, label, predicted.astype("<u2"), in_round, np.round(unsure * 255).astype(np.uint8))
+        for part in (
+            count,
+            label,
+            predicted.astype("<u2"),
+            in_round,
+            np.round(uncertainty * 255).astype(np.uint8),
+        )
     )
 
 
 def labelled_in(annotations: Sequence[Annotation], records: Sequence[RoundRecord]) -> dict[int, int]:
-    """The round whose queue each labelled task was served from, as far as times tell; by task."""
+    """Return, by task, the round whose queue each labelled task was served from, as far as times tell."""
     ends = [record.finished_at for record in records]
     found: dict[int, int] = {}
     for annotation in annotations:
@@ -91,14 +97,14 @@ def labelled_in(annotations: Sequence[Annotation], records: Sequence[RoundRecord
 
 
 def _code(label: str, position: Mapping[str, int]) -> int | None:
-    """Where a label's class stands; of a set of classes, the first."""
+    """Return the position of a label's class; of a set of classes, the first."""
     if label in position:
         return position[label]
     return position.get(label_set.split(label)[0])
 
 
 def _by_task(tasks: NDArray[Any], values: Mapping[int, int], otherwise: int) -> NDArray[Any]:
-    """A value of each task, from a mapping of a few of them: (len(tasks),) uint16."""
+    """Return a value of each task, from a mapping of a few of them: (len(tasks),) uint16."""
     found = np.full(len(tasks), otherwise, dtype="<u2")
     if not values or not len(tasks):
         return found

@@ -1,4 +1,4 @@
-"""What rounds and drawings have written of a project's pool, read again only when it has changed."""
+"""Files of a project's pool that rounds and drawings write, read again only when they change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Content = TypeVar("Content")
 
 
 class PoolFiles:
-    """The newest round's view and the map of each project. Safe to share between threads.
+    """The newest round's snapshot and the map of each project. Safe to share between threads.
 
     Args:
         files: Returns a project's files.
@@ -30,15 +30,15 @@ class PoolFiles:
         self._maps = _Cache(pool_map.drawn_at, pool_map.load)
 
     def view(self, project_id: int) -> RoundSnapshot | None:
-        """What the newest round says of the pool."""
+        """Return the newest round's predictions of the pool."""
         return self._views.get(self._files(project_id).folder)
 
     def map(self, project_id: int) -> PoolMap | None:
-        """The map as last drawn."""
+        """Return the map as last drawn."""
         return self._maps.get(self._files(project_id).folder)
 
     def versions(self, project_id: int) -> tuple[int | None, int | None]:
-        """What changes whenever the view or the map does."""
+        """Return two times that change whenever the snapshot or the map does."""
         folder = self._files(project_id).folder
         return round_snapshot.written_at(folder), pool_map.drawn_at(folder)
 

@@ -44,7 +44,7 @@ TEXT_SHOWN = 220
 
 
 def wants_html() -> bool:
-    """Whether a browser asks, and not a program that takes anything."""
+    """Return True for a browser, False for a program that accepts anything."""
     accepted = request.accept_mimetypes
     return accepted.quality("text/html") > accepted.quality("application/json")
 
@@ -104,13 +104,13 @@ class Page:
     # --- pages
 
     def root(self) -> Response:
-        """Every project the backend knows; for a probe, which takes whatever comes, what `/health` says."""
+        """Show every project the backend knows; to a probe, which accepts anything, answer as `/health` does."""
         answer = self.projects() if wants_html() else jsonify(health(self._heartbeat))
         answer.vary.add("Accept")
         return answer
 
     def projects(self) -> Response:
-        """Every project the backend knows."""
+        """Show every project the backend knows."""
         states = [
             (project.id, state)
             for project in self._store.projects()
@@ -133,7 +133,7 @@ class Page:
         return self._fresh(render, states, alive)
 
     def project(self, project_id: int) -> Response:
-        """One project's page."""
+        """Show one project's page."""
         state = self._known(project_id)
         versions = self._files.versions(project_id)
         alive = self._heartbeat.alive()
@@ -168,7 +168,7 @@ class Page:
     # --- the map
 
     def points(self, project_id: int) -> Response:
-        """Where every crop lies on the map."""
+        """Send every crop's position on the map."""
         self._require(project_id)
         # Before the files are read: of one that changes meanwhile, the tag must not be the new one's.
         versions = self._files.versions(project_id)
@@ -178,7 +178,7 @@ class Page:
         return self._fresh(lambda: points.points(view, drawn), versions)
 
     def colours(self, project_id: int) -> Response:
-        """What is known of every crop of the map."""
+        """Send the labels and predictions of every crop of the map."""
         state = self._known(project_id)
         versions = self._files.versions(project_id)
         view, drawn = self._files.view(project_id), self._files.map(project_id)
@@ -205,7 +205,7 @@ class Page:
     # --- crops
 
     def crop(self, project_id: int, task_id: int) -> Response:
-        """A crop's thumbnail, or the beginning of its text."""
+        """Send a crop's thumbnail, or the beginning of its text."""
         self._require(project_id)
         tasks = self._store.tasks(project_id, [task_id]) if task_id <= LARGEST_ID else []
         if not tasks:
@@ -230,7 +230,7 @@ class Page:
         return answer
 
     def _texts(self, project_id: int, task_ids: Iterable[int]) -> dict[int, str]:
-        """The beginning of the text of each crop that is one."""
+        """Return the beginning of the text of each text crop."""
         return {
             task.id: text[:TEXT_SHOWN]
             for task in self._store.tasks(project_id, task_ids)
@@ -238,21 +238,21 @@ class Page:
         }
 
     def task_address(self, project_id: int, task_id: int | None = None) -> str:
-        """Where a task, or the project, is opened in Label Studio, as a browser sees it."""
+        """Return the address of a task, or of the project, in Label Studio, as a browser sees it."""
         base = f"{self._settings.label_studio_browser_url}/projects/{project_id}/data"
         return base if task_id is None else f"{base}?task={task_id}"
 
     # --- what all of them need
 
     def _known(self, project_id: int) -> ProjectState:
-        """Where a project stands that is known: its crops are counted for it, 50 ms of a million."""
+        """Return the state of a known project: its crops are counted for it, 50 ms of a million."""
         state = self._store.state(project_id) if project_id <= LARGEST_ID else None
         if state is None:
             raise _unknown(project_id)
         return state
 
     def _require(self, project_id: int) -> None:
-        """Make sure that a project is known, at the same cost however many crops it has."""
+        """Check that a project is known, at the same cost however many crops it has."""
         if project_id > LARGEST_ID or self._store.project(project_id) is None:
             raise _unknown(project_id)
 
@@ -295,7 +295,7 @@ def _guard(answer: Response) -> Response:
 
 
 def _edition() -> str:
-    """A digest of all the page is made of: what a browser keeps of another version is not shown."""
+    """Return a digest of all the page's parts: what a browser caches of another version is not shown."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.*")):
         if path.suffix in {".html", ".css", ".js", ".py"}:
@@ -304,20 +304,20 @@ def _edition() -> str:
 
 
 def _percent(share: float) -> str:
-    """0.874 as `87`; never 100 where something is wrong."""
+    """Format 0.874 as `87`; never 100 unless all is right."""
     return f"{min(99.0, share * 100) if share < 1 else 100:.0f}"
 
 
 def _points(share: float) -> str:
-    """0.0123 as `1.2` points."""
+    """Format 0.0123 as `1.2` points."""
     return f"{share * 100:.1f}"
 
 
 def _iso(seconds: float) -> str:
-    """Seconds since the epoch as a browser reads them."""
+    """Format seconds since the epoch as a browser reads them."""
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
 
 
 def _sentence(text: str) -> str:
-    """A reason as it is kept, as a sentence."""
+    """Turn a stored reason into a sentence."""
     return f"{text[:1].upper()}{text[1:]}."

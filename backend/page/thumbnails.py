@@ -52,10 +52,10 @@ class Thumbnails:
         self._made = 0
 
     def get(self, project_id: int, task: Task) -> bytes:
-        """The thumbnail of a task's crop, as a WebP file at most `SIDE` pixels wide and high.
+        """Return the thumbnail of a task's crop, a WebP file at most `SIDE` pixels wide and high.
 
         Raises:
-            ImageError: the crop cannot be had.
+            ImageError: the crop cannot be read.
             BusyError: too many are being made at the moment.
         """
         path = self._path(project_id, task)
@@ -97,7 +97,7 @@ class Thumbnails:
 
 
 def thumbnail(picture: Image.Image) -> bytes:
-    """A picture as a small WebP file, its proportions kept; a small one grows by whole pixels."""
+    """Return an image as a small WebP file, its proportions kept; a small one grows by whole pixels."""
     width, height = picture.size
     times = max(1, SIDE // max(width, height))
     if times > 1:

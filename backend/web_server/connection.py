@@ -26,7 +26,7 @@ NO_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 
 
 class State(Enum):
-    """What a connection is waiting for."""
+    """The event that a connection is waiting for."""
 
     IDLE = auto()
     """A request."""
@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether it is the client's turn, and nothing of ours is lost with the connection."""
+        """True if it is the client's turn, and nothing of ours is lost with the connection."""
         return self._state not in {State.ANSWERING, State.WRITING}
 
     # --- what asyncio calls

@@ -1,4 +1,4 @@
-"""How long a client may take, and how much of its requests is held at a time."""
+"""Limits of a client's time, and of the bytes of its requests that are held at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FEWEST_CONNECTIONS = 16
 
 @dataclass(frozen=True)
 class Limits:
-    """What one worker grants its clients; time in seconds, sizes in bytes.
+    """Limits that one worker sets its clients; time in seconds, sizes in bytes.
 
     Attributes:
         header_seconds: from the first byte of a request (or the connection) to the end of its header.

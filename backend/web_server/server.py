@@ -1,4 +1,4 @@
-"""What the connections of one worker share: threads that answer, room for bodies, and a place for each."""
+"""The parts that the connections of one worker share: threads that answer, room for bodies, and a place for each."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ CHECK_SECONDS = 0.25
 
 
 class Server:
-    """Answers the requests of all connections of one process.
+    """A server that answers the requests of all connections of one process.
 
-    Clients that are slow cost a connection and never a thread: a thread gets a request once it is there whole,
-    and the answer is sent without one.
+    Slow clients cost a connection and never a thread: a thread gets a request once it has arrived whole, and the answer
+    is sent without one.
 
     Args:
         app: the WSGI application.

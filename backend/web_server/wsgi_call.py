@@ -17,7 +17,7 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What an application said."""
+    """An application's answer."""
 
     status: int
     reason: bytes

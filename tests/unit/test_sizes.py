@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDERS = ("backend", "model", "scripts")
 LINES = {"file": 350, "class": 250, "function": 60}
 EXCEPTIONS: dict[str, int] = {
-    "backend/rounds/live_loop.py:LiveLoop": 280,
+    "scripts/benchmarks/measure_embedding.py:measure": 68,
 }
 """Lines of what is still too long: take an entry out as soon as it is split."""
 
