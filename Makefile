@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 PYTEST_ARGS ?=
-JOBS ?= 3
+JOBS ?= 2
 
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
@@ -26,8 +26,8 @@ help:  ## Say what can be made
 demo: $(VENV)/.installed  ## Label Studio and everylabel on real crops, in your browser (ARGS="--help" lists the options)
 	@$(BIN)/everylabel demo $(ARGS)
 
-# Most of it waits for servers: three files at a time take two cores, each with a Label Studio of its own.
-test: lint label-studio chromium  ## Every check and every test, real Label Studio and real Chromium included (JOBS=3)
+# Most of it waits for servers: two files at a time, each with a Label Studio of its own.
+test: lint label-studio chromium  ## Every check and every test, real Label Studio and real Chromium included (JOBS=2)
 	$(BIN)/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 # Another processor rounds differently. These kernels run on any of its kind, and hardly anywhere by themselves.

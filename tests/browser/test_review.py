@@ -4,9 +4,13 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def fresh_project(demo_project):
-    """One that has had a single round: a superseded one stays on crops that somebody may have open."""
-    return demo_project(150, "to be opened", labels=40, wrong=3)
+def fresh_project(demo_project, everylabel_backend):
+    """One whose crops have the newest round alone: a superseded one stays while somebody may have a crop open."""
+    project = demo_project(150, "to be opened", labels=40, wrong=3)
+    later = everylabel_backend.services_later(1200)  # where connecting was slow there was a round on its way
+    later.trainer.tend()
+    later.trainer.tend()
+    return project
 
 
 def open_from_tab(form, label_studio, project, title, task):

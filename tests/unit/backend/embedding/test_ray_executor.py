@@ -135,7 +135,7 @@ def test_a_large_pool_is_scored_in_slices_to_the_same_bit(on_ray, monkeypatch, t
     classifier = EmbeddingClassifier().adapt(pool).fit(pool[:60], [str(n % 11) for n in range(60)])
     expected = classifier.predict_proba(pool).tobytes()
     for storage in ("", f"file://{tmp_path}/storage"):  # in the shared folder, and copied
-        assert on_ray(storage).engine.scorer(file)(classifier, pool).tobytes() == expected
+        assert on_ray(storage).executor.scorer(file)(classifier, pool).tobytes() == expected
 
 
 def test_a_copy_grows_with_its_file_and_belongs_to_it_alone(tmp_path):
@@ -187,7 +187,7 @@ def test_a_cluster_without_the_storages_credentials_is_told_in_a_line(
     with pytest.raises(
         ExecutorError, match=r"failed: s3://bucket/.* cannot be read .Unable to locate credentials.*ray start"
     ) as told:
-        on_ray("s3://bucket/everylabel").engine.scorer(file)(classifier, file.read())
+        on_ray("s3://bucket/everylabel").executor.scorer(file)(classifier, file.read())
     assert "\n" not in str(told.value)
     assert s3_server.environment["AWS_SECRET_ACCESS_KEY"] not in str(told.value)
     assert "xception" not in capfd.readouterr().err

@@ -231,7 +231,7 @@ def test_a_pool_is_scored_from_s3_to_the_same_bit_though_a_worker_is_killed(
     file.append(np.random.default_rng(0).normal(size=((slices - 1) * chunk_rows(96) + 5, 96)))
     pool = file.read()
     classifier = EmbeddingClassifier().adapt(pool).fit(pool[:60], [str(n % 11) for n in range(60)])
-    score = on_ray(STORAGE).engine.scorer(file)
+    score = on_ray(STORAGE).executor.scorer(file)
     before = len(s3.requests())
 
     def slices_read():
