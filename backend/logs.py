@@ -18,7 +18,7 @@ from everylabel.backend.auth import LOGIN, delivery_secret
 if TYPE_CHECKING:
     from everylabel.backend.settings import Settings
 
-QUIET = ("httpx", "httpcore", "huey", "sqlalchemy.engine", "label_studio_sdk")
+QUIET = ("httpx", "httpcore", "sqlalchemy.engine", "label_studio_sdk")
 """Libraries that log every request."""
 HIDDEN = "***"
 

@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr = Field(
         SecretStr(""),
-        description="Where jobs are kept instead of in MODEL_DIR, for backends on several machines: "
+        description="Where the trainers of several machines agree on who runs which round: "
         "`redis://:password@host/0`. Needs the extra `redis`.",
     )
     basic_auth_user: str = Field(
@@ -157,7 +157,7 @@ class Settings(BaseSettings):
     def _redis_address(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value() and not value.get_secret_value().startswith(_REDIS):
             raise ValueError(
-                "must be redis://:password@host/0, rediss:// or unix://, or empty for SQLite in MODEL_DIR"
+                "must be redis://:password@host/0, rediss:// or unix://, or empty for one machine"
             )
         return value
 
@@ -173,7 +173,7 @@ class Settings(BaseSettings):
     def _whole_of_several_machines(self) -> Settings:
         if self.redis_url.get_secret_value() and not self.database_url.get_secret_value():
             raise ValueError(
-                "EVERYLABEL_REDIS_URL shares jobs, so set EVERYLABEL_DATABASE_URL too: they are about one store"
+                "EVERYLABEL_REDIS_URL shares rounds among machines: set EVERYLABEL_DATABASE_URL too, for one store"
             )
         return self
 

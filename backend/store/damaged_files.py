@@ -13,7 +13,7 @@ from filelock import FileLock
 log = logging.getLogger(__name__)
 
 REBUILT = ("jobs.db", "everylabel-inbox.db")
-"""Jobs are asked for again by whoever needs them; a label whose webhook is gone is found by the next comparison."""
+"""Requests are made again by whoever needs them; a label whose webhook is gone is found by the next comparison."""
 _BESIDE = ("", "-wal", "-shm", "-journal")
 _MARK = ".damaged-"
 

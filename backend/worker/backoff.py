@@ -31,6 +31,9 @@ class Attempts(Protocol):
     def may_tend(self) -> bool:
         """Whether this minute's cleaning is for the caller to do."""
 
+    def check(self) -> None:
+        """Check that projects can be claimed."""
+
 
 class LocalAttempts:
     """Those of one trainer, in its memory."""
@@ -64,9 +67,12 @@ class LocalAttempts:
         """Whether this minute's cleaning is for the caller to do: there is no other."""
         return True
 
+    def check(self) -> None:
+        """Do nothing: one trainer can always claim."""
+
 
 class SharedAttempts:
-    """Those of several trainers, in the Redis that holds their jobs: who asks is seldom who does the work.
+    """Those of several trainers, in a Redis.
 
     Args:
         redis: a client of it.
@@ -92,6 +98,10 @@ class SharedAttempts:
     def may_tend(self) -> bool:
         """Whether this minute's cleaning is for the caller to do, and no other machine's."""
         return self._claim("tend", TEND_SECONDS)
+
+    def check(self) -> None:
+        """Check that Redis answers; its client raises where not."""
+        self._redis.ping()
 
     def _claim(self, what: str, seconds: float) -> bool:
         return bool(self._redis.set(f"everylabel:{what}", 1, nx=True, px=int(1000 * seconds)))

@@ -79,7 +79,7 @@ def examine(backend: Backend, project_id: int | None) -> Iterator[Finding]:
     token = _check("Token", lambda: _token(label_studio))
     yield token
     if settings.redis_url.get_secret_value():
-        yield _check("Queue", lambda: f"Redis answers, {backend.jobs.waiting()} jobs wait")
+        yield _check("Redis", lambda: _claims(backend))
     yield _check("Backend", lambda: _backend(backend))
     yield _check("Files", lambda: _files(backend))
     yield _check("Waiting", lambda: _waiting(backend, project_id))
@@ -146,6 +146,12 @@ def _backend(backend: Backend) -> str:
             f"The backend answers at {url}, but its trainer is not running. Start it with `everylabel serve`."
         )
     return f"answers at {url}, trainer alive"
+
+
+def _claims(backend: Backend) -> str:
+    """Check that the trainers of several machines can agree on who runs which round."""
+    backend.jobs.check_claims()
+    return f"Redis answers, {backend.jobs.waiting()} requests wait"
 
 
 def _files(backend: Backend) -> str:

@@ -69,14 +69,14 @@ def test_the_watch_for_webhooks_goes_on_after_the_disk_was_full(
     monkeypatch.setattr(services.trainer, "tend", list)
     stop = services.jobs.start_trainer_thread()
 
-    def full(project_id):
-        asked.append(project_id)
+    def full():
+        asked.append(True)
         raise OSError(28, "No space left on device")
 
-    learn = services.jobs._learn
-    monkeypatch.setattr(services.jobs, "_learn", full)
+    look = services.trainer.waiting
+    monkeypatch.setattr(services.trainer, "waiting", full)
     send(stand_in.annotate(1, project[1]))
     wait(lambda: len(asked) > 0)
-    monkeypatch.setattr(services.jobs, "_learn", learn)
+    monkeypatch.setattr(services.trainer, "waiting", look)
     wait(lambda: services.store.latest_round(1).n_labels == 1)
     stop()

@@ -10,7 +10,7 @@ def test_hundreds_of_webhooks_leave_nothing_behind_but_what_is_kept_on_purpose(t
     assert last.rows["everylabel-inbox.events"] == 0
     assert last.rows["everylabel.annotations"] <= CROPS
     assert last.rows["everylabel.rounds"] == last.rounds
-    assert last.rows["jobs.task"] <= 2
+    assert last.rows["jobs.requests"] <= 2
     assert last.files <= first.files + min(20, last.rounds)  # of each round its model; the newest twenty
     for process, held in last.megabytes.items():
         assert held < first.megabytes[process] + 100, process

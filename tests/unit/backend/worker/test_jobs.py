@@ -1,11 +1,16 @@
-"""The queue between a webhook and a round: durable, in JSON, shared, and worked by whoever trains."""
+"""What lies between a webhook and a round: durable, in JSON, shared, and worked by whoever trains."""
 
 from __future__ import annotations
 
 import json
 import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
@@ -54,14 +59,14 @@ def work():
 def make_jobs(request, tmp_path):
     """Makes queues that share their jobs, as processes on one machine or on several do."""
     url = "" if request.param == "sqlite" else request.getfixturevalue("redis_server").empty()
-    return lambda work: Jobs(tmp_path / "jobs.db", lambda: work, url)
+    return lambda work: Jobs(f"sqlite:///{tmp_path / 'jobs.db'}", lambda: work, url)
 
 
 @pytest.fixture
 def in_redis(redis_server, tmp_path):
     """Makes queues of several machines."""
     url = redis_server.empty()
-    return lambda work: Jobs(tmp_path / "unused.db", lambda: work, url)
+    return lambda work: Jobs(f"sqlite:///{tmp_path / 'jobs.db'}", lambda: work, url)
 
 
 @pytest.fixture
@@ -118,13 +123,12 @@ def test_projects_that_need_a_look_get_one_when_the_trainer_starts(jobs, work, t
     wait(lambda: set(work.done) == {("learn", 3), ("learn", 4)})
 
 
-def test_nothing_kept_is_a_pickle(jobs, work, make_jobs):
+def test_nothing_kept_is_a_pickle(jobs, tmp_path):
     jobs.learn(7)
     jobs.embed(7, [1, 2])
-    again = make_jobs(work)
-    stored = again._huey.storage.enqueued_items()
-    assert len(stored) == 2
-    assert all(isinstance(json.loads(item), list) for item in stored)
+    with closing(sqlite3.connect(tmp_path / "jobs.db")) as database:
+        stored = database.execute("SELECT project_id, task_ids FROM requests ORDER BY id").fetchall()
+    assert [(project_id, json.loads(task_ids)) for project_id, task_ids in stored] == [(7, []), (7, [1, 2])]
 
 
 def test_a_project_with_webhooks_is_looked_at_without_being_asked_for(jobs, work, trainer, wait):
@@ -154,11 +158,15 @@ class Trap:
         Trap.sprung = True
 
 
-def test_a_pickle_put_into_the_queue_is_not_opened(jobs, work, trainer, wait):
-    jobs._huey.storage.enqueue(pickle.dumps(Trap()))
+@pytest.mark.parametrize("damage", [pickle.dumps(Trap()), "[1, 2", "7", '["x"]'])
+def test_what_is_no_request_is_dropped_and_a_pickle_never_opened(jobs, work, trainer, wait, tmp_path, damage):
+    with closing(sqlite3.connect(tmp_path / "jobs.db")) as database, database:
+        database.execute("INSERT INTO requests (project_id, task_ids) VALUES (6, ?)", (damage,))
     jobs.learn(7)
     trainer(jobs)
     wait(lambda: ("learn", 7) in work.done)
+    wait(lambda: jobs.waiting() == 0)
+    assert work.done == [("learn", 7)]
     assert not Trap.sprung
 
 
@@ -174,7 +182,64 @@ def test_stopping_waits_for_the_job_at_hand(jobs, work):
     assert work.done == [("learn", 7)]
 
 
-def test_a_project_one_trainer_asks_for_and_another_does_is_asked_for_again(in_redis, trainer, wait):
+def test_a_project_that_always_has_webhooks_keeps_no_other_waiting(jobs, work, trainer, wait):
+    work.waiting = lambda: [1, 2, 3]  # two are done at a time
+    trainer(jobs)
+    wait(lambda: work.done.count(("learn", 3)) >= 3)
+    times = [work.done.count(("learn", project)) for project in (1, 2, 3)]
+    assert max(times) <= 3 * min(times), times
+
+
+def test_a_label_given_while_its_project_is_learned_gets_its_round_afterwards(jobs, work, trainer, wait):
+    work.release.clear()
+    trainer(jobs)
+    jobs.learn(5)
+    wait(lambda: jobs.waiting() == 0)
+    jobs.learn(5)
+    time.sleep(0.2)
+    assert jobs.waiting() == 1, "not at the same time"
+    work.release.set()
+    wait(lambda: work.done == [("learn", 5), ("learn", 5)])
+
+
+RUN_TRAINER = """
+import sys, time
+from everylabel.backend.worker.jobs import Jobs
+
+class Work:
+    def waiting(self):
+        return [5]
+
+    def tend(self):
+        return []
+
+    def learn(self, project_id):
+        print("began", flush=True)
+        time.sleep(0.5)
+        print("done", flush=True)
+        return True
+
+    def stop(self):
+        print("stopped", flush=True)
+
+Jobs(sys.argv[1], Work).run_trainer()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_trainer_process_that_is_asked_to_stop_finishes_its_job(tmp_path, number):
+    command = [sys.executable, "-c", RUN_TRAINER, f"sqlite:///{tmp_path / 'jobs.db'}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as trainer:
+        assert trainer.stdout.readline() == "began\n"
+        trainer.send_signal(number)
+        told = trainer.stdout.read().split()
+    assert trainer.returncode == 0
+    assert told.count("done") == told.count("began") + 1
+    assert told[-1] == "stopped"
+    assert len(told) <= 3, "nothing is begun any more"
+
+
+def test_two_machines_share_the_projects_that_wait(in_redis, trainer, wait):
     given, learned, looks = [0], [0], []
 
     def learn(project_id):
@@ -182,28 +247,39 @@ def test_a_project_one_trainer_asks_for_and_another_does_is_asked_for_again(in_r
         learned[0] = given[0]
         return True
 
-    asks, does = Recorder(), Recorder()
-    asks.waiting = lambda: [5] if learned[0] < given[0] else []
-    does.learn = learn
-    trainer(in_redis(does))
-    asking = in_redis(asks)._start_watching()
+    first, second = Recorder(), Recorder()
+    for machine in (first, second):
+        machine.waiting = lambda: [5] if learned[0] < given[0] else []
+        machine.learn = learn
+        trainer(in_redis(machine))
     for number in range(1, 11):
         given[0] = number
         wait(lambda number=number: learned[0] == number)
-    asking.set()
     assert 10 <= len(looks) < 20, (
-        "who looked just before it was done asks once more, in vain; but not every time"
+        "who looked just before it was done does it once more, in vain; but not every time"
     )
+
+
+def test_crops_that_predict_waits_for_are_embedded_by_one_machine(in_redis, trainer, wait):
+    first, second = Recorder(), Recorder()
+    for machine in (first, second):
+        trainer(in_redis(machine))
+    web_server = in_redis(Recorder())
+    for task in range(1, 21):
+        web_server.embed(5, [task])
+    wait(lambda: len(first.done + second.done) >= 20)
+    time.sleep(0.1)
+    assert sorted(first.done + second.done) == [("embed", 5, [task]) for task in range(1, 21)]
 
 
 def test_what_a_killed_trainer_had_taken_another_does(in_redis, work, trainer, wait, monkeypatch):
     monkeypatch.setattr("everylabel.backend.worker.backoff.CLAIM_SECONDS", 0.5)
     killed = in_redis(work)
-    assert killed._attempts.begin(5)
-    killed._ask(5)
-    assert killed._huey.dequeue() is not None  # and is killed before it does it
+    assert killed._attempts.begin(5)  # and is killed before it does it
     work.with_webhooks = [5]
     trainer(in_redis(work))
+    time.sleep(0.2)
+    assert work.done == [], "another machine seems to be at it"
     wait(lambda: work.done == [("learn", 5)])
 
 
@@ -211,11 +287,16 @@ def test_a_redis_that_starts_anew_and_empty_loses_no_work(redis_server, in_redis
     jobs = in_redis(work)
     trainer(jobs)
     redis_server.stop()
-    work.with_webhooks = [5]
     with pytest.raises(StorageError, match="Redis"):
-        jobs.embed(5, [1])
+        jobs.check_claims()
+    jobs.embed(5, [1])
+    wait(lambda: work.done == [("embed", 5, [1])])
+    work.with_webhooks = [5]
+    time.sleep(0.2)
+    assert ("learn", 5) not in work.done, "nobody knows whether another machine is at it"
     redis_server.start()
-    wait(lambda: work.done == [("learn", 5)])
+    wait(lambda: ("learn", 5) in work.done)
+    jobs.check_claims()
 
 
 def test_one_trainer_of_many_cleans_up(in_redis, work):

@@ -127,12 +127,12 @@ def test_a_backend_nobody_started_is_found(connected):
     assert "everylabel serve" in problems(connected)["Backend"]
 
 
-def test_a_queue_that_is_away_is_found(served, postgres):
+def test_a_redis_that_is_away_is_found(served, postgres):
     away = {"database_url": postgres.empty(), "redis_url": "redis://127.0.0.1:1/0"}
     services = served(**away)
     connect_project(services, 1)
-    assert list(problems(services)) == ["Queue"]
-    assert "Redis" in problems(services)["Queue"]
+    assert list(problems(services)) == ["Redis"]
+    assert "does not answer" in problems(services)["Redis"]
 
 
 def test_a_dead_trainer_is_found(connected, served, tmp_path, monkeypatch):

@@ -1,0 +1,181 @@
+"""The loop of the trainer: find what waits, claim it, and work it off in two threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from queue import SimpleQueue
+from typing import Protocol
+
+from everylabel.backend.store.requests import Request, Requests
+from everylabel.backend.worker.backoff import Attempts
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 0.03
+TEND_SECONDS = 60.0
+JOBS_AT_A_TIME = 2
+"""Two, so that a round does not wait behind another project's. None of them ever embeds."""
+
+
+class Work(Protocol):
+    """What the trainer does; `everylabel.backend.worker.trainer.Trainer` is it."""
+
+    def waiting(self) -> Sequence[int]:
+        """Projects that have webhooks waiting; asked many times a second."""
+
+    def learn(self, project_id: int) -> bool:
+        """Catch up with a project and run a round if one is due; False if that has to be tried again."""
+
+    def embed(self, project_id: int, task_ids: Sequence[int]) -> None:
+        """Have these tasks' crops embedded if they are not; returns at once."""
+
+    def stop(self) -> None:
+        """Begin nothing more: the process ends."""
+
+    def tend(self) -> Sequence[int]:
+        """Once a minute: clean up, and say which projects need a look."""
+
+
+class Watch:
+    """The threads of a trainer: one that looks for what waits, two that do it, and one for the minute's cleaning.
+
+    A project is begun only where a thread is free and the project can be claimed; projects wait in line, so that none
+    waits for ever behind two that always have webhooks.
+
+    Args:
+        work: Does the jobs.
+        requests: What other processes ask for.
+        attempts: Claims on projects, and pauses after failures.
+    """
+
+    def __init__(self, work: Work, requests: Requests, attempts: Attempts) -> None:
+        self._work, self._requests, self._attempts = work, requests, attempts
+        self._stopping = threading.Event()
+        self._tended: SimpleQueue[int] = SimpleQueue()
+        """Projects that the minute's cleaning has found to need a look."""
+        self._due: set[int] = set()
+        """The same, known to the thread that looks."""
+        self._line: list[int] = []
+        """Projects that cannot begin yet, the one that has waited longest first."""
+        self._begun: SimpleQueue[int | None] = SimpleQueue()
+        self._running: set[int] = set()
+        self._free = threading.Semaphore(JOBS_AT_A_TIME)
+        self._watchers = [
+            threading.Thread(target=self._watch, name="webhooks", daemon=True),
+            threading.Thread(target=self._tend, name="maintenance", daemon=True),
+        ]
+        self._workers = [
+            threading.Thread(target=self._work_off, name=f"trainer {number}", daemon=True)
+            for number in range(1, JOBS_AT_A_TIME + 1)
+        ]
+
+    def start(self) -> None:
+        """Start the threads; projects that need a look get one first."""
+        self._due.update(self._work.tend())
+        for thread in (*self._watchers, *self._workers):
+            thread.start()
+
+    def stop(self, seconds: float | None = None) -> None:
+        """Begin nothing more, and wait for the jobs at hand: at most so many seconds, if a number is given."""
+        self._stopping.set()
+        until = None if seconds is None else time.monotonic() + seconds
+        for thread in self._watchers:
+            _join(thread, until)
+        for _ in self._workers:
+            self._begun.put(None)
+        for thread in self._workers:
+            _join(thread, until)
+        self._work.stop()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(WATCH_SECONDS):
+            if not _tried("looking for webhooks", self._look):
+                self._stopping.wait(1.0)
+
+    def _tend(self) -> None:
+        while not self._stopping.wait(TEND_SECONDS):
+            _tried("the minute's cleaning", self._clean_up)
+
+    def _clean_up(self) -> None:
+        if self._attempts.may_tend():
+            for project_id in self._work.tend():
+                self._tended.put(project_id)
+
+    def _look(self) -> None:
+        """Hand requests for embeddings on, and begin as many projects as can be."""
+        requests = self._requests.waiting()
+        self._embed([request for request in requests if request.task_ids])
+        asked: dict[int, list[int]] = defaultdict(list)
+        for request in requests:
+            if not request.task_ids:
+                asked[request.project_id].append(request.id)
+        while not self._tended.empty():
+            self._due.add(self._tended.get())
+        wanted = dict.fromkeys([*sorted(self._due), *asked, *self._work.waiting()])
+        line = dict.fromkeys(project_id for project_id in self._line if project_id in wanted) | wanted
+        self._line = [project_id for project_id in line if project_id not in self._running]
+        for project_id in list(self._line):
+            if not self._free.acquire(blocking=False):
+                return
+            begun = False
+            try:
+                begun = self._begin(project_id, asked.get(project_id, []))
+            finally:
+                if not begun:
+                    self._free.release()
+
+    def _embed(self, requests: Sequence[Request]) -> None:
+        taken = self._requests.take([request.id for request in requests])
+        for request in requests:
+            if request.id in taken:
+                self._work.embed(request.project_id, request.task_ids)
+
+    def _begin(self, project_id: int, request_ids: Sequence[int]) -> bool:
+        """Give a project to a thread, and drop the requests that asked for it; False where it cannot be claimed."""
+        if not self._attempts.begin(project_id):
+            return False
+        try:
+            self._requests.take(request_ids)
+        except BaseException:
+            self._attempts.end(project_id, caught_up=False)
+            raise
+        self._line.remove(project_id)
+        self._due.discard(project_id)
+        self._running.add(project_id)
+        self._begun.put(project_id)
+        return True
+
+    def _work_off(self) -> None:
+        while (project_id := self._begun.get()) is not None:
+            _tried(f"a job of project {project_id}", partial(self._catch_up, project_id))
+            self._running.discard(project_id)
+            self._free.release()
+
+    def _catch_up(self, project_id: int) -> None:
+        caught_up = False
+        try:
+            caught_up = self._work.learn(project_id)
+        finally:
+            self._attempts.end(project_id, caught_up)
+
+
+def _tried(what: str, do: Callable[[], object]) -> bool:
+    """Do something, and return whether it went well; where not, it is logged.
+
+    It is tried again: a disk that is full or a Redis that is away now must not end a thread for good.
+    """
+    try:
+        do()
+    except Exception:
+        log.exception("%s failed", what)
+        return False
+    return True
+
+
+def _join(thread: threading.Thread, until: float | None) -> None:
+    thread.join(None if until is None else max(0.0, until - time.monotonic()))
