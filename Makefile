@@ -107,4 +107,5 @@ $(LOWEST)/.installed: pyproject.toml constraints.txt tests/lowest_versions.py | 
 	$(BIN)/python -m venv --clear $(LOWEST)
 	$(BIN)/python -m tests.lowest_versions $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --disable-pip-version-check -c $(LOWEST)/constraints.txt -r $(LOWEST)/requirements.txt
+	$(LOWEST)/bin/python -m pip install --disable-pip-version-check --no-deps -e .
 	@touch $@
