@@ -95,11 +95,8 @@ def build(
         StorageError: the store is damaged, or cannot be reached or written to.
     """
     store, files = _open_store(settings, clock), _files(settings)
-    # Beside the store, so that no webhook waits for it; of several machines, in the one store they share.
-    is_shared = bool(settings.database_url.get_secret_value())
-    requests = settings.store_url if is_shared else f"sqlite:///{settings.model_dir / 'jobs.db'}"
     with private_umask():  # a database is made on opening
-        jobs = Jobs(requests, lambda: trainer, settings.redis_url.get_secret_value())
+        jobs = Jobs(_requests(settings), lambda: trainer, settings.redis_url.get_secret_value())
     label_studio = make_label_studio(settings)
     reader, publisher = make_reader(settings, label_studio), Publisher(label_studio)
     embeddings = Embeddings(settings, files, encoder, encoder_threads)
@@ -143,6 +140,12 @@ def _open_store(settings: Settings, clock: Callable[[], float]) -> Store:
     with private_umask():  # a database is made on opening
         set_aside_damaged(settings.model_dir)
         return Store(settings.store_url, clock)
+
+
+def _requests(settings: Settings) -> str:
+    """Return the database of requests: beside the store, so that no webhook waits for it; or the one machines share."""
+    is_shared = bool(settings.database_url.get_secret_value())
+    return settings.store_url if is_shared else f"sqlite:///{settings.model_dir / 'jobs.db'}"
 
 
 def _files(settings: Settings) -> Callable[[int], ProjectFiles]:

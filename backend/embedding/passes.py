@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from filelock import Timeout
 
 from everylabel.backend.embedding.crop_loader import Hosts
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from everylabel.backend.embedding.executor import Executor
     from everylabel.backend.progress import Progress
     from everylabel.backend.store import Store
-    from everylabel.backend.store.files import ProjectFiles
+    from everylabel.backend.store.files import EmbeddingFile, ProjectFiles
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class PoolEmbedding:
         self._files = files
         self._embeddings = embeddings
         self._executor = executor
+        self._checked: set[int] = set()
+        """Projects whose file this process has searched for invalid numbers."""
 
     def missing(self, project_id: int, task_ids: Sequence[int] | None = None) -> Missing | None:
         """Look up which crops (or which of `task_ids`) are not embedded yet; None where the project is unknown.
@@ -92,10 +95,32 @@ class PoolEmbedding:
                     "project %s: %s has lost rows, so every crop is embedded anew", project_id, file.path
                 )
                 self._store.forget_embeddings(project_id, encoder.signature)
+        if project_id not in self._checked:
+            anew = self._forget_invalid(project_id, file) or anew
+            self._checked.add(project_id)
         tasks = self._store.tasks_to_embed(project_id, task_ids)
         if len(tasks):
             check_encoder(label_config.parse(project.label_config), self._encoder_name)
         return Missing(tasks, anew)
+
+    def _forget_invalid(self, project_id: int, file: EmbeddingFile) -> bool:
+        """Have crops embedded anew whose row holds a number that is not finite; return whether there are any."""
+        invalid = file.invalid_rows()
+        if not invalid:
+            return False
+        with self._files(project_id).embedding_lock():
+            rows = file.read()  # what a crash had left may be written over by now
+            invalid = [row for row in invalid if not np.isfinite(rows[row]).all()]
+            crops = self._store.forget_rows(project_id, invalid)
+            file.blank(invalid)  # not before: killed in between, the next search finds them again
+        log.error(
+            "project %s: %s holds numbers that are not finite in %s rows; %s crops are embedded anew",
+            project_id,
+            file.path,
+            len(invalid),
+            crops,
+        )
+        return crops > 0
 
     def embed(
         self, project_id: int, task_ids: Sequence[int] | None = None, progress: Progress | None = None

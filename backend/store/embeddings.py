@@ -100,6 +100,16 @@ class Embeddings(Tasks):
             if project is not None and rows:
                 project.embedded_until = max(project.embedded_until or 0, *(row + 1 for row in rows.values()))
 
+    def forget_rows(self, project_id: int, rows: Iterable[int]) -> int:
+        """Mark the crops that lie in these rows of the embedding file to be embedded again; return how many."""
+        forgotten = 0
+        with self._writing(project_id) as session:
+            for some in chunks(rows):
+                held = (TaskRow.project_id == project_id, TaskRow.embedding_row.in_(some))
+                forgotten += session.scalar(select(func.count()).where(*held)) or 0
+                session.execute(update(TaskRow).where(*held).values(embedding_row=None, digest=None))
+        return forgotten
+
     def embedded_until(self, project_id: int, on_disk: int) -> int:
         """Return the end of the rows that a task has ever pointed at; rows left by a crash lie behind it.
 

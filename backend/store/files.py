@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CHECKED_ROWS = 4096
+"""Rows that are in memory at once while a file is searched for invalid numbers."""
 PREDICTIONS_STEP = 5
 PREDICTIONS_KEPT = 60
 CLASSIFIER = "everylabel.classifier"
@@ -87,6 +89,26 @@ class EmbeddingFile:
             file.flush()
             os.fsync(file.fileno())
         return first
+
+    def invalid_rows(self) -> list[int]:
+        """Return the rows that hold a number that is not finite, as a fault of a disk or of an encoder leaves them."""
+        rows = self.read()
+        return [
+            start + int(row)
+            for start in range(0, len(rows), CHECKED_ROWS)
+            for row in np.flatnonzero(~np.isfinite(rows[start : start + CHECKED_ROWS]).all(axis=1))
+        ]
+
+    def blank(self, rows: Sequence[int]) -> None:
+        """Fill rows that no task points at with zeros: one number that is not finite spoils what is learned from all."""
+        with self.path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self._identity.unlink(missing_ok=True)
+            for row in rows:
+                file.seek(row * self._row_bytes)
+                file.write(bytes(self._row_bytes))
+            file.flush()
+            os.fsync(file.fileno())
 
     def identity(self) -> str:
         """Return a name that stays while rows are added, and changes once any row was overwritten.

@@ -103,8 +103,7 @@ def examine(backend: Backend, project_id: int | None) -> Iterator[Finding]:
 
 
 def _token(label_studio: LabelStudio) -> str:
-    projects = len(label_studio.projects())
-    return f"accepted; it sees {projects} {'project' if projects == 1 else 'projects'}"
+    return f"accepted; it sees {counted(len(label_studio.projects()), 'project')}"
 
 
 def _check(name: str, run: Callable[[], str]) -> Finding:
