@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from everylabel.backend.label_studio import client
+from everylabel.backend.label_studio import task_pages
 from everylabel.backend.sync import task_listing
 from tests.conftest import choice
 
@@ -14,7 +14,7 @@ from tests.conftest import choice
 def test_a_task_deleted_while_pages_are_read_hides_no_other(
     label_studio, everylabel_backend, digits, monkeypatch, annotated
 ):
-    monkeypatch.setattr(client, "PAGE_SIZE", 2)
+    monkeypatch.setattr(task_pages, "PAGE_SIZE", 2)
     project = label_studio.digits_project(digits, 8, "read in pages")
     labelled, skipped = project.task_ids[:5], project.task_ids[5]
     for task in labelled:
