@@ -109,6 +109,9 @@ def measure(
         folder: JPEG files of your own to use instead of synthetic pictures.
         report: called with (what, done, total).
 
+    Returns:
+        The speeds of every run; identical crops are counted once.
+
     Raises:
         ValueError: an unknown encoder or device, or a folder without enough JPEG files.
     """
@@ -116,44 +119,63 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="everylabel-") as scratch:
         paths = _files(folder, crops) if folder else make_files(Path(scratch), crops, pixels, report)
         paths, prepared = _in_memory(paths, made)
-        made.encode(prepared[:64])  # loaded, and its memory taken
-        list(made.encode_all([prepared[:64]]))
-        bare: list[float] = []
-        at_most: list[float] = []
-        pipeline: list[float] = []
-        forward: list[float] = []
-        spent: tuple[list[float], ...] = ([], [], [])
-        works: tuple[Callable[[], _Passed], ...] = (
+        _warm_up(made, prepared)
+        ways: tuple[Callable[[], _Passed], ...] = (
             lambda: _one_after_the_other(made, prepared),
             lambda: _several_at_a_time(made, prepared),
             lambda: _embed(made, paths, Path(scratch)),
         )
-        begun = time.monotonic()
-        while len(bare) < runs:
-            report("Embedding", len(bare), runs)
-            for rates, times, work in zip((bare, at_most, pipeline), spent, works, strict=True):
-                passed = work()
-                rates.append(len(prepared) / passed.seconds)
-                times.append(1e3 * passed.processor_seconds / len(prepared))
-            if (alone := made.forward_rate(prepared)) is not None:
-                forward.append(alone)
-            if (time.monotonic() - begun) * (len(bare) + 1) / len(bare) > seconds:
-                break
+        measured = _measure_runs(ways, made, prepared, runs, seconds, report)
         size = f"{pixels} x {pixels}" if folder is None else _sizes(paths)
-    where = getattr(made, "device", "cpu")
-    medians = tuple(statistics.median(times) for times in spent)
+    bare, at_most, pipeline = (tuple(rates) for rates in measured.rates)
     return EmbeddingSpeed(
         encoder,
-        where,
+        getattr(made, "device", "cpu"),
         len(paths),
         size,
-        tuple(bare),
-        tuple(at_most),
-        tuple(pipeline),
-        medians,
+        bare,
+        at_most,
+        pipeline,
+        tuple(statistics.median(times) for times in measured.milliseconds),
         made.batch_size,
-        tuple(forward),
+        tuple(measured.forward),
     )
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """The runs of several ways to embed the same crops."""
+
+    rates: tuple[list[float], ...]
+    """Crops a second, by way and run."""
+    milliseconds: tuple[list[float], ...]
+    """Milliseconds of all cores together that a crop takes, by way and run."""
+    forward: list[float]
+    """Crops a second of the bare network, by run; empty where it cannot be measured alone."""
+
+
+def _measure_runs(
+    ways: Sequence[Callable[[], _Passed]],
+    encoder: Encoder,
+    prepared: NDArray[np.uint8],
+    runs: int,
+    seconds: float,
+    report: Report,
+) -> _Runs:
+    """Measure every way once a run, until there are `runs` or another would end after `seconds`."""
+    found = _Runs(tuple([] for _ in ways), tuple([] for _ in ways), [])
+    begun = time.monotonic()
+    for run in range(runs):
+        report("Embedding", run, runs)
+        for rates, times, way in zip(found.rates, found.milliseconds, ways, strict=True):
+            passed = way()
+            rates.append(len(prepared) / passed.seconds)
+            times.append(1e3 * passed.processor_seconds / len(prepared))
+        if (alone := encoder.forward_rate(prepared)) is not None:
+            found.forward.append(alone)
+        if (time.monotonic() - begun) * (run + 2) / (run + 1) > seconds:
+            break
+    return found
 
 
 def as_json(*given: Any, **more: Any) -> dict[str, Any]:
@@ -195,6 +217,12 @@ class _Passed:
     seconds: float
     processor_seconds: float
     """Of all cores together."""
+
+
+def _warm_up(encoder: Encoder, prepared: NDArray[np.uint8]) -> None:
+    """Have the encoder load its weights and take its memory before the first run is timed."""
+    encoder.encode(prepared[:64])
+    list(encoder.encode_all([prepared[:64]]))
 
 
 def _batches(encoder: Encoder, prepared: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

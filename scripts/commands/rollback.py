@@ -16,12 +16,12 @@ def rollback(
     to: Annotated[
         int | None, typer.Option(min=1, help="The round to return to; see `everylabel rounds`.")
     ] = None,
-    newest: Annotated[bool, typer.Option("--newest", help="Let go: take the newest model again.")] = False,
+    newest: Annotated[bool, typer.Option("--newest", help="Use the newest model again.")] = False,
 ) -> None:
     """Return to an earlier round's model: it answers /predict, and newer ones pre-fill nothing meanwhile."""
     backend = build(load_settings())
     if (to is None) == (not newest):
-        fail("Say which round to return to with --to N, or --newest to let go of one.")
+        fail("Say which round to return to with --to N, or use the newest again with --newest.")
     with backend.files(project).lock():
         latest = backend.store.latest_round(project)
         if latest is None:
@@ -45,6 +45,6 @@ def rollback(
         console.print("The newest model is in use again.")
     else:
         console.print(
-            f"The model of {version_name(to or 0)} is in use. New rounds go on choosing crops, but pre-fill nothing; "
-            f"let go with: everylabel rollback --project {project} --newest"
+            f"The model of {version_name(to or 0)} is in use. New rounds go on choosing crops, but pre-fill nothing. "
+            f"To use the newest model again: everylabel rollback --project {project} --newest"
         )
