@@ -11,7 +11,7 @@ from everylabel.backend.label_studio.label_config import ImageChoices, LabelConf
 from everylabel.backend.regions import region_tasks
 from everylabel.backend.regions.region_tasks import REGION, TASK, Region, RegionChoices
 from everylabel.backend.rounds.labels import current_labels
-from everylabel.backend.rounds.pool_predictions import judge
+from everylabel.backend.rounds.pool_predictions import predict_pool
 
 if TYPE_CHECKING:
     from everylabel.backend.embedding.embeddings import Embeddings
@@ -87,8 +87,15 @@ def put_back(
 ) -> tuple[int, int]:
     """Write what is known of the regions into the project they came from, a prediction a task.
 
-    People's labels go back as they are, the model's where it is sure enough. What was written before is deleted,
-    but for the newest of it: an annotator may have that open, and Label Studio 1.23.2 refuses their submit without it.
+    People's labels go back as they are, predictions only if they are confident enough. Versions written earlier are
+    deleted except for the newest: an annotator may have it open, and Label Studio 1.23.2 refuses their submit without it.
+
+    Args:
+        parts: The backend.
+        project_id: The project that the regions came from.
+        to: The project of regions.
+        min_confidence: The lowest confidence of a prediction to write, 0 to 1.
+        report: Called with (what, done, total).
 
     Returns:
         How many regions have a class, and on how many tasks.
@@ -149,20 +156,20 @@ def _told(report: Progress | None, what: str) -> Callable[[int, int], None] | No
 def _classes(
     parts: _Parts, project_id: int, min_confidence: float, report: Progress | None
 ) -> dict[tuple[int, str], tuple[str, float]]:
-    """The label of each region, and how sure it is: a person's, or the model's where sure enough."""
+    """Return the label and confidence of each region: a person's label, or else a confident prediction."""
     control, store = _crops(parts, project_id), parts.store
     model = parts.models.of(project_id)
     given = current_labels(store, project_id, store.annotations(project_id), control.classes)
-    sure = (
+    predictions = (
         None
         if model is None
-        else judge(parts.store, parts.embeddings, project_id, model).sure(min_confidence, control)
+        else predict_pool(parts.store, parts.embeddings, project_id, model).confident(min_confidence, control)
     )
     known = {}
     progress = _told(report, "Reading the project of regions")
     for task in parts.label_studio.tasks(project_id, progress=progress):
         id_ = int(task["id"])
-        found = (given[id_], 1.0) if id_ in given else None if sure is None else sure.of(id_)
+        found = (given[id_], 1.0) if id_ in given else None if predictions is None else predictions.of(id_)
         if found is not None:
             known[_origin(task["data"])] = found
     return known

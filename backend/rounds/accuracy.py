@@ -81,7 +81,7 @@ def accuracy_of(record: RoundRecord) -> Accuracy | None:
     """Return what a round says about accuracy.
 
     Returns:
-        None where no check crop was labelled, or where labels of one class alone make no model to judge.
+        None where no check crop was labelled, or where all labels are of one class, so that there is no model to measure.
     """
     found = record.check_set
     if found is None or len(record.classes) < 2:

@@ -25,7 +25,7 @@ from everylabel.backend.label_studio.acceptance_mark import (
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.publisher import tabs_by_title
 from everylabel.backend.rounds.labels import current_labels
-from everylabel.backend.rounds.pool_predictions import judge
+from everylabel.backend.rounds.pool_predictions import predict_pool
 from everylabel.backend.rounds.rare_classes import rare_classes
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class NothingLearnedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Acceptable:
-    """An unlabelled crop the model in use is sure enough of."""
+    """An unlabelled crop whose prediction is confident enough to be accepted."""
 
     task_id: int
     label: str
@@ -101,10 +101,19 @@ class Undone:
 def acceptable(
     parts: _Parts, project_id: int, min_confidence: float, at_most: int
 ) -> tuple[list[Acceptable], int]:
-    """List `at_most` crops the model in use is sure enough of, surest first, and count how many more there are.
+    """List the crops whose predictions are confident enough to be accepted, the most confident first.
 
-    Never a crop with any annotation, never a blind check crop, a flagged one, or one a person is being asked; and none
-    of a class with one label, which nothing has checked.
+    Left out are annotated crops, blind check crops, suspected labels and crops that a person is being asked about; and
+    every crop predicted as a class with a single label, because nothing has checked such predictions.
+
+    Args:
+        parts: The backend.
+        project_id: The project.
+        min_confidence: The lowest confidence to accept, 0 to 1.
+        at_most: The longest list to return.
+
+    Returns:
+        The crops, and how many more there are.
 
     Raises:
         NothingLearnedError: the project has no model yet.
@@ -121,17 +130,21 @@ def acceptable(
     labels = current_labels(store, project_id, store.annotations(project_id), control.classes)
     single = rare_classes(labels, control.classes, control.names, project.check_tasks).single
     unchecked = {*latest.single_classes, *single}
-    judged = judge(parts.store, parts.embeddings, project_id, model).sure(min_confidence, control, unchecked)
+    predicted = predict_pool(parts.store, parts.embeddings, project_id, model).confident(
+        min_confidence, control, unchecked
+    )
     closed = np.fromiter(_closed(parts, project_id), dtype=np.int64)
-    enough = np.flatnonzero(~np.isin(judged.tasks, closed))
-    surest = enough[np.argsort(-judged.confidence[enough], kind="stable")][:at_most]
-    url_of = {task.id: task.image_url for task in store.tasks(project_id, judged.tasks[surest].tolist())}
+    enough = np.flatnonzero(~np.isin(predicted.tasks, closed))
+    most_confident = enough[np.argsort(-predicted.confidence[enough], kind="stable")][:at_most]
+    url_of = {
+        task.id: task.image_url for task in store.tasks(project_id, predicted.tasks[most_confident].tolist())
+    }
     crops = [
-        Acceptable(task_id, judged.classes[code], confidence, url_of.get(task_id))
+        Acceptable(task_id, predicted.classes[code], confidence, url_of.get(task_id))
         for task_id, code, confidence in zip(
-            judged.tasks[surest].tolist(),
-            judged.best[surest].tolist(),
-            judged.confidence[surest].tolist(),
+            predicted.tasks[most_confident].tolist(),
+            predicted.best[most_confident].tolist(),
+            predicted.confidence[most_confident].tolist(),
             strict=True,
         )
     ]

@@ -70,7 +70,7 @@ def weigh_disagreements(
     """Decide the label of each task whose annotators disagree by how reliable each of them is (CROWDLAB).
 
     Without a disagreement this costs nothing. A classifier that is trained whole, or on label sets, would take minutes
-    for its own opinion: then the result is empty, and the majority counts.
+    to predict the crops: then the result is empty, and the majority counts.
 
     Args:
         counted: what `counted_annotations` returns, oldest change first.

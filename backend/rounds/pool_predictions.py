@@ -1,4 +1,4 @@
-"""What the model in use says of every crop of a project: arrays, for there may be a million."""
+"""Predict every crop of a project with the model in use, in arrays: there may be a million crops."""
 
 from __future__ import annotations
 
@@ -16,28 +16,33 @@ if TYPE_CHECKING:
     from everylabel.model.classifiers.base import Classifier
 
 ROWS = 1 << 16
-"""Crops whose probabilities of every class are in memory at once; a whole number of the classifier's own chunks."""
+"""Crops whose probabilities are in memory at a time; a whole number of the classifier's own chunks."""
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """The class of each crop that has an embedding, by task id."""
+class PoolPredictions:
+    """The predicted classes of the crops that have an embedding, sorted by task id."""
 
     classes: tuple[str, ...]
     tasks: NDArray[Any]
     """(m,) int64, ascending."""
     best: NDArray[Any]
-    """(m,) position in `classes`."""
+    """(m,) int, the position of the predicted class in `classes`."""
     confidence: NDArray[Any]
-    """(m,) float32: calibrated probability of that class."""
+    """(m,) float32, the calibrated probability of that class, 0 to 1."""
 
-    def sure(self, min_confidence: float, control: ImageChoices, without: Collection[str] = ()) -> Judgement:
-        """Return those that are that sure of a class the labeling config still has: no other can be written.
+    def confident(
+        self, min_confidence: float, control: ImageChoices, without: Collection[str] = ()
+    ) -> PoolPredictions:
+        """Return the predictions of at least this confidence whose class is still in the labeling config.
 
         Args:
-            min_confidence: the least confidence, 0 to 1.
-            control: what the labeling config asks.
-            without: classes that are left out.
+            min_confidence: The lowest confidence to return, 0 to 1.
+            control: The classes of the labeling config; no other class can be written to Label Studio.
+            without: Classes to leave out.
+
+        Returns:
+            A subset of these predictions, in the same order.
         """
         left_out = {*without}
         known = np.array(
@@ -45,18 +50,28 @@ class Judgement:
             dtype=bool,
         )
         which = (self.confidence >= min_confidence) & known[self.best]
-        return Judgement(self.classes, self.tasks[which], self.best[which], self.confidence[which])
+        return PoolPredictions(self.classes, self.tasks[which], self.best[which], self.confidence[which])
 
     def of(self, task_id: int) -> tuple[str, float] | None:
-        """The class of one crop, and how sure that is; None where it is not among these."""
+        """Return the predicted class of one crop and its confidence, or None if there is no prediction of it."""
         place = int(np.searchsorted(self.tasks, task_id))
         if place == len(self.tasks) or self.tasks[place] != task_id:
             return None
         return self.classes[self.best[place]], float(self.confidence[place])
 
 
-def judge(store: Store, embeddings: Embeddings, project_id: int, model: Classifier) -> Judgement:
-    """Judge every crop of a project that has an embedding."""
+def predict_pool(store: Store, embeddings: Embeddings, project_id: int, model: Classifier) -> PoolPredictions:
+    """Predict the class of every crop of a project that has an embedding.
+
+    Args:
+        store: Knows which crops have an embedding, and in which row.
+        embeddings: Reads the rows.
+        project_id: The project.
+        model: Its classifier in use.
+
+    Returns:
+        One prediction for each embedded crop.
+    """
     tasks, rows = store.embedding_rows(project_id)
     pool = embeddings.read(project_id)
     best = np.empty(len(pool), dtype=np.intp)
@@ -65,4 +80,4 @@ def judge(store: Store, embeddings: Embeddings, project_id: int, model: Classifi
         part = slice(start, start + ROWS)
         probabilities = model.predict_proba(pool[part])
         best[part], confidence[part] = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    return Judgement(model.classes_, tasks, best[rows], confidence[rows])
+    return PoolPredictions(model.classes_, tasks, best[rows], confidence[rows])

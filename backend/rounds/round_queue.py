@@ -50,16 +50,18 @@ class QueueMaker:
         """Return the queue."""
         outcome, settings = self.outcome, self.settings
         asked = {*outcome.batch, *outcome.check}
-        sure = (label for label in outcome.pseudo_labels if label.index not in asked)
-        surest = list(islice(sure, settings.pre_annotations_per_round if self.promoted else 0))
+        pseudo_labels = (label for label in outcome.pseudo_labels if label.index not in asked)
+        most_confident = list(
+            islice(pseudo_labels, settings.pre_annotations_per_round if self.promoted else 0)
+        )
         batch = mix_in(
             outcome.batch,
-            [label.index for label in surest],
+            [label.index for label in most_confident],
             n_before=self.n_before,
             share=settings.pre_annotated_share,
         )
         asked |= {*batch}
-        confident = [label for label in reversed(surest) if label.index not in asked]
+        confident = [label for label in reversed(most_confident) if label.index not in asked]
         flagged = outcome.label_issues[: settings.flags_per_round]
         lost = dict(islice(self.emptied.items(), settings.flags_per_round))
         urls = self._urls(
@@ -92,7 +94,7 @@ class QueueMaker:
         best = int(np.argmax(outcome.probabilities[row]))
         confidence = float(outcome.probabilities[row, best])
         label = outcome.classes[best]
-        # A guess below the threshold is not pre-filled: it would pull the annotator's hand.
-        sure = self.promoted and confidence >= outcome.threshold
+        # A prediction below the threshold is not pre-filled: it would bias the annotator.
+        confident = self.promoted and confidence >= outcome.threshold
         checked = {*outcome.single_classes}.isdisjoint(self.control.names(label))
-        return (label if sure and checked else None), confidence
+        return (label if confident and checked else None), confidence

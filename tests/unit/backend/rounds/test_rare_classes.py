@@ -94,8 +94,8 @@ def test_a_class_with_one_label_pre_fills_no_crop_and_is_named_everywhere(
     filled = [result[0]["value"]["choices"] for result in shown if result]
     assert filled
     assert ["2"] not in filled
-    judged = services.rounds.run(1, save=False)
-    assert any(crop.label is None for crop in judged.queue.batch), "what looks like a 2 is left open"
+    found = services.rounds.run(1, save=False)
+    assert any(crop.label is None for crop in found.queue.batch), "what looks like a 2 is left open"
     assert {crop.label for crop in acceptable(services, 1, 0.0, 1000)[0]} <= {"0", "1"}
     figures = read_figures(services.store, RoundLog(), 1, services.store.state(1), trainer_alive=True)
     assert (figures.rare.single, figures.rare.missing) == (("2",), ("3",))

@@ -256,8 +256,8 @@ class TestFolds:
         classifier = EmbeddingClassifier(penalty=0.01)
         assert accuracy(classifier.fresh().fit(x, labels), x, labels) > 0.95
         folds = stratified_folds(codes, 5)
-        judged = out_of_fold_probabilities(classifier, x, labels, ["0", "1"], folds).argmax(axis=1)
-        assert 0.3 < (judged == codes).mean() < 0.7
+        predicted = out_of_fold_probabilities(classifier, x, labels, ["0", "1"], folds).argmax(axis=1)
+        assert 0.3 < (predicted == codes).mean() < 0.7
 
 
 def test_the_scale_of_a_standardised_column_says_nothing():
