@@ -279,7 +279,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             there = self._parts.label_studio.tasks_among(self._project_id, task_ids[:CHANGED_AT_ONCE])
             found = [stored_task(int(task["id"]), control.crop(task.get("data"))) for task in there]
         except LabelStudioError as error:
-            log.warning("project %s: changed tasks are looked at later: %s", self._project_id, error)
+            log.warning("project %s: changed tasks are compared later: %s", self._project_id, error)
             return []
         return [task for task in found if not _is_known(task, known)]
 

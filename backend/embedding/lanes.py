@@ -39,9 +39,9 @@ MOST_CROPS = 8192
 GROWTH = 4
 """A slice has so many times the crops of the last at most: a host's pace is found out with few."""
 LOCKED_SECONDS = 0.5
-"""When a pool that another process embeds is looked at again."""
+"""How long to wait before trying again to embed a pool that another process embeds."""
 TOLD_SECONDS = 2.0
-"""How often a project whose pool is being embedded is looked at for a round, at most."""
+"""The shortest time between two checks of whether a pool that is being embedded is worth a round."""
 HOSTS_SECONDS = 30.0
 """How long a host that did not answer is left alone."""
 LONGEST_PAUSE_SECONDS = 30.0
@@ -103,17 +103,17 @@ class EmbeddingLanes:
             return True
 
     def grown(self) -> list[int]:
-        """Return the projects that have more embedded crops than when somebody last looked."""
+        """Return the projects that have more embedded crops than when they were last marked as seen."""
         with self._lock:
             return sorted(self._grown)
 
-    def looked_at(self, project_id: int) -> None:
-        """Take note that somebody looks at what a project has."""
+    def mark_seen(self, project_id: int) -> None:
+        """Note that the trainer has seen how many embedded crops a project has."""
         with self._lock:
             self._grown.discard(project_id)
 
-    def has_grown(self, project_id: int) -> None:
-        """Ask for a look at a project."""
+    def mark_grown(self, project_id: int) -> None:
+        """Note that a project has more embedded crops."""
         with self._lock:
             self._grown.add(project_id)
 
@@ -189,11 +189,11 @@ class EmbeddingLanes:
         now = time.monotonic()
         if now - self._told_at.setdefault(project_id, now) >= TOLD_SECONDS:
             self._told_at[project_id] = now
-            self.has_grown(project_id)
+            self.mark_grown(project_id)
 
     def _ended(self, project_id: int) -> None:
         self._told_at.pop(project_id, None)
-        self.has_grown(project_id)
+        self.mark_grown(project_id)
 
     # --- crops that /predict waits for
 

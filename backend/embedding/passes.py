@@ -158,7 +158,7 @@ class PoolEmbedding:
         Raises:
             PoolGoneError: the project was forgotten meanwhile.
         """
-        self._check_encoder(project_id)  # looking for its file would make its folder anew
+        self._check_encoder(project_id)  # opening its file would make its folder anew
         file = self._embeddings.file(project_id)
         return self._executor.embed(
             project_id, tasks, file, progress, appending=lambda: self._appending(project_id), hosts=hosts

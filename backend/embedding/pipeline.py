@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_UP = 32
+DIGESTS_TOGETHER = 32
 """Crops whose digests are looked up in the store at a time."""
 COMMIT_CROPS = 256
 COMMIT_SECONDS = 2.0
@@ -107,7 +107,7 @@ class CropEmbedder:
         crops = CropReader(self._reader, self._encoder, self._threads, hosts)
         rows = KnownRows(self._store, project_id, file)
         at_a_time = self._encoder.batches_at_a_time
-        read = crops.read(tasks, min((at_a_time + 1) * size + LOOK_UP, total))
+        read = crops.read(tasks, min((at_a_time + 1) * size + DIGESTS_TOGETHER, total))
         batches = Ahead(_batches(read, rows, self._batch_size), BATCHES_AHEAD, "batches")
         encoded = Ahead(Encoding(batches, self._encoder), BATCHES_AHEAD, "encoder")
         writer = _Writer(self._store, project_id, file, rows, self._appending)
@@ -139,7 +139,7 @@ def _batches(
     """Put crops into batches of as many new ones as the encoder takes at a time."""
     with closing(read):
         batch, begun = Batch(), time.monotonic()
-        while some := list(islice(read, LOOK_UP)):
+        while some := list(islice(read, DIGESTS_TOGETHER)):
             prepared = [crop.prepared for crop in some]
             rows.look_up(one.digest for one in prepared if isinstance(one, Prepared))
             for crop in some:

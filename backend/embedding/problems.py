@@ -1,4 +1,4 @@
-"""Why projects' crops cannot be embedded, kept where people look."""
+"""Record why a project's crops cannot be embedded, where people can see it."""
 
 from __future__ import annotations
 
@@ -58,5 +58,5 @@ def unexpected(error: Exception) -> str:
         kind += f", {os.strerror(error.errno)}" if error.errno else ""
     return (
         f"The trainer failed unexpectedly ({kind}) and tries again, every half minute at last. Its log has the "
-        "traceback: look whether the disk is full or memory is short, and report the fault with it otherwise."
+        "traceback: check whether the disk is full or memory is short; if not, report the fault with it."
     )

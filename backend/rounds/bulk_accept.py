@@ -1,6 +1,6 @@
 """Turns confident pre-annotations into annotations in bulk, marked as such, and takes them back.
 
-An accepted annotation is a machine's label that a person approved without looking at it. It is marked so in
+An accepted annotation is a machine's label that a person approved without seeing the crop. It is marked so in
 Label Studio itself, where Label Studio 1.23.2 keeps the mark and a person sees it: `origin` and a `meta` text in
 the result, and a prediction of the version `accepted, round 3` beside it. It never counts as a person's label.
 """
@@ -199,7 +199,7 @@ def accept(
 def undo(
     parts: _Parts, project_id: int, *, dry_run: bool = False, progress: Progress | None = None
 ) -> Undone:
-    """Delete every accepted annotation that nobody has touched since, one by one, each looked at just before.
+    """Delete every accepted annotation that nobody has edited since, one by one, each checked just before.
 
     A round runs after every 20 of them, not after each.
 

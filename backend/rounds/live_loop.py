@@ -20,7 +20,7 @@ from everylabel.backend.label_studio.errors import (
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.rounds.publishing import RoundPublishing
 from everylabel.backend.rounds.runner import FinishedRound
-from everylabel.backend.sync.mirror import LOOK, LOOK_AND_TRAIN, Change, Mirror
+from everylabel.backend.sync.mirror import SYNC, SYNC_AND_TRAIN, Change, Mirror
 
 if TYPE_CHECKING:
     from everylabel.backend.embedding.lanes import EmbeddingLanes
@@ -44,7 +44,7 @@ PAUSE_FACTOR = 100.0
 
 @dataclass(frozen=True)
 class _Found:
-    """What a look at webhooks, and perhaps at Label Studio, has found."""
+    """The changes that webhooks, and perhaps a comparison with Label Studio, have brought."""
 
     change: Change
     events: list[int]
@@ -221,25 +221,25 @@ class LiveLoop:
         Raises:
             LabelStudioError, LabelConfigError: as `catch_up`.
         """
-        with self._looking(project_id, progress):
+        with self._synced(project_id, progress):
             return self._rounds.run(project_id, batch_size=batch_size, save=False)
 
-    def look(self, project_id: int, progress: Progress | None = None) -> None:
+    def sync(self, project_id: int, progress: Progress | None = None) -> None:
         """Bring the store up to Label Studio's state and run no round: that is left to the trainer.
 
         Raises:
             LabelStudioError, LabelConfigError: as `catch_up`.
         """
-        with self._looking(project_id, progress):
+        with self._synced(project_id, progress):
             pass
 
     @contextmanager
-    def _looking(self, project_id: int, progress: Progress | None) -> Iterator[None]:
+    def _synced(self, project_id: int, progress: Progress | None) -> Iterator[None]:
         with ExitStack() as turn:
             turn.enter_context(_turn(self._files(project_id), True, progress))
             found = self._bring_up_to_date(project_id, True, progress)
             if not found.is_due:
-                self._store.delete_events(found.events)  # looking asks for no round
+                self._store.delete_events(found.events)  # a sync alone asks for no round
             self._embed_missing(project_id, found, turn, True, progress)
             yield
         if self._publishing.is_wanted(project_id):
@@ -255,15 +255,15 @@ class LiveLoop:
         project = self._store.project(project_id)
         reconciled_at = None if project is None else project.reconciled_at
         never_connected = reconciled_at is None and not (project is not None and project.connected)
-        # Asked for by an event and not by `reconciled_at` alone: a look that runs just now may have begun too early.
-        asked = compare or change.config or any(e.action in (LOOK, LOOK_AND_TRAIN) for e in events)
+        # Asked for by an event and not by `reconciled_at` alone: a sync that is running may have begun too early.
+        asked = compare or change.config or any(e.action in (SYNC, SYNC_AND_TRAIN) for e in events)
         if asked or reconciled_at is None or self.reconcile_due(project_id, reconciled_at):
-            # One event stands for all that this look finds, until a round has been run on it.
-            marker = self._store.add_event(project_id, LOOK_AND_TRAIN, {})
+            # One event stands for all that this sync finds, until a round has been run on it.
+            marker = self._store.add_event(project_id, SYNC_AND_TRAIN, {})
             try:
                 change |= self.reconcile(project_id, progress, whole=reconciled_at is None)
             except (LabelStudioError, LabelConfigError):
-                # The events are worked in, and the look at the whole project stays due: keep one to ask for it.
+                # The events are worked in, and the comparison with Label Studio stays due: keep one event to ask for it.
                 self._store.delete_events(ids)
                 if never_connected:
                     self._store.delete_events([marker])

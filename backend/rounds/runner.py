@@ -89,7 +89,7 @@ class Rounds:
         versions: Sequence[str] = (),
         save: bool = True,
     ) -> FinishedRound | None:
-        """Run one round and keep it; None while there is no crop to look at.
+        """Run one round and keep it; return None while no crop is embedded.
 
         Args:
             project_id: the project, known to the store.

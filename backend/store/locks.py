@@ -21,7 +21,7 @@ from everylabel.backend.store.database import lock_key, make_engine
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 
 Locks = Callable[[Path, float], AbstractContextManager[Any]]
 """Makes the lock of a path: entering waits so many seconds for it, without end below 0, or raises `filelock.Timeout`."""
@@ -65,7 +65,7 @@ class _DatabaseLock:
             while not connection.scalar(_TRY, {"key": lock_key(self._name)}):
                 if self._timeout >= 0 and time.monotonic() >= until:
                     raise Timeout(self._name)
-                time.sleep(LOOK_SECONDS)
+                time.sleep(POLL_SECONDS)
         except BaseException:
             connection.close()
             raise

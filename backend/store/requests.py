@@ -1,7 +1,7 @@
-"""Requests of other processes to the trainer: to look after a project, or to embed crops that `/predict` waits for.
+"""Requests of other processes to the trainer: to sync a project, or to embed crops that `/predict` waits for.
 
 A request may be lost, repeated or late: who asks for crops waits a few seconds and asks again with the next call,
-and a project is looked at every minute. Webhooks, of which none may be lost, are `Events`.
+and every project is checked once a minute. Webhooks, of which none may be lost, are `Events`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Request:
     id: int
     project_id: int
     task_ids: tuple[int, ...]
-    """Tasks whose crops are to be embedded; none where the project is to be looked at."""
+    """Tasks whose crops are to be embedded; none where the project is to be synced."""
 
 
 class Requests(Database):
@@ -55,7 +55,7 @@ class Requests(Database):
         super().__init__(url, base=RequestsBase, pragmas={"synchronous": "NORMAL"})
 
     def add(self, project_id: int, task_ids: Sequence[int] = ()) -> None:
-        """Ask for these tasks' crops; with none, for a look at the project."""
+        """Ask for these tasks' crops; with none, for a sync of the project."""
         with self._writing() as session:
             session.execute(
                 insert(RequestRow).values(project_id=project_id, task_ids=json.dumps(list(task_ids)))

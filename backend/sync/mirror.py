@@ -17,13 +17,16 @@ from everylabel.backend.sync.task_listing import TaskListing, stored_task
 
 log = logging.getLogger(__name__)
 
-LOOK, LOOK_AND_TRAIN = "LOOK", "LOOK_AND_TRAIN"
-"""Events of our own: compare with Label Studio, and run a round if something is new, or in any case."""
+SYNC, SYNC_AND_TRAIN = "LOOK", "LOOK_AND_TRAIN"
+"""Events of our own: compare with Label Studio, and run a round if something is new, or in any case.
+
+The values are stored in databases, and stay as earlier versions wrote them.
+"""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a look at Label Studio has changed in the store."""
+    """The kinds of changes that a sync with Label Studio has made to the store."""
 
     labels: bool = False
     tasks: bool = False
@@ -57,7 +60,7 @@ class Mirror:
         """Work webhooks into the store."""
         events = list(events)
         payloads = [event.payload for event in events]
-        change = Change(training_asked=any(event.action in {*TRAINING, LOOK_AND_TRAIN} for event in events))
+        change = Change(training_asked=any(event.action in {*TRAINING, SYNC_AND_TRAIN} for event in events))
         configs = [payload["label_config"] for payload in payloads if "label_config" in payload]
         if configs:
             change |= self._save_config(project_id, configs[-1])

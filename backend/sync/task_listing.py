@@ -16,11 +16,11 @@ SAVED_TOGETHER = 2000
 READ_WHOLE_SECONDS = 86_400.0
 """How often every task is read again: 100,000 of them cost Label Studio two minutes, in which annotators wait."""
 LATE_SECONDS = 60.0
-"""How far before the last look changes are read: a transaction of Label Studio's may have ended after it."""
+"""How far before the last sync changes are read: a transaction of Label Studio's may have ended after it."""
 
 
 class TaskListing:
-    """One look at a project's tasks, after which the store's are those of Label Studio.
+    """One comparison of a project's tasks, after which the store's are those of Label Studio.
 
     Label Studio says when a task's data or annotations last changed, and how many tasks a project has: what is new
     and what has changed is read alone, and a number that does not fit then says that tasks are gone.
@@ -73,7 +73,7 @@ class TaskListing:
             self.touched |= read
         missing = self._missing()
         if missing > 0:
-            # An import may take longer than is looked back.
+            # An import may take longer than the overlap of LATE_SECONDS.
             changed |= self._read_new()
             missing = self._missing()
         return (missing != 0 and self._read_whole()) or changed
@@ -88,7 +88,7 @@ class TaskListing:
         return True
 
     def end(self) -> None:
-        """Have the next look read what changes from this one on: once all that this one asked for is stored."""
+        """Have the next comparison read the changes from this one on; call it once everything read is stored."""
         whole = {"listed_whole_at": self._began} if self._read_every_task else {}
         self._store.save_project(self._project_id, listed_at=self._began, **whole)
 

@@ -1,7 +1,7 @@
 """Projects that a request has named and Label Studio has not confirmed: asked about apart from the real ones' work.
 
 Who can deliver can name any number. Whether there is such a project only Label Studio knows, and nobody waits for
-that: a webhook is on disk first, and a look at the projects that are known does not queue behind it.
+that: a webhook is on disk first, and work on the known projects does not queue behind it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class UnverifiedProjects:
 
     def _ask_about(self, project_ids: Sequence[int]) -> None:
         if time.monotonic() < self._retry_at or not self._verifying.acquire(blocking=False):
-            return  # they come again with the next look
+            return  # they come again with the next sync
 
         def verify() -> None:
             try:

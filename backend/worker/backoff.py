@@ -1,4 +1,4 @@
-"""Who looks at which project, and when one that failed may be tried again: in one process, or among several machines."""
+"""Claims on projects, and backoff after failures: in one process, or among several machines."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import suppress
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -42,7 +42,7 @@ def end_with_parent(parent: int) -> None:
 
 def _watch(parent: int) -> None:
     while True:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
         _end_if_orphaned(parent)
 
 

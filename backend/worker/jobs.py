@@ -41,7 +41,7 @@ class Jobs:
         self._attempts: Attempts = _in_redis(redis_url) if redis_url else LocalAttempts()
 
     def learn(self, project_id: int) -> None:
-        """Ask for a look at a project; returns at once."""
+        """Ask the trainer to catch up with a project; return at once."""
         self._requests.add(project_id)
 
     def embed(self, project_id: int, task_ids: Sequence[int]) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 FAILED_SECONDS = 60.0
 LIMIT_SECONDS = 3600.0
 MEMORY_BYTES = 2_000_000_000
@@ -33,12 +33,12 @@ MEMORY_BYTES = 2_000_000_000
 
 
 class MapDrawer:
-    """Looks whether a project's map lacks crops, and has it drawn, one map at a time.
+    """A watcher that has the map of a project drawn when it lacks crops, one map at a time.
 
     Args:
         store: Names the projects.
         files: Returns a project's files.
-        embeddings: Lie where the map is drawn from.
+        embeddings: The embeddings that maps are drawn from.
     """
 
     def __init__(self, store: Store, files: Callable[[int], ProjectFiles], embeddings: Embeddings) -> None:
@@ -46,26 +46,26 @@ class MapDrawer:
         self._files = files
         self._embeddings = embeddings
         self._seen: dict[int, int] = {}
-        """When the round was written that each project's map was last looked at for."""
+        """When the round was written that each project's map was last checked against."""
 
     def start(self) -> None:
-        """Look from now on, as long as this process lives."""
+        """Watch from now on, as long as this process lives."""
         threading.Thread(target=self._watch, name="maps", daemon=True).start()
 
     def _watch(self) -> None:
         pause = threading.Event()
-        while not pause.wait(LOOK_SECONDS):
-            self._look_safely(pause)
+        while not pause.wait(POLL_SECONDS):
+            self._draw_safely(pause)
 
-    def _look_safely(self, pause: threading.Event) -> None:
+    def _draw_safely(self, pause: threading.Event) -> None:
         try:
-            self.look()
+            self.draw_due()
         except Exception:
             # Logged and tried again: a map is never worth a trainer.
             log.exception("drawing a map failed")
             pause.wait(FAILED_SECONDS)
 
-    def look(self) -> None:
+    def draw_due(self) -> None:
         """Draw every map that lacks crops."""
         for project in self._store.projects():
             folder = self._files(project.id).folder

@@ -1,4 +1,4 @@
-"""The trainer's jobs: which project needs a look, what happens when a look fails, and what is tidied up."""
+"""The trainer's jobs: which project needs a sync, what happens when one fails, and what is cleaned up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from everylabel.backend.label_studio.errors import LabelStudioError, ProjectNotF
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.publisher import version_name
 from everylabel.backend.label_studio.superseded import KEPT_SECONDS, left_behind, needed_versions
-from everylabel.backend.sync.mirror import LOOK
+from everylabel.backend.sync.mirror import SYNC
 from everylabel.backend.sync.unverified_projects import UnverifiedProjects
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ CLEAN_UP_VERSIONS = 20
 """How many versions one clean-up deletes, and two more for each round since the last: it always catches up."""
 CLEAN_UP_SECONDS = 60.0
 CLEAN_UP_TASKS = 100
-"""How many annotated tasks one clean-up looks at."""
+"""How many annotated tasks one clean-up checks."""
 
 
 class Trainer:
@@ -111,7 +111,7 @@ class Trainer:
             if self._loop.has_grown_enough(project_id):
                 waiting.add(project_id)
             else:
-                self._lanes.looked_at(project_id)
+                self._lanes.mark_seen(project_id)
         return self._unverified.leave_out(sorted(waiting))
 
     def learn(self, project_id: int) -> bool:
@@ -131,13 +131,13 @@ class Trainer:
     def _learn(self, project_id: int) -> bool:
         lanes = self._lanes
         grown = project_id in lanes.grown()
-        lanes.looked_at(project_id)
+        lanes.mark_seen(project_id)
         learned = False
         try:
             learned = self._catch_up(project_id)
         finally:
             if grown and not learned:
-                lanes.has_grown(project_id)
+                lanes.mark_grown(project_id)
         return learned
 
     def _catch_up(self, project_id: int) -> bool:
@@ -181,10 +181,10 @@ class Trainer:
         """Have every connected project compared with Label Studio: of what happened meanwhile no webhook has told."""
         for project in self._store.projects():
             if project.connected:
-                self._store.add_event(project.id, LOOK, {})
+                self._store.add_event(project.id, SYNC, {})
 
     def tend(self) -> list[int]:
-        """Say which projects need a look, and clean old versions out of Label Studio (a job, once a minute)."""
+        """Return the projects that need a sync, and clean old versions out of Label Studio (a job, once a minute)."""
         projects = self._store.projects()
         self._unverified.leave_out([project.id for project in projects])
         waiting = set(self.waiting())
@@ -204,7 +204,7 @@ class Trainer:
             except LabelStudioError as error:
                 log.warning("project %s: %s", project.id, error)
             except Exception:
-                # One project's versions never keep the others from being looked after.
+                # One project's versions never keep the others from being cleaned up.
                 log.exception("project %s: old versions could not be cleaned up", project.id)
         return sorted(waiting)
 

@@ -38,11 +38,11 @@ class Work(Protocol):
         """Begin nothing more: the process ends."""
 
     def tend(self) -> Sequence[int]:
-        """Once a minute: clean up, and say which projects need a look."""
+        """Once a minute: clean up, and return the projects that need a sync."""
 
 
 class Watch:
-    """The threads of a trainer: one that looks for what waits, two that do it, and one for the minute's cleaning.
+    """The threads of a trainer: one that watches for work, two that do it, and one for the minute's cleaning.
 
     A project is begun only where a thread is free and the project can be claimed; projects wait in line, so that none
     waits for ever behind two that always have webhooks.
@@ -57,9 +57,9 @@ class Watch:
         self._work, self._requests, self._attempts = work, requests, attempts
         self._stopping = threading.Event()
         self._tended: SimpleQueue[int] = SimpleQueue()
-        """Projects that the minute's cleaning has found to need a look."""
+        """Projects that the minute's cleaning has found to need a sync."""
         self._due: set[int] = set()
-        """The same, known to the thread that looks."""
+        """The same, known to the thread that watches."""
         self._line: list[int] = []
         """Projects that cannot begin yet, the one that has waited longest first."""
         self._begun: SimpleQueue[int | None] = SimpleQueue()
@@ -75,7 +75,7 @@ class Watch:
         ]
 
     def start(self) -> None:
-        """Start the threads; projects that need a look get one first."""
+        """Start the threads, and sync the projects that need it first."""
         self._due.update(self._work.tend())
         for thread in (*self._watchers, *self._workers):
             thread.start()
@@ -94,7 +94,7 @@ class Watch:
 
     def _watch(self) -> None:
         while not self._stopping.wait(WATCH_SECONDS):
-            if not _tried("looking for webhooks", self._look):
+            if not _tried("watching for webhooks", self._begin_due):
                 self._stopping.wait(1.0)
 
     def _tend(self) -> None:
@@ -106,7 +106,7 @@ class Watch:
             for project_id in self._work.tend():
                 self._tended.put(project_id)
 
-    def _look(self) -> None:
+    def _begin_due(self) -> None:
         """Hand requests for embeddings on, and begin as many projects as can be."""
         requests = self._requests.waiting()
         self._embed([request for request in requests if request.task_ids])

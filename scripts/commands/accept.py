@@ -45,7 +45,7 @@ def accept(
     try:
         with progress() as report:
             if dry_run:
-                backend.loop.look(project, report)
+                backend.loop.sync(project, report)
             else:
                 backend.loop.catch_up(project, compare=True, progress=report)
             with backend.files(project).lock():  # no round in between

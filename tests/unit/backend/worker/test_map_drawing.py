@@ -269,7 +269,7 @@ def test_a_crop_is_placed_beside_what_it_resembles():
 
 def test_a_map_another_machine_draws_is_not_drawn_twice(services, project):
     with services.files(1).drawing_lock():
-        MapDrawer(services.store, services.files, services.embeddings).look()
+        MapDrawer(services.store, services.files, services.embeddings).draw_due()
     assert pool_map.load(services.files(1).folder) is None
 
 
@@ -277,11 +277,11 @@ def test_the_drawer_draws_after_a_round_in_a_process_of_its_own(services, projec
     folder = services.files(1).folder
     assert round_snapshot.load(folder).number == 1
     drawer = MapDrawer(services.store, services.files, services.embeddings)
-    drawer.look()
+    drawer.draw_due()
     found = pool_map.load(folder)
     assert found.laid_out == len(project)
     written = pool_map.drawn_at(folder)
-    drawer.look()
+    drawer.draw_due()
     assert pool_map.drawn_at(folder) == written, "nothing new, nothing drawn"
 
 
