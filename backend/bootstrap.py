@@ -172,6 +172,6 @@ def current_backend() -> Backend:
             _current = build(Settings())
             if not _current.heartbeat.alive():
                 _current.trainer.start_heartbeat()
-                _current.trainer.wake()
+                _current.trainer.request_sync()
                 _current.jobs.start_trainer_thread()
         return _current

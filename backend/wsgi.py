@@ -1,4 +1,4 @@
-"""What gunicorn serves: `gunicorn "everylabel.backend.wsgi:application()"`."""
+"""Make the WSGI application for gunicorn: `gunicorn "everylabel.backend.wsgi:application()"`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from everylabel.backend.store.private_files import OTHERS
 
 
 def application() -> Flask:
-    """The web side of a backend with settings from the environment; a trainer runs beside it."""
-    # Webhooks come together and share one interpreter: by default one of them may keep it for 5 ms.
+    """Make the web application of a backend, with settings from the environment; the trainer is another process.
+
+    Raises:
+        pydantic.ValidationError: A setting has an invalid value.
+        StorageError: The store is damaged, or cannot be reached or written to.
+    """
+    # Webhooks come in bursts and share one interpreter: by default one of them may keep it for 5 ms.
     sys.setswitchinterval(0.0005)
     os.umask(OTHERS)
     settings = Settings()
     logs.configure(settings)
     backend = build(settings)
-    backend.trainer.wake()  # webhooks found nobody while this process was away, even where the trainer went on
+    # Webhooks reached nobody while this process was down, even if the trainer kept running.
+    backend.trainer.request_sync()
     return create_app(backend)

@@ -16,7 +16,7 @@ CLAIM_SECONDS = 10.0
 A round that takes longer is asked for again, and finds the project's lock taken.
 """
 FAILURES_KEPT_SECONDS = 3600
-TEND_SECONDS = 50.0
+MAINTENANCE_SECONDS = 50.0
 
 
 class Attempts(Protocol):
@@ -28,8 +28,8 @@ class Attempts(Protocol):
     def end(self, project_id: int, caught_up: bool) -> None:
         """Give a project free again; after a failure it waits, twice as long each time."""
 
-    def may_tend(self) -> bool:
-        """Whether this minute's cleaning is for the caller to do."""
+    def may_run_maintenance(self) -> bool:
+        """Return whether the caller is the one to run this minute's maintenance."""
 
     def check(self) -> None:
         """Check that projects can be claimed."""
@@ -63,8 +63,8 @@ class LocalAttempts:
             failures = self._failures[project_id] = self._failures.get(project_id, 0) + 1
             self._not_before[project_id] = time.monotonic() + _pause(failures)
 
-    def may_tend(self) -> bool:
-        """Whether this minute's cleaning is for the caller to do: there is no other."""
+    def may_run_maintenance(self) -> bool:
+        """Return whether the caller is the one to run this minute's maintenance: always, there is no other trainer."""
         return True
 
     def check(self) -> None:
@@ -95,9 +95,9 @@ class SharedAttempts:
         self._redis.expire(failed, FAILURES_KEPT_SECONDS)
         self._redis.set(claim, 1, px=int(1000 * _pause(failures)))
 
-    def may_tend(self) -> bool:
-        """Whether this minute's cleaning is for the caller to do, and no other machine's."""
-        return self._claim("tend", TEND_SECONDS)
+    def may_run_maintenance(self) -> bool:
+        """Return whether the caller is the one to run this minute's maintenance, and no other machine."""
+        return self._claim("maintenance", MAINTENANCE_SECONDS)
 
     def check(self) -> None:
         """Check that Redis answers; its client raises where not."""

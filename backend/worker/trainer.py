@@ -177,13 +177,13 @@ class Trainer:
             except Exception:
                 log.exception("project %s: its problem could not be kept either", project_id)
 
-    def wake(self) -> None:
-        """Have every connected project compared with Label Studio: of what happened meanwhile no webhook has told."""
+    def request_sync(self) -> None:
+        """Have every connected project compared with Label Studio, which may have changed while nothing listened."""
         for project in self._store.projects():
             if project.connected:
                 self._store.add_event(project.id, SYNC, {})
 
-    def tend(self) -> list[int]:
+    def run_maintenance(self) -> list[int]:
         """Return the projects that need a sync, and clean old versions out of Label Studio (a job, once a minute)."""
         projects = self._store.projects()
         self._unverified.leave_out([project.id for project in projects])

@@ -17,7 +17,7 @@ from everylabel.backend.worker.backoff import Attempts
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 0.03
-TEND_SECONDS = 60.0
+MAINTENANCE_SECONDS = 60.0
 JOBS_AT_A_TIME = 2
 """Two, so that a round does not wait behind another project's. None of them ever embeds."""
 
@@ -37,12 +37,12 @@ class Work(Protocol):
     def stop(self) -> None:
         """Begin nothing more: the process ends."""
 
-    def tend(self) -> Sequence[int]:
-        """Once a minute: clean up, and return the projects that need a sync."""
+    def run_maintenance(self) -> Sequence[int]:
+        """Run the maintenance of once a minute, and return the projects that need a sync."""
 
 
 class Watch:
-    """The threads of a trainer: one that watches for work, two that do it, and one for the minute's cleaning.
+    """The threads of a trainer: one that watches for work, two that do it, and one for maintenance.
 
     A project is begun only where a thread is free and the project can be claimed; projects wait in line, so that none
     waits for ever behind two that always have webhooks.
@@ -56,8 +56,8 @@ class Watch:
     def __init__(self, work: Work, requests: Requests, attempts: Attempts) -> None:
         self._work, self._requests, self._attempts = work, requests, attempts
         self._stopping = threading.Event()
-        self._tended: SimpleQueue[int] = SimpleQueue()
-        """Projects that the minute's cleaning has found to need a sync."""
+        self._overdue: SimpleQueue[int] = SimpleQueue()
+        """Projects that maintenance has found to need a sync."""
         self._due: set[int] = set()
         """The same, known to the thread that watches."""
         self._line: list[int] = []
@@ -67,7 +67,7 @@ class Watch:
         self._free = threading.Semaphore(JOBS_AT_A_TIME)
         self._watchers = [
             threading.Thread(target=self._watch, name="webhooks", daemon=True),
-            threading.Thread(target=self._tend, name="maintenance", daemon=True),
+            threading.Thread(target=self._maintain, name="maintenance", daemon=True),
         ]
         self._workers = [
             threading.Thread(target=self._work_off, name=f"trainer {number}", daemon=True)
@@ -76,7 +76,7 @@ class Watch:
 
     def start(self) -> None:
         """Start the threads, and sync the projects that need it first."""
-        self._due.update(self._work.tend())
+        self._due.update(self._work.run_maintenance())
         for thread in (*self._watchers, *self._workers):
             thread.start()
 
@@ -97,14 +97,14 @@ class Watch:
             if not _tried("watching for webhooks", self._begin_due):
                 self._stopping.wait(1.0)
 
-    def _tend(self) -> None:
-        while not self._stopping.wait(TEND_SECONDS):
-            _tried("the minute's cleaning", self._clean_up)
+    def _maintain(self) -> None:
+        while not self._stopping.wait(MAINTENANCE_SECONDS):
+            _tried("maintenance", self._run_maintenance)
 
-    def _clean_up(self) -> None:
-        if self._attempts.may_tend():
-            for project_id in self._work.tend():
-                self._tended.put(project_id)
+    def _run_maintenance(self) -> None:
+        if self._attempts.may_run_maintenance():
+            for project_id in self._work.run_maintenance():
+                self._overdue.put(project_id)
 
     def _begin_due(self) -> None:
         """Hand requests for embeddings on, and begin as many projects as can be."""
@@ -114,8 +114,8 @@ class Watch:
         for request in requests:
             if not request.task_ids:
                 asked[request.project_id].append(request.id)
-        while not self._tended.empty():
-            self._due.add(self._tended.get())
+        while not self._overdue.empty():
+            self._due.add(self._overdue.get())
         wanted = dict.fromkeys([*sorted(self._due), *asked, *self._work.waiting()])
         line = dict.fromkeys(project_id for project_id in self._line if project_id in wanted) | wanted
         self._line = [project_id for project_id in line if project_id not in self._running]

@@ -97,7 +97,7 @@ def trainer() -> None:
     limit_threads(cores)
     backend = build(settings, encoder_threads=cores)
     backend.trainer.start_heartbeat()
-    backend.trainer.wake()
+    backend.trainer.request_sync()
     MapDrawer(backend.store, backend.files, backend.embeddings).start()
     backend.jobs.run_trainer()
 

@@ -8,8 +8,8 @@ def fresh_project(demo_project, everylabel_backend):
     """One whose crops have the newest round alone: a superseded one stays while somebody may have a crop open."""
     project = demo_project(150, "to be opened", labels=40, wrong=3)
     later = everylabel_backend.services_later(1200)  # where connecting was slow there was a round on its way
-    later.trainer.tend()
-    later.trainer.tend()
+    later.trainer.run_maintenance()
+    later.trainer.run_maintenance()
     return project
 
 

@@ -75,7 +75,7 @@ def test_a_crop_opened_in_an_old_round_can_still_be_submitted_rounds_later(
         task = label_studio.next_task(project.id)
         label_studio.annotate(task, project.labels[task])
         latest = everylabel_backend.wait_for_round(project.id, after=latest.number)
-    everylabel_backend.services.trainer.tend()  # the clean-up that comes by once a minute
+    everylabel_backend.services.trainer.run_maintenance()  # the clean-up that comes by once a minute
     assert prediction["model_version"] in label_studio.api(
         "GET", f"/api/projects/{project.id}/model-versions/"
     )
@@ -92,7 +92,7 @@ def test_a_crop_opened_in_an_old_round_can_still_be_submitted_rounds_later(
 def test_a_version_nobody_can_have_open_any_more_is_cleaned_out(label_studio, everylabel_backend, project):
     latest = everylabel_backend.round(project.id)
     # A day: Label Studio keeps a crop that long for whoever opened it.
-    everylabel_backend.services_later(90_000).trainer.tend()
+    everylabel_backend.services_later(90_000).trainer.run_maintenance()
     left = label_studio.api("GET", f"/api/projects/{project.id}/model-versions/")
     assert [version for version in left if version.startswith("round ")] == [latest.model_version]
     assert label_studio.next_task(project.id) == latest.queue[0]

@@ -42,8 +42,8 @@ def test_labelled_and_asked_for_crops_are_freed_of_old_rounds_and_an_open_one_is
     assert max(rounds_on(label_studio, project.id).values()) > 4, "within a minute they are kept"
 
     later = everylabel_backend.services_later(1200)  # a break
-    later.trainer.tend()
-    later.trainer.tend()
+    later.trainer.run_maintenance()
+    later.trainer.run_maintenance()
     left = rounds_on(label_studio, project.id)
     assert max(left.values()) <= 3, left
     assert label_studio.next_task(project.id) == opened

@@ -66,7 +66,7 @@ def test_the_watch_for_webhooks_goes_on_after_the_disk_was_full(
 ):
     asked = []
     # The minute's look begins with the trainer, and might take the webhook in before the watch does.
-    monkeypatch.setattr(services.trainer, "tend", list)
+    monkeypatch.setattr(services.trainer, "run_maintenance", list)
     stop = services.jobs.start_trainer_thread()
 
     def full():

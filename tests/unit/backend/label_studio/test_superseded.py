@@ -89,7 +89,7 @@ def test_while_somebody_labels_no_crop_gathers_more_than_a_few_rounds(stand_in, 
         "seven of the last two minutes, and three that wait to be deleted together"
     )
     clocked.now[0] += 120
-    clocked.trainer.tend()
+    clocked.trainer.run_maintenance()
     left = {prediction["model_version"] for prediction in stand_in.predictions}
     assert len(left) <= 4
     assert clocked.services.store.latest_round(1).model_version in left
@@ -104,7 +104,7 @@ def test_an_annotated_crop_is_freed_of_rounds_that_are_kept_for_others(stand_in,
     clocked(30, seconds=20.0)
     labelled = [id_ for id_, task in stand_in.tasks.items() if task["annotations"]]
     clocked.now[0] += 121
-    clocked.trainer.tend()
+    clocked.trainer.run_maintenance()
     latest = clocked.services.store.latest_round(1)
     shown = {*latest.flagged, *latest.emptied}
     held = [p["task"] for p in stand_in.predictions if p["task"] in labelled]
@@ -125,5 +125,5 @@ def test_a_round_that_is_needed_no_more_goes_though_later_ones_went_before_it(st
     clocked.now[0] += 90_000
     clocked(1, seconds=1.0)
     clocked.now[0] += 1000
-    clocked.trainer.tend()
+    clocked.trainer.run_maintenance()
     assert left_open not in {prediction["model_version"] for prediction in stand_in.predictions}

@@ -80,10 +80,10 @@ def test_a_crash_in_the_middle_of_a_round_loses_neither_label_nor_round(
     with pytest.raises(KeyboardInterrupt):
         services.trainer.learn(1)
     again = make_services()
-    assert again.trainer.tend() == [1]
+    assert again.trainer.run_maintenance() == [1]
     again.trainer.learn(1)
     assert again.store.latest_round(1).n_labels == 1
-    assert again.trainer.tend() == []
+    assert again.trainer.run_maintenance() == []
 
 
 def test_a_crash_after_a_reconcile_does_not_lose_the_round_it_asked_for(
@@ -94,7 +94,7 @@ def test_a_crash_after_a_reconcile_does_not_lose_the_round_it_asked_for(
     with pytest.raises(KeyboardInterrupt):
         services.loop.catch_up(1, compare=True)
     again = make_services()
-    assert again.trainer.tend() == [1]
+    assert again.trainer.run_maintenance() == [1]
     again.trainer.learn(1)
     assert again.store.latest_round(1).n_labels == 1
 
@@ -112,12 +112,12 @@ def test_with_label_studio_down_the_label_is_kept_and_the_problem_shown_until_it
     services.trainer.learn(1)
     assert services.store.latest_round(1).n_labels == 1
     assert "503" in services.store.project(1).problem
-    assert services.trainer.tend() == [1], "it is tried again"
+    assert services.trainer.run_maintenance() == [1], "it is tried again"
 
     stand_in.down = False
     services.trainer.learn(1)
     assert services.store.project(1).problem is None
-    assert services.trainer.tend() == []
+    assert services.trainer.run_maintenance() == []
     assert stand_in.projects[1]["model_version"] == services.store.latest_round(1).model_version
     assert task not in stand_in.queue(1)
 
@@ -146,7 +146,7 @@ def test_labels_worked_in_while_label_studio_was_away_at_the_start_get_their_rou
     send(stand_in.annotate(task, project[task]))
     stand_in.down = True
     again = make_services()
-    again.trainer.wake()
+    again.trainer.request_sync()
     for _ in range(3):
         again.trainer.learn(1)
     assert len(again.store.events(1)) == 1, "they do not pile up"
@@ -170,10 +170,10 @@ def test_a_label_that_came_while_the_web_server_was_away_and_a_look_was_under_wa
         if not back:
             stand_in.annotate(late, project[late])  # and nobody takes its webhook
             back.append(make_services())
-            back[0].trainer.wake()
+            back[0].trainer.request_sync()
 
     monkeypatch.setattr(services.label_studio, "tasks", then_the_web_server_comes_back)
-    services.trainer.wake()
+    services.trainer.request_sync()
     services.trainer.learn(1)
     assert services.trainer.waiting() == [1]
     services.trainer.learn(1)
@@ -205,16 +205,16 @@ def test_a_small_project_is_compared_with_label_studio_oftener(stand_in, make_se
     services.loop.catch_up(1, compare=True)
     services.loop.compare_seconds[1] = 0.01  # on a busy machine it may have taken longer
     now[0] += 29
-    assert services.trainer.tend() == []
+    assert services.trainer.run_maintenance() == []
     now[0] += 2
-    assert services.trainer.tend() == [1]
+    assert services.trainer.run_maintenance() == [1]
     services.loop.compare_seconds[1] = 2.0
-    assert services.trainer.tend() == [], "not, where that would take Label Studio's time"
+    assert services.trainer.run_maintenance() == [], "not, where that would take Label Studio's time"
     now[0] += 170
-    assert services.trainer.tend() == [1]
+    assert services.trainer.run_maintenance() == [1]
     services.loop.compare_seconds[1] = 60.0
     now[0] += 100
-    assert services.trainer.tend() == [1], "but as often as is set"
+    assert services.trainer.run_maintenance() == [1], "but as often as is set"
 
 
 def test_a_round_label_studio_was_away_for_is_published_as_it_is_once_it_is_back(
@@ -267,7 +267,7 @@ def test_events_of_a_project_never_connected_do_not_pile_up_without_a_token(
         ActiveLearningBackend(3, parts=services).fit(body["action"], body)
         services.trainer.learn(3)
     assert services.store.events(3) == []
-    assert services.trainer.tend() == []
+    assert services.trainer.run_maintenance() == []
     assert "LABEL_STUDIO_API_KEY" in services.store.project(3).problem
 
 
@@ -289,7 +289,7 @@ def test_a_deleted_project_is_forgotten_with_its_files(stand_in, services, proje
     assert services.store.project(1) is None
     assert services.store.tasks(1) == []
     assert not ProjectFiles(services.settings.model_dir, 1).folder.exists()
-    assert services.trainer.tend() == []
+    assert services.trainer.run_maintenance() == []
 
 
 def test_a_project_said_to_be_deleted_that_is_still_there_stays(stand_in, services, project, send):
@@ -461,7 +461,7 @@ def test_the_version_label_studio_serves_stays_while_it_refuses_newer_ones(
         services.trainer.learn(1)
     assert [r.number for r in services.store.rounds(1) if r.published_at is None] == [2, 3, 4]
     served = stand_in.queue(1)
-    make_services(clock=lambda: time.time() + 3600).trainer.tend()
+    make_services(clock=lambda: time.time() + 3600).trainer.run_maintenance()
     assert stand_in.projects[1]["model_version"] == "round 1"
     assert stand_in.queue(1) == served
 

@@ -36,7 +36,7 @@ def test_projects_that_do_not_exist_leave_nothing_and_keep_no_real_one_waiting(
     wait(lambda: services.store.latest_round(1).number > before)
     assert services.store.projects_with_events() not in ([], [1]), "they were all through: this says nothing"
     wait(lambda: not services.store.projects_with_events())
-    services.trainer.tend()  # those of /setup alone
+    services.trainer.run_maintenance()  # those of /setup alone
     wait(lambda: [found.id for found in services.store.projects()] == [1])
     assert folders(services) == {"1"}
 
@@ -69,10 +69,10 @@ def test_a_project_that_is_being_worked_on_is_forgotten_later(client, services, 
     assert client.post("/setup", json=body).status_code == 200
     with services.files(1000).embedding_lock():
         for _ in range(3):
-            services.trainer.tend()
+            services.trainer.run_maintenance()
             time.sleep(0.1)
         assert services.store.project(1000) is not None
-    services.trainer.tend()
+    services.trainer.run_maintenance()
     wait(lambda: services.store.project(1000) is None)
     wait(lambda: folders(services) == set())
 

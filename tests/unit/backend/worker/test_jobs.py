@@ -23,7 +23,7 @@ class Recorder:
 
     def __init__(self):
         self.done = []
-        self.to_tend = []
+        self.to_sync = []
         self.with_webhooks = []
         self.release = threading.Event()
         self.release.set()
@@ -43,8 +43,8 @@ class Recorder:
     def embed(self, project_id, task_ids):
         self.done.append(("embed", project_id, list(task_ids)))
 
-    def tend(self):
-        return self.to_tend
+    def run_maintenance(self):
+        return self.to_sync
 
     def stop(self):
         pass
@@ -118,7 +118,7 @@ def test_a_job_that_fails_does_not_stop_the_trainer(jobs, work, trainer, wait):
 
 
 def test_projects_that_need_a_look_get_one_when_the_trainer_starts(jobs, work, trainer, wait):
-    work.to_tend = [3, 4]
+    work.to_sync = [3, 4]
     trainer(jobs)
     wait(lambda: set(work.done) == {("learn", 3), ("learn", 4)})
 
@@ -210,7 +210,7 @@ class Work:
     def waiting(self):
         return [5]
 
-    def tend(self):
+    def run_maintenance(self):
         return []
 
     def learn(self, project_id):
@@ -301,4 +301,4 @@ def test_a_redis_that_starts_anew_and_empty_loses_no_work(redis_server, in_redis
 
 def test_one_trainer_of_many_cleans_up(in_redis, work):
     first, second = in_redis(work), in_redis(work)
-    assert [first._attempts.may_tend(), second._attempts.may_tend()] == [True, False]
+    assert [first._attempts.may_run_maintenance(), second._attempts.may_run_maintenance()] == [True, False]
