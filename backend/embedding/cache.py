@@ -1,4 +1,4 @@
-"""What was had lately, kept within a budget, and had once by however many threads ask for it at a time."""
+"""A cache within a budget that makes each value once, however many threads ask for it at a time."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Recent(Generic[T]):
-    """The values of the keys asked for last.
+class Cache(Generic[T]):
+    """A cache of the values used most recently. Safe to share between threads.
 
     Args:
-        budget: what the values kept may weigh together; the last one asked for is kept whatever it weighs.
-        weight: what one value weighs, such as its bytes; above 0.
+        budget: The largest total weight of the values kept; the value used last is kept whatever its weight.
+        weight: Returns the weight of a value, such as its size in bytes; above 0.
     """
 
     def __init__(self, budget: int, weight: Callable[[T], int]) -> None:
@@ -26,7 +26,15 @@ class Recent(Generic[T]):
         self._entries: OrderedDict[str, _Entry[T]] = OrderedDict()
 
     def get(self, key: str, make: Callable[[], T]) -> T:
-        """The value of a key: as it was made before, or made now while others who ask for it wait."""
+        """Return the value of a key, which is made if it is not cached; other threads that ask for it wait.
+
+        Args:
+            key: The key.
+            make: Makes the value. What it raises is raised here, and nothing is cached.
+
+        Returns:
+            The cached value, or the one just made.
+        """
         with self._lock:
             entry = self._entries.setdefault(key, _Entry())
             self._entries.move_to_end(key)

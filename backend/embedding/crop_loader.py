@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from everylabel.backend.embedding.cache import Recent
+from everylabel.backend.embedding.cache import Cache
 from everylabel.backend.images import cut as cutting
 from everylabel.backend.images.decoding_limits import decoding_memory
 from everylabel.backend.images.reader import ImageReader
@@ -66,8 +66,8 @@ class CropReader:
         self._reader = reader
         self._encoder = encoder
         self._threads = threads
-        self._pictures: Recent[Image.Image | ImageError] = Recent(PICTURE_BYTES, _picture_bytes)
-        self._crops: Recent[Prepared | ImageError] = Recent(CROPS_KEPT, lambda _: 1)
+        self._pictures: Cache[Image.Image | ImageError] = Cache(PICTURE_BYTES, _picture_bytes)
+        self._crops: Cache[Prepared | ImageError] = Cache(CROPS_KEPT, lambda _: 1)
         self._hosts = hosts or Hosts()
 
     @property

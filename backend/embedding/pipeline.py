@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from everylabel.backend.embedding.crop_loader import CropReader, Hosts, Prepared, ReadCrop
 from everylabel.backend.embedding.digest_index import KnownRows
 from everylabel.backend.embedding.encoding import Batch, Encoding
-from everylabel.backend.embedding.prefetch import Ahead
+from everylabel.backend.embedding.prefetch import Prefetch
 from everylabel.backend.images.reader import ImageReader
 from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.store import Store, Task
@@ -108,8 +108,8 @@ class CropEmbedder:
         rows = KnownRows(self._store, project_id, file)
         at_a_time = self._encoder.batches_at_a_time
         read = crops.read(tasks, min((at_a_time + 1) * size + DIGESTS_TOGETHER, total))
-        batches = Ahead(_batches(read, rows, self._batch_size), BATCHES_AHEAD, "batches")
-        encoded = Ahead(Encoding(batches, self._encoder), BATCHES_AHEAD, "encoder")
+        batches = Prefetch(_batches(read, rows, self._batch_size), BATCHES_AHEAD, "batches")
+        encoded = Prefetch(Encoding(batches, self._encoder), BATCHES_AHEAD, "encoder")
         writer = _Writer(self._store, project_id, file, rows, self._appending)
         try:
             for batch, new_rows in encoded:

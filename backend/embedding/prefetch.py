@@ -1,4 +1,4 @@
-"""A stage of a pipeline: an iterable that is run through in a thread of its own, a bounded way ahead of its taker."""
+"""A stage of a pipeline: an iterable consumed in a thread of its own, a bounded number of items ahead."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
-    """Iterates in another thread, and holds at most `limit` items nobody has taken yet.
+class Prefetch(Generic[T]):
+    """An iterator that fetches its items in another thread, a few ahead of the consumer.
 
-    An error of the iterable is raised to the taker, after the items that came before it. Left early, by `close` or
-    by leaving the `with`, the thread ends and the iterable with it.
+    An error of the iterable is raised to the consumer, after the items that came before it. `close`, or leaving the
+    `with` block, ends the thread and closes a generator, even if items are left.
+
+    Args:
+        items: The iterable; it is consumed once, in the thread.
+        limit: How many items may be ready that nobody has taken yet.
+        name: The name of the thread.
     """
 
     def __init__(self, items: Iterable[T], limit: int, name: str) -> None:
@@ -40,7 +45,7 @@ class Ahead(Generic[T]):
                 raise self._error
         raise StopIteration
 
-    def __enter__(self) -> Ahead[T]:
+    def __enter__(self) -> Prefetch[T]:
         return self
 
     def __exit__(
@@ -49,7 +54,7 @@ class Ahead(Generic[T]):
         self.close()
 
     def stop(self) -> None:
-        """Let nothing more come, and let go who waits on either side."""
+        """Drop the remaining items, and wake the threads that wait on either side."""
         with self._changed:
             self._ended = True
             self._held.clear()

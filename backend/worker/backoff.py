@@ -11,22 +11,22 @@ if TYPE_CHECKING:
 
 LONGEST_PAUSE_SECONDS = 30.0
 CLAIM_SECONDS = 10.0
-"""How long a machine may keep a project to itself without a word: one that was killed says nothing any more.
+"""How long a claim lasts that is not released, because its machine was killed, for example.
 
-A round that takes longer is asked for again, and finds the project's lock taken.
+If a round takes longer, another machine claims the project, and finds its lock taken.
 """
 FAILURES_KEPT_SECONDS = 3600
 MAINTENANCE_SECONDS = 50.0
 
 
-class Attempts(Protocol):
+class Claims(Protocol):
     """Claims on projects, and pauses after failures."""
 
-    def begin(self, project_id: int) -> bool:
-        """Claim a project; False while it is claimed or has to wait."""
+    def take(self, project_id: int) -> bool:
+        """Claim a project, and return whether that worked: not while it is claimed or has to wait."""
 
-    def end(self, project_id: int, caught_up: bool) -> None:
-        """Give a project free again; after a failure it waits, twice as long each time."""
+    def release(self, project_id: int, caught_up: bool) -> None:
+        """Release a project; after a failure it has to wait, twice as long each time."""
 
     def may_run_maintenance(self) -> bool:
         """Return whether the caller is the one to run this minute's maintenance."""
@@ -35,8 +35,8 @@ class Attempts(Protocol):
         """Check that projects can be claimed."""
 
 
-class LocalAttempts:
-    """Those of one trainer, in its memory."""
+class LocalClaims:
+    """The claims of a single trainer, kept in its memory."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -44,16 +44,16 @@ class LocalAttempts:
         self._failures: dict[int, int] = {}
         self._not_before: dict[int, float] = {}
 
-    def begin(self, project_id: int) -> bool:
-        """Claim a project; False while it is claimed or has to wait."""
+    def take(self, project_id: int) -> bool:
+        """Claim a project, and return whether that worked: not while it is claimed or has to wait."""
         with self._lock:
             if project_id in self._running or time.monotonic() < self._not_before.get(project_id, 0.0):
                 return False
             self._running.add(project_id)
             return True
 
-    def end(self, project_id: int, caught_up: bool) -> None:
-        """Give a project free again; after a failure it waits, twice as long each time."""
+    def release(self, project_id: int, caught_up: bool) -> None:
+        """Release a project; after a failure it has to wait, twice as long each time."""
         with self._lock:
             self._running.discard(project_id)
             if caught_up:
@@ -68,25 +68,25 @@ class LocalAttempts:
         return True
 
     def check(self) -> None:
-        """Do nothing: one trainer can always claim."""
+        """Do nothing: a single trainer can always claim."""
 
 
-class SharedAttempts:
-    """Those of several trainers, in a Redis.
+class SharedClaims:
+    """The claims of several trainers, kept in Redis.
 
     Args:
-        redis: a client of it.
+        redis: A Redis client.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def begin(self, project_id: int) -> bool:
-        """Claim a project; False while it is claimed or has to wait."""
+    def take(self, project_id: int) -> bool:
+        """Claim a project, and return whether that worked: not while it is claimed or has to wait."""
         return self._claim(f"project:{project_id}", CLAIM_SECONDS)
 
-    def end(self, project_id: int, caught_up: bool) -> None:
-        """Give a project free again; after a failure it waits, twice as long each time."""
+    def release(self, project_id: int, caught_up: bool) -> None:
+        """Release a project; after a failure it has to wait, twice as long each time."""
         claim, failed = f"everylabel:project:{project_id}", f"everylabel:failures:{project_id}"
         if caught_up:
             self._redis.delete(claim, failed)
@@ -97,10 +97,16 @@ class SharedAttempts:
 
     def may_run_maintenance(self) -> bool:
         """Return whether the caller is the one to run this minute's maintenance, and no other machine."""
-        return self._claim("maintenance", MAINTENANCE_SECONDS)
+        return self._claim(
+            "tend", MAINTENANCE_SECONDS
+        )  # the key of earlier versions, which may run beside this one
 
     def check(self) -> None:
-        """Check that Redis answers; its client raises where not."""
+        """Check that Redis answers.
+
+        Raises:
+            redis.RedisError: Redis does not answer.
+        """
         self._redis.ping()
 
     def _claim(self, what: str, seconds: float) -> bool:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from everylabel.backend.store import StorageError
 from everylabel.backend.store.requests import Requests
-from everylabel.backend.worker.backoff import Attempts, LocalAttempts, SharedAttempts
+from everylabel.backend.worker.backoff import Claims, LocalClaims, SharedClaims
 from everylabel.backend.worker.watch import Watch, Work
 
 REDIS_SECONDS = 10
@@ -38,7 +38,7 @@ class Jobs:
     def __init__(self, url: str, work: Callable[[], Work], redis_url: str = "") -> None:
         self._work = work
         self._requests = Requests(url)
-        self._attempts: Attempts = _in_redis(redis_url) if redis_url else LocalAttempts()
+        self._claims: Claims = _in_redis(redis_url) if redis_url else LocalClaims()
 
     def learn(self, project_id: int) -> None:
         """Ask the trainer to catch up with a project; return at once."""
@@ -60,14 +60,14 @@ class Jobs:
             StorageError: Redis does not answer.
         """
         with _named():
-            self._attempts.check()
+            self._claims.check()
 
     def run_trainer(self) -> None:
         """Work until the process is asked to stop (SIGINT or SIGTERM); the jobs at hand are finished."""
         asked = threading.Event()
         signals = (signal.SIGINT, signal.SIGTERM)
         former = {number: signal.signal(number, lambda *_: asked.set()) for number in signals}
-        watch = Watch(self._work(), self._requests, self._attempts)
+        watch = Watch(self._work(), self._requests, self._claims)
         watch.start()
         try:
             asked.wait()
@@ -78,19 +78,19 @@ class Jobs:
 
     def start_trainer_thread(self) -> Callable[[], None]:
         """Work in threads of this process; returns what stops them."""
-        watch = Watch(self._work(), self._requests, self._attempts)
+        watch = Watch(self._work(), self._requests, self._claims)
         watch.start()
         return lambda: watch.stop(STOP_SECONDS)
 
 
-def _in_redis(url: str) -> SharedAttempts:
+def _in_redis(url: str) -> SharedClaims:
     try:
         from redis import ConnectionPool, Redis  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise StorageError("EVERYLABEL_REDIS_URL needs redis: pip install 'everylabel[redis]'") from error
     # A Redis whose machine has gone away must not hold up the trainer for minutes.
     patience = {"socket_connect_timeout": REDIS_SECONDS, "socket_timeout": REDIS_SECONDS}
-    return SharedAttempts(
+    return SharedClaims(
         Redis(connection_pool=ConnectionPool.from_url(url, health_check_interval=30, **patience))
     )
 

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from everylabel.backend.store.requests import Request, Requests
-from everylabel.backend.worker.backoff import Attempts
+from everylabel.backend.worker.backoff import Claims
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,11 @@ class Watch:
     Args:
         work: Does the jobs.
         requests: What other processes ask for.
-        attempts: Claims on projects, and pauses after failures.
+        claims: Claims on projects, and pauses after failures.
     """
 
-    def __init__(self, work: Work, requests: Requests, attempts: Attempts) -> None:
-        self._work, self._requests, self._attempts = work, requests, attempts
+    def __init__(self, work: Work, requests: Requests, claims: Claims) -> None:
+        self._work, self._requests, self._claims = work, requests, claims
         self._stopping = threading.Event()
         self._overdue: SimpleQueue[int] = SimpleQueue()
         """Projects that maintenance has found to need a sync."""
@@ -102,7 +102,7 @@ class Watch:
             _tried("maintenance", self._run_maintenance)
 
     def _run_maintenance(self) -> None:
-        if self._attempts.may_run_maintenance():
+        if self._claims.may_run_maintenance():
             for project_id in self._work.run_maintenance():
                 self._overdue.put(project_id)
 
@@ -137,12 +137,12 @@ class Watch:
 
     def _begin(self, project_id: int, request_ids: Sequence[int]) -> bool:
         """Give a project to a thread, and drop the requests that asked for it; False where it cannot be claimed."""
-        if not self._attempts.begin(project_id):
+        if not self._claims.take(project_id):
             return False
         try:
             self._requests.take(request_ids)
         except BaseException:
-            self._attempts.end(project_id, caught_up=False)
+            self._claims.release(project_id, caught_up=False)
             raise
         self._line.remove(project_id)
         self._due.discard(project_id)
@@ -161,7 +161,7 @@ class Watch:
         try:
             caught_up = self._work.learn(project_id)
         finally:
-            self._attempts.end(project_id, caught_up)
+            self._claims.release(project_id, caught_up)
 
 
 def _tried(what: str, do: Callable[[], object]) -> bool:

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from everylabel.backend.embedding.cache import Recent
-from everylabel.backend.embedding.prefetch import Ahead
+from everylabel.backend.embedding.cache import Cache
+from everylabel.backend.embedding.prefetch import Prefetch
 
 
 def test_items_come_in_order_and_never_more_than_the_limit_ahead():
@@ -18,7 +18,7 @@ def test_items_come_in_order_and_never_more_than_the_limit_ahead():
             begun.append(i)
             yield i
 
-    with Ahead(numbers(), 3, "numbers") as items:
+    with Prefetch(numbers(), 3, "numbers") as items:
         for expected, item in enumerate(items):
             assert item == expected
             taken += 1
@@ -32,7 +32,7 @@ def test_an_error_comes_after_the_items_before_it():
         yield 1
         raise ValueError("torn")
 
-    items = Ahead(numbers(), 5, "numbers")
+    items = Prefetch(numbers(), 5, "numbers")
     assert next(items) == 1
     with pytest.raises(ValueError, match="torn"):
         next(items)
@@ -48,7 +48,7 @@ def test_left_early_the_thread_ends_and_so_does_what_it_iterates():
         finally:
             ended.set()
 
-    with Ahead(numbers(), 2, "endless") as items:
+    with Prefetch(numbers(), 2, "endless") as items:
         next(items)
     assert ended.is_set()
     assert "endless" not in [thread.name for thread in threading.enumerate()]
@@ -56,11 +56,11 @@ def test_left_early_the_thread_ends_and_so_does_what_it_iterates():
 
 def test_what_several_threads_ask_for_at_once_is_made_once():
     made, together = [], threading.Barrier(4)
-    recent = Recent[str](10, lambda _: 1)
+    cache = Cache[str](10, lambda _: 1)
 
     def ask():
         together.wait()
-        recent.get("picture", lambda: made.append(1) or "pixels")
+        cache.get("picture", lambda: made.append(1) or "pixels")
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -70,9 +70,9 @@ def test_what_several_threads_ask_for_at_once_is_made_once():
     assert made == [1]
 
 
-def test_what_was_asked_for_longest_ago_is_let_go_over_the_budget():
+def test_what_was_asked_for_longest_ago_is_dropped_over_the_budget():
     made = []
-    recent = Recent[str](10, len)
+    cache = Cache[str](10, len)
     for key in ("aaaa", "bbbb", "aaaa", "cccc", "aaaa", "bbbb"):
-        assert recent.get(key, lambda key=key: made.append(key) or key) == key
+        assert cache.get(key, lambda key=key: made.append(key) or key) == key
     assert made == ["aaaa", "bbbb", "cccc", "bbbb"]

@@ -275,7 +275,7 @@ def test_crops_that_predict_waits_for_are_embedded_by_one_machine(in_redis, trai
 def test_what_a_killed_trainer_had_taken_another_does(in_redis, work, trainer, wait, monkeypatch):
     monkeypatch.setattr("everylabel.backend.worker.backoff.CLAIM_SECONDS", 0.5)
     killed = in_redis(work)
-    assert killed._attempts.begin(5)  # and is killed before it does it
+    assert killed._claims.take(5)  # and is killed before it does it
     work.with_webhooks = [5]
     trainer(in_redis(work))
     time.sleep(0.2)
@@ -301,4 +301,4 @@ def test_a_redis_that_starts_anew_and_empty_loses_no_work(redis_server, in_redis
 
 def test_one_trainer_of_many_cleans_up(in_redis, work):
     first, second = in_redis(work), in_redis(work)
-    assert [first._attempts.may_run_maintenance(), second._attempts.may_run_maintenance()] == [True, False]
+    assert [first._claims.may_run_maintenance(), second._claims.may_run_maintenance()] == [True, False]
