@@ -32,7 +32,14 @@ OPEN_ROUTES = {"/health"}
 
 
 def create_app(backend: Backend) -> Flask:
-    """The web side of a backend; it answers from the store and never trains."""
+    """Make the web application of a backend, which answers from the store and never trains.
+
+    Args:
+        backend: The finished parts.
+
+    Returns:
+        A WSGI application.
+    """
     app = Flask("everylabel")
     app.config["MAX_CONTENT_LENGTH"] = int(backend.settings.max_request_megabytes * 1024 * 1024)
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -88,7 +95,7 @@ def create_app(backend: Backend) -> Flask:
 
 
 def _let_in(app: Flask, settings: Settings) -> None:
-    """Refuse every request that may not be what it seems, before a route sees it."""
+    """Register the checks that refuse a request before a route sees it."""
     token = PageToken(settings.model_dir)
     app.add_template_global(lambda: token.value, "page_token")
 
@@ -108,7 +115,7 @@ def _let_in(app: Flask, settings: Settings) -> None:
 
 
 def _refuse_person(reach: Access, token: PageToken) -> Response | None:
-    """The answer to somebody who may not have what is for people; None where they may."""
+    """Return the refusal of a request for a route meant for people, or None if it may pass."""
     if reach is Access.NONE:
         answer = _refusal(
             401,
@@ -124,7 +131,7 @@ def _refuse_person(reach: Access, token: PageToken) -> Response | None:
 
 
 def _answer_errors(app: Flask) -> None:
-    """Every failure as JSON with its reason; Label Studio shows the status line."""
+    """Answer every failure with JSON that holds its reason; Label Studio shows the status line."""
 
     @app.errorhandler(BodyError)
     @app.errorhandler(LabelConfigError)
@@ -152,14 +159,14 @@ def _answer_errors(app: Flask) -> None:
 
 
 def _writes_for_a_person() -> bool:
-    """Whether a browser may have been made to send this, and it changes something."""
+    """Return whether a request changes something and may come from a browser that was tricked into sending it."""
     login = _login()
     by_hand = login is not None and login.type == "bearer"  # no browser sends that by itself
     return request.url_rule is not None and request.method not in READING and not by_hand
 
 
 def _login() -> Authorization | None:
-    """What a request says of who sends it."""
+    """Return the credentials that a request carries, if they can be read."""
     try:
         return request.authorization
     except ValueError:  # no base64 at all, which werkzeug does not expect
@@ -179,7 +186,11 @@ def _body() -> dict[str, Any]:
 
 
 def _refuse_lone_surrogates(body: object) -> None:
-    """Half a character, as `"\\ud800"`: JSON lets it through, no database takes it."""
+    r"""Refuse half a character, such as `"\ud800"`: JSON allows it, and no database takes it.
+
+    Raises:
+        BodyError: The body holds one.
+    """
     try:
         json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

@@ -1,11 +1,11 @@
-"""Who may call the backend, and with which key: people with theirs, Label Studio with one that delivers and no more.
+"""Access to the backend: people have their own key, and Label Studio one that delivers and no more.
 
-Every account of a Label Studio can read a webhook's headers (`GET /api/webhooks/`). So what Label Studio is given is
-no key to the page: a delivery secret, which opens `DELIVERY_ROUTES` alone. Where none is set it is derived from the
-people's key, one way.
+Every account of a Label Studio can read a webhook's headers (`GET /api/webhooks/`). So Label Studio is not given
+a key to the page but a delivery secret, which opens `DELIVERY_ROUTES` alone. If none is set, it is derived one way from
+the people's key.
 
 Label Studio 1.23.2 calls an ML backend with basic auth or with nothing, and sends a webhook any header. So the secret
-goes into the webhook as a bearer's, and into the calls of an ML backend as the password of a user named `everylabel`.
+goes into the webhook as a bearer token, and into the calls of an ML backend as the password of a user named `everylabel`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 LOGIN = "everylabel"
 DELIVERY_ROUTES = {"/webhook", "/predict", "/setup", "/versions"}
-"""What Label Studio calls; `/health` is open."""
+"""The routes that Label Studio calls; `/health` is open to everybody."""
 
 
 class Access(IntEnum):
-    """How far a request's key reaches."""
+    """The extent of what a request's key opens."""
 
     NONE = 0
     DELIVERY = 1
@@ -37,7 +37,15 @@ class Access(IntEnum):
 
 
 def access(settings: Settings, given: Authorization | None) -> Access:
-    """Return how far what a request carries reaches; everywhere, where the settings ask for nothing."""
+    """Return what the credentials of a request open: everything if the settings ask for none.
+
+    Args:
+        settings: The keys that are set.
+        given: The credentials; None if the request carries none.
+
+    Returns:
+        The widest access that they give.
+    """
     if not settings.has_auth:
         return Access.EVERYTHING
     if given is None or given.type not in {"basic", "bearer"}:
@@ -54,7 +62,7 @@ def access(settings: Settings, given: Authorization | None) -> Access:
 
 
 def delivery_secret(settings: Settings) -> str:
-    """Return the secret Label Studio delivers with: the one that is set, else one derived from the people's key."""
+    """Return the secret that Label Studio delivers with: the one that is set, or one derived from the people's key."""
     if told := settings.delivery_secret.get_secret_value():
         return told
     password, bearer = settings.basic_auth_pass.get_secret_value(), settings.bearer_secret.get_secret_value()
@@ -63,15 +71,15 @@ def delivery_secret(settings: Settings) -> str:
 
 @cache
 def _derived(key: str) -> str:
-    """Return a secret that does not tell the key it comes from, though many can read it.
+    """Return a secret that many can read and that does not reveal the key it is derived from.
 
-    The slow hash (RFC 7914) is for passwords that people made up: 16 MB and some 50 ms for each guess.
+    The slow hash (RFC 7914) protects passwords that people made up: 16 MB and some 50 ms for each password tried.
     """
     return hashlib.scrypt(key.encode(), salt=b"everylabel delivery", n=2**14, r=8, p=1, dklen=32).hex()
 
 
 def basic_login(settings: Settings) -> tuple[str, str] | None:
-    """Return the user name and password Label Studio calls an ML backend with; None where nothing is asked for."""
+    """Return the user name and password that Label Studio calls an ML backend with, or None if none are needed."""
     return (LOGIN, delivery_secret(settings)) if settings.has_auth else None
 
 
@@ -81,7 +89,7 @@ def webhook_headers(settings: Settings) -> dict[str, str]:
 
 
 def holds_key_for_people(settings: Settings, headers: dict[str, str]) -> bool:
-    """Return whether a webhook's headers hold what opens the page, as everylabel's did before there were two keys."""
+    """Return whether a webhook's headers hold the key to the page, as before there were two keys."""
     basic = (f"Basic {_encoded(*login)}" for login in _people(settings))
     bearer = settings.bearer_secret.get_secret_value()
     return headers.get("Authorization") in {*basic, *([f"Bearer {bearer}"] if bearer else [])}

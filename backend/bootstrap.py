@@ -1,4 +1,4 @@
-"""Make the parts of a backend and wire them: nobody else knows how they are made."""
+"""Make the parts of a backend and connect them; no other module knows how they are made."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Backend:
     embedding_waits: threading.BoundedSemaphore = field(
         default_factory=lambda: threading.BoundedSemaphore(EMBEDDING_WAITS)
     )
-    """How many `/predict` calls may wait for crops at a time; any more are answered with what is there."""
+    """How many `/predict` calls may wait for crops at a time; any more are answered without waiting."""
 
 
 def build(
@@ -81,18 +81,21 @@ def build(
     encoder_threads: int | None = None,
     make_executor: MakeExecutor | None = None,
 ) -> Backend:
-    """Make a backend's parts. Nothing is asked of Label Studio, and no model is loaded.
+    """Make the parts of a backend, without a request to Label Studio and without loading a model.
 
     Args:
         settings: Every setting.
         clock: Returns seconds since 1970.
         encoder: Used instead of the one that the settings name.
         encoder_threads: CPU threads the encoder takes; one a core if None.
-        make_executor: Makes what embeds and scores, of the settings, the store and what returns the encoder; in
-            this process if None.
+        make_executor: Makes the executor that embeds and scores, from the settings, the store and a function that
+            returns the encoder; if None, that happens in this process.
+
+    Returns:
+        The finished parts.
 
     Raises:
-        StorageError: the store is damaged, or cannot be reached or written to.
+        StorageError: The store is damaged, or cannot be reached or written to.
     """
     store, files = _open_store(settings, clock), _files(settings)
     with private_umask():  # a database is made on opening
@@ -149,7 +152,7 @@ def _requests(settings: Settings) -> str:
 
 
 def _files(settings: Settings) -> Callable[[int], ProjectFiles]:
-    """Return what gives a project's files, under locks that every process of this backend sees."""
+    """Return a function that gives a project's files, with locks that every process of this backend respects."""
     locks: Locks = file_lock
     if settings.database_url.get_secret_value():
         locks = DatabaseLocks(settings.store_url, settings.model_dir)
@@ -161,10 +164,10 @@ _current_lock = threading.Lock()
 
 
 def current_backend() -> Backend:
-    """Return this process's backend, made from the environment at first use.
+    """Return the backend of this process, made from the environment at first use.
 
-    It is for `label_studio_ml.api.init_app`, which makes instances of a class and can hand nothing to them. There
-    nothing else works the jobs, so a trainer thread of this process does, unless a trainer runs.
+    This is for `label_studio_ml.api.init_app`, which makes instances of a class and cannot pass anything to them. It
+    starts no trainer either, so a thread of this process does that work unless a trainer is running.
     """
     global _current  # noqa: PLW0603 - one per process is the point
     with _current_lock:

@@ -1,15 +1,15 @@
-"""What a browser is kept from doing on behalf of a page that is not ours.
+"""Refuse what a browser sends on behalf of a page that is not ours.
 
-A browser sends its login, and reaches addresses that nobody else does, whichever page tells it to:
+A browser sends its login, and reaches addresses that nobody else can, whichever page tells it to:
 
-- A page of another origin may post a form here. The browser names that origin (`Origin`), also where it says
-  nothing else (`Sec-Fetch-Site` is left out to a plain-http name): only our own may write.
-- A page whose name is pointed at this machine after it was loaded (DNS rebinding) is of our origin, for the browser.
-  It gives itself away by the name it calls us by (`Host`). An address in digits cannot be rebound.
+- A page of another origin may post a form here. The browser names that origin (`Origin`), even when it says
+  nothing else (`Sec-Fetch-Site` is left out for a plain-http name): only our own origin may write.
+- A page whose name is pointed at this machine after it was loaded (DNS rebinding) has our origin in the eyes of the
+  browser. It gives itself away by the name it calls us by (`Host`). A numeric address cannot be rebound.
 
-A route by which the page itself writes asks for a token besides (`everylabel.backend.page_token`), without a word of its own: all do
-that take anything but GET and that Label Studio does not call. Let it be called with `fetch`: a form of a page with
-`Referrer-Policy: no-referrer`, as ours, sends `Origin: null`.
+Every route that takes more than GET and is not called by Label Studio also asks for a token
+(`everylabel.backend.page_token`), without any code of its own. Such a route has to be called with `fetch`: a form on a
+page with `Referrer-Policy: no-referrer`, such as ours, sends `Origin: null`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from werkzeug.wrappers import Request
 from everylabel.backend.settings import Settings
 
 OWN_SITE = {None, "same-origin", "none"}
-"""What a browser says of a request by our own page, or by its user; Label Studio is no browser and says nothing."""
+"""The values of `Sec-Fetch-Site` for a request by our own page or its user; Label Studio, no browser, sends none."""
 READING = {"GET", "HEAD", "OPTIONS"}
 SHOWN = 100
-"""Letters of a name that are repeated to whoever sent it."""
+"""How many characters of an unknown name are quoted in the answer."""
 
 
 def is_foreign(settings: Settings, request: Request) -> bool:
-    """Return whether a page of another origin has a browser send this."""
+    """Return whether a browser sent this request for a page of another origin."""
     if request.method not in READING and request.headers.get("Sec-Fetch-Site") not in OWN_SITE:
         return True
     origin = request.headers.get("Origin")
@@ -41,11 +41,11 @@ def is_foreign(settings: Settings, request: Request) -> bool:
 
 
 def is_known_host(settings: Settings, host: str) -> bool:
-    """Return whether this backend is called by a name of its own, or by an address in digits.
+    """Return whether a request calls this backend by a name of its own, or by a numeric address.
 
     Args:
-        settings: which say its names.
-        host: the header, with or without a port.
+        settings: The settings, which hold the names.
+        host: The `Host` header, with or without a port.
     """
     name = _host_name(host)
     try:
@@ -57,7 +57,7 @@ def is_known_host(settings: Settings, host: str) -> bool:
 
 
 def unknown_host(host: str) -> str:
-    """Return what somebody reads who calls the backend by another name."""
+    """Return the message for a request that calls the backend by another name."""
     return (
         f"This backend has no name {_host_name(host)[:SHOWN]!r}. If it should, set EVERYLABEL_PUBLIC_URL or "
         "EVERYLABEL_PAGE_URL to that address, or add the name to EVERYLABEL_ALLOWED_HOSTS."
@@ -65,7 +65,7 @@ def unknown_host(host: str) -> str:
 
 
 def _netloc(url: str) -> str:
-    """Return the host and port of an address, or something that is no host: for `null`, for example."""
+    """Return the host and port of an address, or an empty text for what is no address, such as `null`."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,4 +1,4 @@
-"""How the backend logs: one line an event, to standard error, without anything private."""
+"""Log one line an event, to standard error, without anything private."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PATTERNS = (
 
 @contextmanager
 def about(**fields: int) -> Iterator[None]:
-    """Name the project, and the round, that every line logged inside is about."""
+    """Add fields, such as the project and the round, to every line logged inside the `with` block."""
     before = _about.set({**(_about.get() or {}), **fields})
     try:
         yield
@@ -42,7 +42,7 @@ def about(**fields: int) -> Iterator[None]:
 
 
 def configure(settings: Settings) -> None:
-    """Log as the settings say; libraries that log every request stay quiet."""
+    """Set up logging as the settings say; libraries that log every request stay quiet."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines(settings))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
@@ -53,7 +53,7 @@ def configure(settings: Settings) -> None:
 class Lines(logging.Formatter):
     """A formatter of one line a record, as text or as JSON (`EVERYLABEL_LOG_FORMAT`), without secrets.
 
-    Nothing here logs a secret on purpose; but an error of a library may quote an address or a header.
+    The backend logs no secret on purpose, but an error of a library may quote an address or a header.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -70,7 +70,7 @@ class Lines(logging.Formatter):
         self._secrets = sorted((secret for secret in plain if len(secret) >= 4), key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format the line, or lines where there is a traceback and the format is text."""
+        """Format a record as one line, or several if the format is text and there is a traceback."""
         fields = _about.get() or {}
         if not self._json:
             record.fields = "".join(f" {name}={value}" for name, value in fields.items())

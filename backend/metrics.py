@@ -1,4 +1,4 @@
-"""What an operator can ask: counters of the web server, and the state every process shares."""
+"""Prometheus metrics: counters of the web server, and the state that every process shares."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Metrics:
     """Prometheus metrics of one backend.
 
     Args:
-        store: Read whenever the metrics are asked for.
-        heartbeat: Of the trainer.
+        store: The store, which is read at each request.
+        heartbeat: The trainer's heartbeat.
         clock: Returns seconds since 1970.
     """
 
@@ -39,12 +39,12 @@ class Metrics:
         self._registry.register(_Shared(store, heartbeat, clock))
 
     def render(self) -> bytes:
-        """The metrics in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         return bytes(generate_latest(self._registry))
 
 
 def health(heartbeat: Heartbeat) -> dict[str, Any]:
-    """Return what `/health` says: `UP` as soon as requests are answered, and whether the trainer lives."""
+    """Return the answer of `/health`: `UP`, and whether the trainer is alive."""
     return {
         "status": "UP",
         "model_class": "ActiveLearningBackend",
@@ -53,7 +53,7 @@ def health(heartbeat: Heartbeat) -> dict[str, Any]:
 
 
 class _Shared:
-    """State read from the store at the moment of asking, so that every process tells the same."""
+    """A collector of state that is read from the store at each request, so that every process returns the same."""
 
     def __init__(self, store: Store, heartbeat: Heartbeat, clock: Callable[[], float]) -> None:
         self._store = store

@@ -1,9 +1,9 @@
-"""`ActiveLearningBackend`: predict and fit, the class Label Studio's users know.
+"""`ActiveLearningBackend`: predict and fit, in the class that users of Label Studio know.
 
 It keeps the class contract of `label-studio-ml` 2.x (`__init__(project_id, label_config)`, `setup`,
 `predict(tasks, context, **kwargs)`, `fit(event, data, **kwargs)`, `model_version`) and is a subclass of its
 `LabelStudioMLBase` where 2.x is installed, so `label_studio_ml.api.init_app(ActiveLearningBackend)` serves it.
-Everything that lasts lives in the store; an instance is a view on one project and costs nothing to make.
+Everything that lasts lives in the store; an instance only names a project and costs nothing to make.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ log = logging.getLogger(__name__)
 UNTRAINED = "no model yet"
 POLL_SECONDS = 0.02
 CHANGED_AT_ONCE = 500
-"""As many tasks as one request asks Label Studio about; what has changed of more is found with the next comparison."""
+"""How many changed tasks one request asks Label Studio about; the next comparison finds the others."""
 MOST_UNVERIFIED = 500
-"""Projects kept that nobody has found in Label Studio yet: whoever may call can name any number."""
+"""How many projects are kept that Label Studio has not confirmed yet: a caller can name any number."""
 NO_ID = -1
 
 
 def _contract() -> type:
-    """`LabelStudioMLBase` of label-studio-ml 2.x; `object` without it (PyPI's 1.0.9 speaks an older protocol)."""
+    """Return `LabelStudioMLBase` of label-studio-ml 2.x, or `object` without it (PyPI's 1.0.9 has an older protocol)."""
     try:
         if int(version("label-studio-ml").split(".")[0]) >= 2:
             base: type = import_module("label_studio_ml.model").LabelStudioMLBase
@@ -63,7 +63,7 @@ def _contract() -> type:
 
 
 class _Parts(Protocol):
-    """What the ML backend uses of a backend."""
+    """The parts of a backend that the ML backend uses."""
 
     @property
     def settings(self) -> Settings: ...
@@ -87,9 +87,9 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
     """A Label Studio ML backend that asks for the most useful crop next.
 
     Args:
-        project_id: Label Studio's, as `"7"` or `"7.1700000000"`.
-        label_config: the project's labeling config, where known.
-        parts: what instances share; the process's own if None.
+        project_id: The project's number as Label Studio sends it: `"7"` or `"7.1700000000"`.
+        label_config: The project's labeling config, if known.
+        parts: The parts that instances share; those of this process if None.
     """
 
     def __init__(
@@ -105,25 +105,28 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         self.setup()
 
     def setup(self) -> None:
-        """Nothing to do: state lives in the store, the encoder in the trainer."""
+        """Do nothing: state lives in the store, and the encoder in the trainer."""
 
     @property
     def project_id(self) -> str:
-        """The project's number, as text."""
+        """Return the project's number as text."""
         return str(self._project_id)
 
     @property
     def label_config(self) -> str:
-        """The labeling config last seen."""
+        """Return the labeling config seen last; empty if there is none."""
         project = self._parts.store.project(self._project_id)
         return project.label_config if project else ""
 
     def use_label_config(self, label_config: str) -> None:
-        """Take a labeling config; the next round reads it.
+        """Keep a labeling config for the next round.
+
+        Args:
+            label_config: The labeling config in XML.
 
         Raises:
-            LabelConfigError: nothing in it classifies an image.
-            StorageError: too many projects were named that nobody has found in Label Studio yet.
+            LabelConfigError: Nothing in it classifies an image or a text, or the encoder does not fit it.
+            StorageError: Too many projects were named that Label Studio has not confirmed yet.
         """
         check_encoder(label_configs.parse(label_config), self._parts.settings.encoder)
         project = self._parts.store.project(self._project_id)
@@ -135,19 +138,19 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         if project is None or not project.label_config:
             self._parts.store.save_project(self._project_id, label_config=label_config)
         elif project.label_config != label_config:
-            # The trainer compares, so that a changed config also re-reads what was labelled under the old one.
+            # The trainer compares with Label Studio, because annotations were read by the old config.
             change = {"label_config": label_config}
             waiting = self._parts.store.events(self._project_id)
-            # Label Studio shows its config before every prediction: once is enough until the trainer has it.
+            # Label Studio sends its config before every prediction: one event is enough until the trainer has it.
             if not any(event.action == "PROJECT_UPDATED" and event.payload == change for event in waiting):
                 self._parts.store.add_event(self._project_id, "PROJECT_UPDATED", change)
 
     @property
     def model_version(self) -> str:
-        """Which model answers `predict`.
+        """Return the version of the model that answers `predict`.
 
-        Never equal to a round's queue version (`round 3`): a prediction retrieved by hand must not slip into
-        the label stream, or under an annotator's eyes as if the model were sure of it.
+        It is never the version of a round's queue (`round 3`): a prediction retrieved by hand must not enter the label
+        stream, nor be shown to an annotator as if it were confident enough to pre-fill.
         """
         project = self._parts.store.project(self._project_id)
         if project is None or project.model_round is None:
@@ -155,26 +158,30 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         return f"{version_name(project.model_round)} model"
 
     def get(self, key: str) -> str | None:
-        """What label-studio-ml's server asks of its cache by name; everything else is unknown."""
+        """Return an entry that label-studio-ml's server reads from its cache, or None for any other key."""
         return {"model_version": self.model_version, "label_config": self.label_config}.get(key)
 
     def set_extra_params(self, extra_params: object) -> None:
-        """Take the connection's extra parameters: part of the contract, none is used."""
+        """Accept the connection's extra parameters, as the contract asks; none is used."""
 
     def predict(
         self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> list[dict[str, Any]]:
-        """Say which class each task's crop is, and how surely.
+        """Predict the class of each task's crop.
 
         Args:
             tasks: Label Studio tasks, with `id` and `data`.
-            context: what an interactive annotation sends; not used.
-            kwargs: further parameters of the protocol; not used.
+            context: The context of an interactive annotation; not used.
+            kwargs: Further parameters of the protocol; not used.
 
         Returns:
-            One prediction a task, in order, always: `result`, `score` (calibrated confidence, 0 to 1) and
-            `model_version`. A crop that cannot be read, or that no model knows anything about yet, has an
-            empty `result`, score 0 and the reason as `error`.
+            One prediction for each task, in order: `result`, `score` (calibrated confidence, 0 to 1) and
+            `model_version`. If a crop cannot be read, or no model is trained yet, `result` is empty, the score is 0
+            and `error` holds the reason.
+
+        Raises:
+            LabelConfigError: Nothing in the labeling config classifies an image or a text, or the encoder does not
+                fit it.
         """
         del context, kwargs
         if not tasks:
@@ -215,24 +222,27 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         return answers
 
     def fit(self, event: str, data: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Take in a webhook: it is on disk when this returns, where the trainer finds it.
+        """Store a webhook on disk, where the trainer finds it.
 
-        Training itself happens in the background: Label Studio calls this inside the annotator's own click
-        and waits one second at most.
+        Training happens in the background: Label Studio calls this within the annotator's own click and waits at most
+        one second.
 
         Args:
-            event: the webhook's `action`.
-            data: its body.
-            kwargs: further parameters of the protocol; not used.
+            event: The webhook's `action`.
+            data: Its body.
+            kwargs: Further parameters of the protocol; not used.
+
+        Returns:
+            The `status`: queued or ignored, with a `reason`.
 
         Raises:
-            BodyError: the body lacks what this action always has.
+            BodyError: The body lacks what this action always has.
         """
         del kwargs
         return self.receive(webhooks.read({"project": self._project_id, **data, "action": event}))
 
     def receive(self, webhook: webhooks.WebhookBody) -> dict[str, Any]:
-        """Take in a webhook whose body has been read, as `fit` does."""
+        """Store a webhook whose body has been parsed, as `fit` does."""
         if webhook.action not in webhooks.MODELS:
             return {"status": "ignored", "reason": f"everylabel has no use for {webhook.action}."}
         self._parts.store.add_event(self._project_id, webhook.action, webhook.kept())
@@ -240,7 +250,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         return {"status": "queued"}
 
     def _embedded(self, tasks: Sequence[Mapping[str, Any]], control: ImageChoices) -> dict[int, Task]:
-        """Look up the tasks' crops; those not embedded yet are given to the trainer and waited for."""
+        """Return the stored tasks by id, after asking the trainer for missing embeddings and waiting for them."""
         store = self._parts.store
         ids = [_task_id(task) for task in tasks]
         known = {task.id: task for task in store.tasks(self._project_id, ids)}
@@ -261,7 +271,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         if open_ids:
             self._parts.jobs.embed(self._project_id, open_ids)
         if not self._parts.embedding_waits.acquire(blocking=False):
-            return known  # the other threads answer webhooks, which have one second
+            return known  # the remaining threads answer webhooks, which have one second
         try:
             return self._wait_for(ids, open_ids)
         finally:
@@ -270,10 +280,10 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
     def _changed(
         self, task_ids: Sequence[int], control: ImageChoices, known: Mapping[int, Task]
     ) -> list[Task]:
-        """Return those of these tasks whose crop is another one in Label Studio, too, than we know.
+        """Return the tasks whose crop in Label Studio, too, differs from the stored one.
 
-        Label Studio tells nobody that a task's data has changed, so a request is the first to be heard of it; but
-        whoever may send one can name any crop.
+        Label Studio sends no webhook when a task's data changes, so a request is the first sign of it. The request
+        alone is not trusted, because its sender can name any crop.
         """
         try:
             there = self._parts.label_studio.tasks_among(self._project_id, task_ids[:CHANGED_AT_ONCE])
@@ -284,12 +294,12 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         return [task for task in found if not _is_known(task, known)]
 
     def _wait_for(self, ids: Sequence[int], open_ids: Sequence[int]) -> dict[int, Task]:
-        """Look up tasks once the trainer has embedded those of `open_ids`, or time is up."""
+        """Return the stored tasks by id once the trainer has embedded `open_ids`, or when time is up."""
         store = self._parts.store
         until = time.monotonic() + self._parts.settings.predict_seconds
         while True:
             known = {task.id: task for task in store.tasks(self._project_id, ids)}
-            # One that is gone was deleted in Label Studio meanwhile.
+            # A task that is gone has been deleted in Label Studio meanwhile.
             if not any(_is_open(known[id_]) for id_ in open_ids if id_ in known):
                 return known
             if time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""The backend's routes as OpenAPI: what Label Studio 1.23.2 sends, and what it is answered."""
+"""The backend's routes as OpenAPI: the requests of Label Studio 1.23.2 and the answers to them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from everylabel.backend.label_studio.webhooks import Webhook
 
 
 class Health(BaseModel):
-    """The web server answers; `trainer` says whether the trainer lives."""
+    """The web server answers; `trainer` says whether the trainer is alive."""
 
     status: Literal["UP"]
     trainer: Literal["alive", "not running"]
@@ -45,13 +45,13 @@ class Predictions(BaseModel):
 
 
 class WebhookAnswer(BaseModel):
-    """What becomes of a webhook."""
+    """The fate of a webhook."""
 
     status: Literal["queued", "ignored"]
 
 
 class Refusal(BaseModel):
-    """Why a request is refused."""
+    """The reason why a request is refused."""
 
     error: str
 
@@ -113,30 +113,33 @@ DESCRIPTION: dict[str, Any] = {
     "paths": {
         "/health": {
             "get": {
-                "summary": "Whether the web server and the trainer live.",
+                "summary": "Check that the web server and the trainer are alive.",
                 "security": [],
                 "responses": {"200": {"description": Health.__doc__, "content": _content(Health)}},
             }
         },
         "/setup": _post(
-            "A project's labeling config; sent on connecting and before every prediction.",
+            "Receive a project's labeling config; sent on connecting and before every prediction.",
             SetupBody,
             200,
             ModelVersion,
         ),
-        "/predict": _post("One prediction a task, in order.", PredictBody, 200, Predictions),
+        "/predict": _post("Return one prediction for each task, in order.", PredictBody, 200, Predictions),
         "/webhook": _post(
-            "What has happened in a project; on disk before it is answered.", Webhook, 201, WebhookAnswer
+            "Receive what has happened in a project; it is on disk before it is answered.",
+            Webhook,
+            201,
+            WebhookAnswer,
         ),
         "/versions": {
             "get": {
-                "summary": "The model versions that answer `/predict`, of all projects.",
+                "summary": "Return the model versions that answer `/predict`, of all projects.",
                 "responses": _answers(200, ModelVersions),
             }
         },
         "/metrics": {
             "get": {
-                "summary": "Prometheus metrics.",
+                "summary": "Return Prometheus metrics.",
                 "responses": {"200": {"description": "Text.", "content": {"text/plain": {}}}},
             }
         },

@@ -1,4 +1,4 @@
-"""The token a page must show to write: only who can read our page has it."""
+"""The token that a request must carry to write: only a script that can read our page has it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from everylabel.backend.store.atomic_write import partial
 
 HEADER = "X-Everylabel-Token"
-"""Where a script of the page sends it; it finds it in `<meta name="page-token">`."""
+"""The header in which a script of the page sends the token, which it reads from `<meta name="page-token">`."""
 
 
 class PageToken:
     """A secret in a file, the same for every process and every machine that shares the folder.
 
     Args:
-        folder: `MODEL_DIR`.
+        folder: The folder `MODEL_DIR`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,13 +26,13 @@ class PageToken:
 
     @property
     def value(self) -> str:
-        """The token, made at first use."""
+        """Return the token, which is made at first use."""
         if not self._value:
             self._value = self._read() or self._make()
         return self._value
 
     def is_shown(self, given: str | None) -> bool:
-        """Return whether a request shows the token."""
+        """Return whether a request carries the token, compared in constant time."""
         return hmac.compare_digest((given or "").encode("utf-8", "surrogateescape"), self.value.encode())
 
     def _read(self) -> str:

@@ -1,7 +1,7 @@
 """Import what takes seconds to load: processes that answer requests or train import this module at their start.
 
-Commands do not, and so start at once. Whatever a function of this package imports inside because it takes long to
-load belongs here too: no annotator's click waits for an import.
+Commands do not import it, and so start at once. A module that a function of this package imports inside because it
+takes long to load belongs here too: no annotator's click waits for an import.
 """
 
 # ruff: noqa: F401 - to import is all it does

@@ -1,4 +1,4 @@
-"""Every setting in one place, read from the environment; names Label Studio users know keep their names."""
+"""Every setting, read from the environment; settings that users of Label Studio know keep their names."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 class Settings(BaseSettings):
     """The settings of one everylabel backend.
 
-    Those Label Studio's own ML backends use (`LABEL_STUDIO_URL`, `MODEL_DIR`, `BASIC_AUTH_USER`, …) keep
-    their names; everything else is `EVERYLABEL_<NAME>`.
+    Settings that Label Studio's own ML backends have (`LABEL_STUDIO_URL`, `MODEL_DIR`, `BASIC_AUTH_USER`, …) keep their
+    names; every other setting is `EVERYLABEL_<NAME>`.
 
     Raises:
-        pydantic.ValidationError: a variable has a value it cannot have; the message names the variable.
+        pydantic.ValidationError: A variable has an invalid value; the message names the variable.
     """
 
     model_config = SettingsConfigDict(
@@ -95,7 +95,8 @@ class Settings(BaseSettings):
         5, description="How many crops a round asks a person to label."
     )
     check_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        0.1, description="Share of labels drawn at random, unseen by the model, that accuracy is measured on."
+        0.1,
+        description="Share of labels sampled at random, unseen by the model, that accuracy is measured on.",
     )
     pre_annotations_per_round: Annotated[int, Field(ge=0, le=1000)] = Field(
         20, description="How many confident crops a round pre-fills after its batch."
@@ -179,7 +180,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _whole_credentials(self) -> Settings:
-        # Half of them would leave the backend open to everybody, and its owner sure that it is not.
+        # One alone would leave the backend open to everybody, while its owner believes that it is not.
         if bool(self.basic_auth_user) != bool(self.basic_auth_pass.get_secret_value()):
             raise ValueError("set BASIC_AUTH_USER and BASIC_AUTH_PASS both, or neither")
         # Label Studio sends them in Latin-1, a browser in UTF-8: only what is the same in both can be compared.
@@ -219,25 +220,25 @@ class Settings(BaseSettings):
 
     @property
     def allowed_host_names(self) -> frozenset[str]:
-        """Names this backend may be called by besides those of its addresses, in small letters."""
+        """Return the names this backend may be called by besides those of its addresses, in lower case."""
         return frozenset(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
 
     @property
     def label_studio_browser_url(self) -> str:
-        """Where a person's browser finds Label Studio."""
+        """Return the address at which a person's browser finds Label Studio."""
         return self.label_studio_public_url or self.label_studio_url
 
     @property
     def page_browser_url(self) -> str:
-        """Where a person's browser finds the page."""
+        """Return the address at which a person's browser finds the page."""
         return self.page_url or self.public_url
 
     @property
     def store_url(self) -> str:
-        """The SQLAlchemy address of the store."""
+        """Return the SQLAlchemy address of the store."""
         return self.database_url.get_secret_value() or f"sqlite:///{self.model_dir / 'everylabel.db'}"
 
     @property
     def has_auth(self) -> bool:
-        """Whether requests must carry a user name and password, or the bearer secret."""
+        """Return whether requests must carry a user name and password, or the bearer secret."""
         return bool(self.basic_auth_pass.get_secret_value() or self.bearer_secret.get_secret_value())
