@@ -1,1 +1,1 @@
-"""Work in the background: the trainer process, its jobs, backoff after failures, drawing maps."""
+"""Work in the background: the trainer process, its jobs, claims on projects, drawing maps."""

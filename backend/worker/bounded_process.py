@@ -1,4 +1,4 @@
-"""Bounds that a process sets itself: memory and processor time it may take, and that it ends with its parent."""
+"""Limit this process: its memory, its processor time, and its life to that of its parent."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def bound_resources(memory_bytes: int, cpu_seconds: int) -> None:
-    """Let this process have no more memory of its own and no more processor time than this.
+    """Limit the memory and the processor time of this process.
 
-    Beyond the first, allocating raises MemoryError; at the second, it is ended. Files that are memory-mapped to be
-    read do not count as memory.
+    Beyond the first limit, allocating raises MemoryError; at the second, the process is ended.
+
+    Args:
+        memory_bytes: The most memory of its own; files that are memory-mapped for reading do not count.
+        cpu_seconds: The most processor time.
     """
     for kind, most in ((resource.RLIMIT_DATA, memory_bytes), (resource.RLIMIT_CPU, cpu_seconds)):
         hard = resource.getrlimit(kind)[1]
@@ -28,13 +31,13 @@ def bound_resources(memory_bytes: int, cpu_seconds: int) -> None:
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process when its parent has ended, however that was.
+    """End this process when its parent has ended, for whatever reason.
 
     Args:
-        parent: the parent's pid, as the parent itself knows it: it may be gone already.
+        parent: The parent's process id, as the parent passes it: by now it may have ended.
     """
     if sys.platform == "linux":
-        # The kernel sees to it, even while a numerical library holds Python's lock.
+        # The kernel does this even while a numerical library holds Python's lock.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _end_if_orphaned(parent)
     threading.Thread(target=_watch, args=(parent,), name="parent", daemon=True).start()
@@ -48,4 +51,4 @@ def _watch(parent: int) -> None:
 
 def _end_if_orphaned(parent: int) -> None:
     if os.getppid() != parent:
-        os._exit(1)  # from a thread, and with nothing to tidy up that a kill would not leave too
+        os._exit(1)  # from a thread; there is nothing to clean up that a kill would not leave too

@@ -1,8 +1,8 @@
-"""What sets the trainer to work: webhooks on disk, requests of other processes, and the clock.
+"""Jobs of the trainer: they are due to webhooks on disk, to requests of other processes, and to the clock.
 
-A webhook is one row in the store (`Events`), and that is the only queue it passes: the trainer looks for such rows
-many times a second and catches up with their projects (`watch`). Requests lie beside them and may be lost. The
-trainer is the one process of a machine that embeds and trains; where several machines serve one Label Studio, their
+A webhook is one row in the store (`Events`), and that is the only queue it passes: the trainer reads these rows many
+times a second and catches up with their projects (`watch`). Requests are stored beside them and may be lost. The
+trainer is the one process of a machine that embeds and trains; if several machines serve one Label Studio, their
 trainers claim projects through Redis.
 """
 
@@ -20,19 +20,19 @@ from everylabel.backend.worker.watch import Watch, Work
 
 REDIS_SECONDS = 10
 STOP_SECONDS = 30.0
-"""How long whoever stops a trainer in threads waits for the jobs at hand."""
+"""How long stopping a trainer in threads waits for the running jobs."""
 
 
 class Jobs:
-    """Asks the trainer of this process or another to work, and is where it does.
+    """Requests to the trainer, and the trainer itself in the process that runs it.
 
     Args:
-        url: The database that holds requests; every process that shares it shares them.
+        url: The database of requests, shared by every process that uses it.
         work: Returns what does the jobs; only called where a trainer runs.
-        redis_url: Where the trainers of several machines claim projects; empty for one machine.
+        redis_url: The Redis in which the trainers of several machines claim projects; empty for one machine.
 
     Raises:
-        StorageError: a Redis is named and its client is not installed, or the database cannot be used.
+        StorageError: The client of Redis is not installed, or the database cannot be used.
     """
 
     def __init__(self, url: str, work: Callable[[], Work], redis_url: str = "") -> None:
@@ -45,12 +45,12 @@ class Jobs:
         self._requests.add(project_id)
 
     def embed(self, project_id: int, task_ids: Sequence[int]) -> None:
-        """Ask for embeddings ahead of everything else; returns at once."""
+        """Ask the trainer to embed these tasks' crops ahead of everything else; return at once."""
         if task_ids:
             self._requests.add(project_id, task_ids)
 
     def waiting(self) -> int:
-        """Return how many requests nobody has taken yet."""
+        """Return how many requests the trainer has not taken yet."""
         return self._requests.count()
 
     def check_claims(self) -> None:
@@ -63,7 +63,7 @@ class Jobs:
             self._claims.check()
 
     def run_trainer(self) -> None:
-        """Work until the process is asked to stop (SIGINT or SIGTERM); the jobs at hand are finished."""
+        """Work until the process is asked to stop (SIGINT or SIGTERM), and finish the running jobs."""
         asked = threading.Event()
         signals = (signal.SIGINT, signal.SIGTERM)
         former = {number: signal.signal(number, lambda *_: asked.set()) for number in signals}
@@ -77,7 +77,11 @@ class Jobs:
             watch.stop()
 
     def start_trainer_thread(self) -> Callable[[], None]:
-        """Work in threads of this process; returns what stops them."""
+        """Work in threads of this process.
+
+        Returns:
+            A function that stops them.
+        """
         watch = Watch(self._work(), self._requests, self._claims)
         watch.start()
         return lambda: watch.stop(STOP_SECONDS)
@@ -88,7 +92,7 @@ def _in_redis(url: str) -> SharedClaims:
         from redis import ConnectionPool, Redis  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise StorageError("EVERYLABEL_REDIS_URL needs redis: pip install 'everylabel[redis]'") from error
-    # A Redis whose machine has gone away must not hold up the trainer for minutes.
+    # A Redis whose machine is unreachable must not hold up the trainer for minutes.
     patience = {"socket_connect_timeout": REDIS_SECONDS, "socket_timeout": REDIS_SECONDS}
     return SharedClaims(
         Redis(connection_pool=ConnectionPool.from_url(url, health_check_interval=30, **patience))
@@ -97,7 +101,7 @@ def _in_redis(url: str) -> SharedClaims:
 
 @contextmanager
 def _named() -> Iterator[None]:
-    """Say what it means where Redis fails."""
+    """Raise the errors of Redis as a `StorageError` that explains them."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Draws maps in the background: a watcher in the trainer, and the process of lowest priority that does the work."""
+"""Draw maps in the background: a watcher in the trainer starts a process of the lowest priority that does the work."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ POLL_SECONDS = 1.0
 FAILED_SECONDS = 60.0
 LIMIT_SECONDS = 3600.0
 MEMORY_BYTES = 2_000_000_000
-"""Memory that drawing one map may take, beside the embedding file, which is mapped."""
+"""The most memory that drawing one map may take, apart from the embedding file, which is memory-mapped."""
 
 
 class MapDrawer:
@@ -98,7 +98,14 @@ class MapDrawer:
 
 
 def main(folder: Path, embeddings: Path, dim: int, dtype: str) -> None:
-    """Draw one project's map."""
+    """Draw the map of one project.
+
+    Args:
+        folder: The project's folder, which the map is saved in.
+        embeddings: The embedding file: rows of `dim` numbers.
+        dim: The width of a row.
+        dtype: The type of its numbers, as NumPy names it.
+    """
     os.nice(19)
     view = round_snapshot.load(folder)
     if view is None:

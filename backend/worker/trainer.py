@@ -32,27 +32,27 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLEAN_UP_AT = 3
-"""So many superseded versions that nobody needs are deleted at once, after the round that made the last of them."""
+"""When this many superseded versions are needed by nobody, they are deleted right after the round."""
 CLEAN_UP_VERSIONS = 20
-"""How many versions one clean-up deletes, and two more for each round since the last: it always catches up."""
+"""How many versions one clean-up deletes; two more for each round since the last, so that it always catches up."""
 CLEAN_UP_SECONDS = 60.0
 CLEAN_UP_TASKS = 100
 """How many annotated tasks one clean-up checks."""
 
 
 class Trainer:
-    """The work of the one process that embeds and trains; `everylabel.backend.worker.jobs` calls it.
+    """The jobs of the one process that embeds and trains; `everylabel.backend.worker.jobs` calls them.
 
     Args:
         store: Holds the projects and their webhooks.
         files: Returns a project's files.
         loop: Catches up with a project.
-        lanes: Embed beside the rounds.
-        problems: Of embedding.
+        lanes: Embed in parallel with the rounds.
+        problems: The problems of embedding.
         label_studio: The client.
-        publisher: Cleans superseded versions out of Label Studio.
-        annotator_names: Refreshed after each job.
-        heartbeat: Where this process says that it lives.
+        publisher: Deletes superseded versions from Label Studio.
+        annotator_names: The names of annotators, refreshed after each job.
+        heartbeat: The sign that this process is alive.
         clock: Returns seconds since 1970.
     """
 
@@ -88,7 +88,7 @@ class Trainer:
         """Projects whose last job failed unexpectedly."""
 
     def start_heartbeat(self) -> None:
-        """Say every two seconds that this process, the trainer, is alive, and how Label Studio answers it."""
+        """Write every two seconds that this process, the trainer, is alive, and how Label Studio answers it."""
         self._heartbeat.start(
             lambda: {
                 "label_studio_calls": self._label_studio.calls,
@@ -97,15 +97,15 @@ class Trainer:
         )
 
     def embed(self, project_id: int, task_ids: Sequence[int]) -> None:
-        """Have these tasks' crops embedded if they are not (a job): somebody waits for them in `/predict`."""
+        """Have these tasks' crops embedded if they are not (a job): a call of `/predict` waits for them."""
         self._lanes.request_tasks(project_id, task_ids)
 
     def stop(self) -> None:
-        """Begin nothing more: the process ends."""
+        """Begin nothing more, because the process ends."""
         self._lanes.stop()
 
     def waiting(self) -> list[int]:
-        """Return the projects that Label Studio has and that have webhooks waiting, or enough new embeddings."""
+        """Return the projects with waiting webhooks or enough new embeddings, if Label Studio has confirmed them."""
         waiting = set(self._store.projects_with_events())
         for project_id in self._lanes.grown():
             if self._loop.has_grown_enough(project_id):
@@ -115,9 +115,12 @@ class Trainer:
         return self._unverified.leave_out(sorted(waiting))
 
     def learn(self, project_id: int) -> bool:
-        """Catch up with a project and run a round if one is due (a job); False if it has to be tried again.
+        """Catch up with a project and run a round if one is due (a job).
 
-        A failure is kept as the project's problem, to be shown by `everylabel doctor`.
+        A failure is stored as the project's problem, which `everylabel doctor` shows.
+
+        Returns:
+            Whether that worked; otherwise it has to be tried again.
         """
         with logs.about(project=project_id), self._told(project_id):
             learned = self._learn(project_id)
@@ -162,9 +165,9 @@ class Trainer:
 
     @contextmanager
     def _told(self, project_id: int) -> Iterator[None]:
-        """Keep an error nobody has foreseen as the project's problem, until it has been caught up with.
+        """Store an unexpected error as the project's problem, until a job of the project succeeds.
 
-        The jobs of this project are tried again, less and less often, and those of the others go on.
+        The jobs of this project are tried again, less and less often, and those of other projects go on.
         """
         try:
             yield
@@ -184,7 +187,7 @@ class Trainer:
                 self._store.add_event(project.id, SYNC, {})
 
     def run_maintenance(self) -> list[int]:
-        """Return the projects that need a sync, and clean old versions out of Label Studio (a job, once a minute)."""
+        """Return the projects that need a sync, and clean old versions out of Label Studio (once a minute)."""
         projects = self._store.projects()
         self._unverified.leave_out([project.id for project in projects])
         waiting = set(self.waiting())
@@ -196,7 +199,7 @@ class Trainer:
             if due or latest is None or latest.published_at is None:
                 waiting.add(project.id)
             elif self._store.count_tasks(project.id)["missing"]:
-                # Whoever was to embed them may have been killed.
+                # The process that was to embed them may have been killed.
                 self._lanes.request(project.id)
             try:
                 self._clean_up(project.id)
@@ -209,7 +212,7 @@ class Trainer:
         return sorted(waiting)
 
     def _clean_up_many(self, project_id: int) -> None:
-        """Delete versions once several of them are needed no more: they would pile up on crops till the minute ends."""
+        """Delete superseded versions once there are several: they would pile up on crops until the minute ends."""
         project = self._store.project(project_id)
         if project is None or not project.connected:
             return
@@ -219,7 +222,7 @@ class Trainer:
             log.warning("project %s: %s", project_id, error)
 
     def _clean_up(self, project_id: int, *, after: int = 0, at_least: int = 1) -> None:
-        """Delete what nobody needs of the rounds after a number; `at_least` so many, or it is left for later."""
+        """Delete the versions of rounds after number `after` that nobody needs, if there are `at_least` so many."""
         clock = self._clock
         rounds = self._store.rounds(project_id, after=after)
         label_studio = self._label_studio
@@ -231,7 +234,7 @@ class Trainer:
             needed = needed_versions(rounds, submitted, users, clock())
             return [r.number for r in rounds if version_name(r.number) not in needed]
 
-        # Asking who may sign in costs a call: only where that can decide it.
+        # Asking who may sign in costs a request: only if the answer can matter.
         if len(superseded(())) < at_least:
             return
         old = superseded([int(user["id"]) for user in label_studio.users()])
@@ -246,7 +249,7 @@ class Trainer:
             self._cleaned_to[project_id] = max(old)
 
     def _clean_tasks(self, project_id: int) -> None:
-        """Free annotated crops of the rounds that must be kept for others: they would stand beside a person's label."""
+        """Delete predictions of kept rounds from annotated crops, where they would be shown beside a person's label."""
         newest, label_studio = self._store.latest_round(project_id), self._label_studio
         if newest is None:
             return

@@ -1,4 +1,4 @@
-"""The loop of the trainer: find what waits, claim it, and work it off in two threads."""
+"""The loop of the trainer: find waiting projects, claim them, and work on them in two threads."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ log = logging.getLogger(__name__)
 WATCH_SECONDS = 0.03
 MAINTENANCE_SECONDS = 60.0
 JOBS_AT_A_TIME = 2
-"""Two, so that a round does not wait behind another project's. None of them ever embeds."""
+"""Two, so that a round does not wait for another project's. These jobs never embed."""
 
 
 class Work(Protocol):
-    """What the trainer does; `everylabel.backend.worker.trainer.Trainer` is it."""
+    """The jobs that the watch starts; `everylabel.backend.worker.trainer.Trainer` implements them."""
 
     def waiting(self) -> Sequence[int]:
-        """Projects that have webhooks waiting; asked many times a second."""
+        """Return the projects with waiting webhooks; called many times a second."""
 
     def learn(self, project_id: int) -> bool:
-        """Catch up with a project and run a round if one is due; False if that has to be tried again."""
+        """Catch up with a project and run a round if one is due; return False if that has to be tried again."""
 
     def embed(self, project_id: int, task_ids: Sequence[int]) -> None:
-        """Have these tasks' crops embedded if they are not; returns at once."""
+        """Have these tasks' crops embedded if they are not; return at once."""
 
     def stop(self) -> None:
-        """Begin nothing more: the process ends."""
+        """Begin nothing more, because the process ends."""
 
     def run_maintenance(self) -> Sequence[int]:
         """Run the maintenance of once a minute, and return the projects that need a sync."""
@@ -44,12 +44,12 @@ class Work(Protocol):
 class Watch:
     """The threads of a trainer: one that watches for work, two that do it, and one for maintenance.
 
-    A project is begun only where a thread is free and the project can be claimed; projects wait in line, so that none
-    waits for ever behind two that always have webhooks.
+    A project is begun when a thread is free and the project can be claimed. Projects wait in line, so that none waits
+    forever behind two that always have webhooks.
 
     Args:
         work: Does the jobs.
-        requests: What other processes ask for.
+        requests: The requests of other processes.
         claims: Claims on projects, and pauses after failures.
     """
 
@@ -61,7 +61,7 @@ class Watch:
         self._due: set[int] = set()
         """The same, known to the thread that watches."""
         self._line: list[int] = []
-        """Projects that cannot begin yet, the one that has waited longest first."""
+        """Projects that cannot begin yet; the one that has waited longest comes first."""
         self._begun: SimpleQueue[int | None] = SimpleQueue()
         self._running: set[int] = set()
         self._free = threading.Semaphore(JOBS_AT_A_TIME)
@@ -81,7 +81,7 @@ class Watch:
             thread.start()
 
     def stop(self, seconds: float | None = None) -> None:
-        """Begin nothing more, and wait for the jobs at hand: at most so many seconds, if a number is given."""
+        """Begin nothing more, and wait for the running jobs, for at most `seconds` if given."""
         self._stopping.set()
         until = None if seconds is None else time.monotonic() + seconds
         for thread in self._watchers:
@@ -107,7 +107,7 @@ class Watch:
                 self._overdue.put(project_id)
 
     def _begin_due(self) -> None:
-        """Hand requests for embeddings on, and begin as many projects as can be."""
+        """Pass requests for embeddings on, and begin as many waiting projects as possible."""
         requests = self._requests.waiting()
         self._embed([request for request in requests if request.task_ids])
         asked: dict[int, list[int]] = defaultdict(list)
@@ -136,7 +136,7 @@ class Watch:
                 self._work.embed(request.project_id, request.task_ids)
 
     def _begin(self, project_id: int, request_ids: Sequence[int]) -> bool:
-        """Give a project to a thread, and drop the requests that asked for it; False where it cannot be claimed."""
+        """Give a project to a thread and drop the requests for it; return False if it cannot be claimed."""
         if not self._claims.take(project_id):
             return False
         try:
@@ -165,9 +165,9 @@ class Watch:
 
 
 def _tried(what: str, do: Callable[[], object]) -> bool:
-    """Do something, and return whether it went well; where not, it is logged.
+    """Do something and return whether it succeeded; a failure is logged.
 
-    It is tried again: a disk that is full or a Redis that is away now must not end a thread for good.
+    The caller tries again: a full disk or an unreachable Redis must not end a thread for good.
     """
     try:
         do()
