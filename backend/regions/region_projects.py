@@ -1,4 +1,4 @@
-"""The project of regions and the project they came from: what is new goes one way, what is learned the other."""
+"""Copy new regions into a project of their own, and their classes back into the project they came from."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from everylabel.backend.store import Store
 
 WRITTEN_TOGETHER = 1000
-"""Regions or tasks that are read before they are written: a project may have a million."""
+"""How many regions or tasks are read before they are written: a project may have a million."""
 
 
 class _Parts(Protocol):
-    """What a project of regions needs of a backend."""
+    """The parts of a backend that a project of regions uses."""
 
     @property
     def store(self) -> Store: ...
@@ -43,16 +43,22 @@ class _Parts(Protocol):
 def spread_out(
     parts: _Parts, project_id: int, to: int | None, report: Progress | None = None
 ) -> tuple[int, int, int]:
-    """Give each region of a project that has none a task in another, which is made if need be.
+    """Make a task in another project for each region that has none there.
 
-    They are written as they are read: broken off and run again, it goes on with the rest.
+    Tasks are written as the regions are read: if this is interrupted, the next run goes on with the rest.
+
+    Args:
+        parts: The backend.
+        project_id: The project that has the regions.
+        to: The project of regions; if None, one is made.
+        report: Called with (what, done, total).
 
     Returns:
-        The other project's number, how many regions are new in it, and how many it cannot take: they are not on their
-        picture, or turned or polygons where its labeling config names no field for that.
+        The number of the project of regions, how many regions are new in it, and how many it cannot take: those that
+        are not on their picture, and those that are rotated or polygons if its labeling config has no field for that.
 
     Raises:
-        LabelConfigError: the project classifies no regions, or the other no parts of pictures.
+        LabelConfigError: The project classifies no regions, or the other project shows no parts of pictures.
         LabelStudioError: Label Studio does not answer or refuses.
     """
     label_studio = parts.label_studio
@@ -85,7 +91,7 @@ def spread_out(
 def put_back(
     parts: _Parts, project_id: int, to: int, min_confidence: float, report: Progress | None = None
 ) -> tuple[int, int]:
-    """Write what is known of the regions into the project they came from, a prediction a task.
+    """Write the classes of the regions into the project they came from, one prediction for each task.
 
     People's labels go back as they are, predictions only if they are confident enough. Versions written earlier are
     deleted except for the newest: an annotator may have it open, and Label Studio 1.23.2 refuses their submit without it.
@@ -98,10 +104,11 @@ def put_back(
         report: Called with (what, done, total).
 
     Returns:
-        How many regions have a class, and on how many tasks.
+        How many regions have a class, and on how many tasks they are.
 
     Raises:
-        LabelConfigError, LabelStudioError: as `spread_out`.
+        LabelConfigError: As for `spread_out`.
+        LabelStudioError: As for `spread_out`.
     """
     label_studio = parts.label_studio
     control = region_tasks.parse(str(label_studio.project(project_id)["label_config"]))
@@ -133,7 +140,7 @@ def _classified(
     known: Mapping[tuple[int, str], tuple[str, float]],
     report: Progress | None,
 ) -> Iterator[tuple[int, dict[str, tuple[Region, str, float]]]]:
-    """The tasks that have regions whose class is known, and what is known of these."""
+    """Yield each task that has regions with a class, and these regions with their class and confidence."""
     for task in _pictures(parts, project_id, report):
         found = {
             region.id: (region, *known[region.task_id, region.id])
@@ -145,7 +152,7 @@ def _classified(
 
 
 def _pictures(parts: _Parts, project_id: int, report: Progress | None) -> Iterator[dict[str, Any]]:
-    """The tasks whose regions are meant, with all that was drawn on them."""
+    """Yield the tasks of the project that has the regions, with their annotations and predictions."""
     return parts.label_studio.whole_tasks(project_id, progress=_told(report, "Reading"))
 
 
@@ -176,7 +183,11 @@ def _classes(
 
 
 def _crops(parts: _Parts, project_id: int) -> ImageChoices:
-    """How a project of regions calls things."""
+    """Return the choices of a project of regions.
+
+    Raises:
+        LabelConfigError: The project shows whole images.
+    """
     control = label_config.parse(str(parts.label_studio.project(project_id)["label_config"]))
     if control.part is None:
         raise LabelConfigError(
@@ -187,6 +198,6 @@ def _crops(parts: _Parts, project_id: int) -> ImageChoices:
 
 
 def _origin(data: Any) -> tuple[int, str]:
-    """Which task and region a task of the project of regions stands for."""
+    """Return the task and the region that a task of the project of regions stands for."""
     task, region = (data.get(TASK), data.get(REGION)) if isinstance(data, dict) else (None, None)
     return (task if isinstance(task, int) else 0, str(region))

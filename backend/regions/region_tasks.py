@@ -1,8 +1,8 @@
-"""Regions with a class each: one task a region in a project of their own, and what is learned back into place.
+"""Convert the regions of pictures into tasks of a project of their own, and their classes into predictions.
 
-Label Studio serves and locks whole tasks, and a task counts as labelled with its first annotation. So a picture
-with twenty regions cannot be asked about one region at a time. A second project can: its tasks are the regions,
-as boxes and polygons on the same pictures, and it is an active-learning project like any other.
+Label Studio serves and locks whole tasks, and a task counts as labelled with its first annotation. So it cannot ask
+about one of twenty regions of a picture. A second project can: its tasks are the regions, as boxes and polygons on the
+same pictures, and it is an active-learning project like any other.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from everylabel.backend.label_studio.publisher import version_name
 from everylabel.model import label_set
 
 IMAGE, POINTS, TASK, REGION = "image", "points", "from_task", "region"
-"""Data of a region's task: its picture, a polygon's points, and where it came from."""
+"""Keys of the data of a region's task: its picture, a polygon's points, and the task and region it came from."""
 KEPT = ("id", "from_name", "to_name", "type", "value", "original_width", "original_height", "image_rotation")
-"""What of a drawn region goes back."""
+"""The keys of a drawn region that are written back."""
 _VERSION = re.compile(r"regions, round (\d+)(?:, (\d+))?")
 CONFIG = """<View>
   <Image name="image" value="$image" crop="$x $y $width $height" cropRotation="$rotation"{points} cropUnit="percent"
@@ -46,18 +46,18 @@ class RegionChoices:
     classes: tuple[str, ...]
     multiple: bool
     drawing: tuple[str, ...]
-    """The controls that draw the regions."""
+    """The names of the controls that draw the regions."""
     polygons: bool
-    """Whether one of them draws polygons."""
+    """True if one of them draws polygons."""
 
     def config(self) -> str:
-        """The labeling config of a project in which every region is a task."""
+        """Return the labeling config of a project in which every region is a task."""
         return CONFIG.format(
             name=quoteattr(self.from_name),
             choice=quoteattr("multiple" if self.multiple else "single"),
             points=' cropPoints="$points"' if self.polygons else "",
             polygon='\n  <Polygon name="outline" toName="image"/>' if self.polygons else "",
-            # Of several classes none may be meant.
+            # With several classes allowed, a person may mean none.
             required="" if self.multiple else f" {required_class.ATTRIBUTES}",
             choices="\n    ".join(f"<Choice value={quoteattr(name)}/>" for name in self.classes),
         )
@@ -65,25 +65,25 @@ class RegionChoices:
 
 @dataclass(frozen=True)
 class Region:
-    """A region of a task, and the class a person has given it."""
+    """A region of a task, and the classes that a person has given it."""
 
     task_id: int
     drawn: Mapping[str, Any]
-    """Its rectangle or polygon as Label Studio holds it."""
+    """Its rectangle or polygon as Label Studio stores it."""
     picture: str
     choices: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
-        """The region's id, the same for what is drawn and its class."""
+        """Return the region's id, which its shape and its class share."""
         return str(self.drawn["id"])
 
     @property
     def shape(self) -> Shape | None:
-        """Where it lies; None where it is not on the picture.
+        """Return the region's shape, in percent of the picture; None if it is not on the picture.
 
-        That an annotator has turned the picture (`image_rotation`) changes nothing: Label Studio counts from the
-        corner that is upper left without.
+        A picture that an annotator has rotated (`image_rotation`) makes no difference: Label Studio counts from the
+        upper left corner of the picture as it was.
         """
         value = self.drawn["value"]
         shape: Shape | None = None
@@ -97,7 +97,7 @@ class Region:
 
     @property
     def _size(self) -> tuple[int, int] | None:
-        """The picture's width and height in pixels, where Label Studio has noted them."""
+        """Return the picture's width and height in pixels, if Label Studio has stored them."""
         width, height = self.drawn.get("original_width"), self.drawn.get("original_height")
         if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
             return width, height
@@ -105,10 +105,16 @@ class Region:
 
 
 def parse(config: str) -> RegionChoices:
-    """Find the per-region `<Choices>` of a labeling config and what draws its regions.
+    """Find the per-region `<Choices>` of a labeling config and the controls that draw its regions.
+
+    Args:
+        config: The labeling config in XML.
+
+    Returns:
+        The first such `<Choices>`.
 
     Raises:
-        LabelConfigError: there is none, or nothing draws rectangles or polygons; the message says what to change.
+        LabelConfigError: There is none, or nothing draws rectangles or polygons; the message says what to change.
     """
     from label_studio_sdk.label_interface import LabelInterface  # noqa: PLC0415 - takes long to load
 
@@ -148,11 +154,14 @@ def _draws(control: Any) -> bool:
 
 
 def regions(task: Mapping[str, Any], control: RegionChoices) -> Iterator[Region]:
-    """The regions of a task: those people drew, then those of predictions that nobody has drawn.
+    """Yield the regions of a task: those that people drew, or else those of the newest prediction.
 
     Args:
-        task: with its annotations and predictions.
-        control: which controls draw and classify.
+        task: The task, with its annotations and predictions.
+        control: The controls that draw and classify regions.
+
+    Yields:
+        Each region once, as the newest annotation has it.
     """
     data = task.get("data")
     picture = data.get(control.image_key) if isinstance(data, Mapping) else None
@@ -162,13 +171,13 @@ def regions(task: Mapping[str, Any], control: RegionChoices) -> Iterator[Region]
     models = [
         p for p in task.get("predictions") or [] if not is_ours(p.get("model_version")) and p.get("result")
     ]
-    # Of several models the newest speaks: two detectors would draw everything twice.
+    # Of several models only the newest counts: two detectors would draw everything twice.
     results = [a.get("result") for a in people] or [p.get("result") for p in models[-1:]]
     drawings = [
         [item for item in (result if isinstance(result, list) else []) if isinstance(item, Mapping)]
         for result in results
     ]
-    # Whoever leaves a region's class empty has not said that the one it was given is wrong: the newest given stays.
+    # An annotation that leaves a region's class empty does not reject the class given before: the newest one stays.
     chosen = {
         item.get("id"): tuple(item["value"]["choices"])
         for items in drawings
@@ -190,10 +199,17 @@ def regions(task: Mapping[str, Any], control: RegionChoices) -> Iterator[Region]
 
 
 def as_task(region: Region, crops: ImageChoices) -> dict[str, Any]:
-    """A region as a task of the project of regions; with an annotation where a person has classified it.
+    """Return a region as a task of the project of regions, with an annotation if a person has classified it.
+
+    Args:
+        region: The region.
+        crops: The choices of the project of regions.
+
+    Returns:
+        The task as Label Studio imports it.
 
     Raises:
-        ValueError: the region is not on its picture, or of a kind the project of regions does not take.
+        ValueError: The region is not on its picture, or of a kind that the project of regions does not take.
     """
     shape = region.shape
     if shape is None or crops.part is None or not crops.part.takes(shape):
@@ -217,13 +233,16 @@ def as_task(region: Region, crops: ImageChoices) -> dict[str, Any]:
 def prediction(
     task_id: int, found: Mapping[str, tuple[Region, str, float]], control: RegionChoices, version: str
 ) -> dict[str, Any]:
-    """What is known of a task's regions as one prediction: each shape again, and its class by the same id.
+    """Return the classes of a task's regions as one prediction: each shape, and its class under the same id.
 
     Args:
-        task_id: the task the regions are of.
-        found: by region id: the region, its label, and how sure that is.
-        control: how the labeling config calls things.
-        version: under which name people see it.
+        task_id: The task that has the regions.
+        found: The region, its label and its confidence (0 to 1), by region id.
+        control: The controls that draw and classify regions.
+        version: The model version that people see.
+
+    Returns:
+        The prediction as Label Studio imports it; its score is the lowest confidence.
     """
     result: list[dict[str, Any]] = []
     for region, label, confidence in found.values():
@@ -248,18 +267,26 @@ def prediction(
 
 
 def version(number: int, known: Collection[str] = ()) -> str:
-    """The name of what goes back into the project the regions came from, none of those Label Studio knows."""
+    """Return a name for the predictions that are written back, other than the names Label Studio knows.
+
+    Args:
+        number: The round that they come from.
+        known: The model versions that exist already.
+
+    Returns:
+        `regions, round 3`, or `regions, round 3, 2` for the second version of a round.
+    """
     times = [count for name in known for round_, count in [version_order(name)] if round_ == number]
     name = f"regions, {version_name(number)}"
     return f"{name}, {max(times) + 1}" if times else name
 
 
 def version_order(name: str) -> tuple[int, int]:
-    """The round of a version that went back, and the how many-eth of that round it is; (-1, 0) for any other."""
+    """Return the round of a version that was written back and its count in that round; (-1, 0) for any other."""
     match = _VERSION.fullmatch(name)
     return (int(match.group(1)), int(match.group(2) or 1)) if match else (-1, 0)
 
 
 def is_ours(model_version: object) -> bool:
-    """Whether a prediction is one that went back, and not a detector's."""
+    """Return whether a prediction was written back by us, and is not a detector's."""
     return isinstance(model_version, str) and model_version.startswith("regions, round ")

@@ -1,4 +1,4 @@
-"""Keeps the store equal to what Label Studio holds: webhooks as they come, and the whole project when asked."""
+"""Keep the store equal to Label Studio: apply webhooks as they come, and compare whole projects on request."""
 
 from __future__ import annotations
 
@@ -46,10 +46,14 @@ class Change:
 
 
 class Mirror:
-    """Brings Label Studio's state of a project into the store.
+    """A mirror of Label Studio's projects in the store.
 
-    Events may come twice, late or in another order: an annotation is stored by its id, an older version of it
-    never replaces a newer one, and what was deleted stays so. So they are worked in together, in a few writes.
+    Events may come twice, late or in another order: an annotation is stored by its id, an older version of it never
+    replaces a newer one, and what was deleted stays deleted. So events can be applied together, in a few writes.
+
+    Args:
+        store: The store.
+        clock: Returns seconds since 1970.
     """
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
@@ -57,7 +61,15 @@ class Mirror:
         self._clock = clock
 
     def apply(self, project_id: int, events: Iterable[Event]) -> Change:
-        """Work webhooks into the store."""
+        """Apply webhooks to the store.
+
+        Args:
+            project_id: The project.
+            events: Its webhooks, oldest first.
+
+        Returns:
+            The kinds of changes that they made.
+        """
         events = list(events)
         payloads = [event.payload for event in events]
         change = Change(training_asked=any(event.action in {*TRAINING, SYNC_AND_TRAIN} for event in events))
@@ -96,17 +108,20 @@ class Mirror:
         *,
         whole: bool = False,
     ) -> Change:
-        """Read from Label Studio what has changed since the last time: what webhooks lost is found here.
+        """Read from Label Studio what has changed since the last comparison, and so find what webhooks missed.
 
         Args:
-            label_studio: the client.
-            project_id: the project.
-            progress: called with (what, done, total).
-            whole: read every task (1.1 ms each) and every annotation. That is done unasked where it never was,
-                once a day, and where the number of them is not the one known after what has changed was read.
+            label_studio: The client.
+            project_id: The project.
+            progress: Called with (what, done, total).
+            whole: Read every task (1.1 ms each) and every annotation. This also happens at the first comparison, once
+                a day, and when the numbers of tasks or annotations still differ after reading the changes.
+
+        Returns:
+            The kinds of changes that were found.
 
         Raises:
-            LabelConfigError: nothing in the labeling config classifies an image.
+            LabelConfigError: Nothing in the labeling config classifies an image or a text.
             LabelStudioError: Label Studio does not answer, refuses the token or has no such project.
         """
 
@@ -144,15 +159,15 @@ class Mirror:
         touched: Collection[int] | None,
         progress: Callable[[int, int], None] | None,
     ) -> tuple[set[int], bool]:
-        """Read annotations: those of tasks that have changed, or all.
+        """Read the annotations of tasks that have changed, or all annotations.
 
         Args:
-            label_studio: the client.
-            project_id: the project.
-            control: says what of an annotation is its label.
-            since: read what has changed since; None for all.
-            touched: tasks that have changed, whose annotations may be gone.
-            progress: called with (tasks read, tasks to read).
+            label_studio: The client.
+            project_id: The project.
+            control: Finds the label of an annotation.
+            since: Read the changes since then, in seconds since 1970; None for all annotations.
+            touched: Tasks that have changed, whose annotations may be gone.
+            progress: Called with (tasks read, tasks to read).
 
         Returns:
             The annotated tasks that were read, and whether an annotation is new, changed or gone.
@@ -178,7 +193,7 @@ class Mirror:
         return annotated, changed
 
     def _annotations_differ(self, label_studio: LabelStudio, project_id: int) -> bool:
-        """Whether Label Studio has another number of annotations than the store."""
+        """Return whether Label Studio has another number of annotations than the store."""
         project = label_studio.project(project_id)
         there = [project.get(f"{kind}_annotations_number") or 0 for kind in ("total", "skipped")]
         return sum(map(int, there)) != self._store.number_of_annotations(project_id)
@@ -187,7 +202,7 @@ class Mirror:
         project = self._store.project(project_id)
         if project is not None and project.label_config == config:
             return Change()
-        # Tasks were read by the old config, also those of a listing that was broken off: it begins anew.
+        # Tasks were read by the old config, including those of an interrupted listing: it starts again.
         self._store.save_project(project_id, label_config=config, listed_until=None, listed_whole_at=None)
         return Change(config=project is not None)
 
@@ -195,7 +210,16 @@ class Mirror:
 def with_waiting(
     annotations: Iterable[Annotation], events: Iterable[Event], control: ImageChoices
 ) -> list[Annotation]:
-    """The annotations as they will be once these webhooks are worked in, oldest change first; nothing is stored."""
+    """Return the annotations as they will be once these webhooks are applied, without storing anything.
+
+    Args:
+        annotations: The stored annotations.
+        events: The waiting webhooks, oldest first.
+        control: Finds the label of an annotation.
+
+    Returns:
+        The annotations, oldest change first.
+    """
     found = {annotation.id: annotation for annotation in annotations}
     for event in events:
         for new in [_annotation(body, control) for body in _all([event.payload], "annotations")]:

@@ -1,4 +1,4 @@
-"""Reads a project's tasks from Label Studio: all of them once, and afterwards what is new or has changed."""
+"""Read a project's tasks from Label Studio: all of them once, and afterwards the new and changed ones."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from everylabel.backend.label_studio.label_config import Crop, ImageChoices
 from everylabel.backend.store import Store, Task
 
 SAVED_TOGETHER = 2000
-"""Tasks read from Label Studio that one transaction takes."""
+"""How many tasks read from Label Studio are saved in one transaction."""
 READ_WHOLE_SECONDS = 86_400.0
-"""How often every task is read again: 100,000 of them cost Label Studio two minutes, in which annotators wait."""
+"""How often every task is read again: 100,000 tasks take Label Studio two minutes, in which annotators wait."""
 LATE_SECONDS = 60.0
 """How far before the last sync changes are read: a transaction of Label Studio's may have ended after it."""
 
@@ -22,20 +22,19 @@ LATE_SECONDS = 60.0
 class TaskListing:
     """One comparison of a project's tasks, after which the store's are those of Label Studio.
 
-    Label Studio says when a task's data or annotations last changed, and how many tasks a project has: what is new
-    and what has changed is read alone, and a number that does not fit then says that tasks are gone.
+    Label Studio knows when a task's data or annotations last changed, and how many tasks a project has. So only new and
+    changed tasks are read, and if the numbers differ after that, tasks have been deleted.
+
+    Every method that reads raises `LabelStudioError` if Label Studio does not answer or refuses; what was read is kept.
 
     Args:
-        store: where the tasks are kept.
-        label_studio: the client.
-        project_id: the project.
-        control: says what of a task's data is its crop.
-        whole: read every task (1.1 ms each). That is done unasked where it never was, and once a day.
-        clock: the time in seconds since 1970.
-        progress: called with (tasks read, tasks to read).
-
-    Every method that reads raises `LabelStudioError` where Label Studio does not answer or refuses; what was read
-    is kept.
+        store: Holds the tasks.
+        label_studio: The client.
+        project_id: The project.
+        control: Finds the crop in a task's data.
+        whole: Read every task (1.1 ms each). This also happens at the first comparison, and once a day.
+        clock: Returns seconds since 1970.
+        progress: Called with (tasks read, tasks to read).
     """
 
     def __init__(
@@ -56,13 +55,13 @@ class TaskListing:
         self._progress = progress
         self._began = clock()
         self.since = None if whole else self._since()
-        """From when on changes are read, in seconds since 1970; None where everything is."""
+        """Changes since then are read, in seconds since 1970; None if every task is read."""
         self.touched: set[int] | None = None if self.since is None else set()
-        """The tasks that have changed since then."""
+        """The tasks that have changed since then; None if every task is read."""
         self._read_every_task = False
 
     def read(self) -> bool:
-        """Bring the tasks up to date; whether any is new, changed or gone."""
+        """Bring the tasks up to date, and return whether any is new, changed or gone."""
         if self.since is None or self.touched is None:
             return self._read_whole()
         changed = False
@@ -79,7 +78,7 @@ class TaskListing:
         return (missing != 0 and self._read_whole()) or changed
 
     def read_unheard_of(self, existing: Collection[int]) -> bool:
-        """Read tasks where some of those that exist are not in the store; whether that was so."""
+        """Read tasks if some of the `existing` ones are not in the store, and return whether that was so."""
         if self._knows(existing):
             return False
         self._read_new()
@@ -102,7 +101,7 @@ class TaskListing:
         return len(self._store.tasks(self._project_id, task_ids)) == len(task_ids)
 
     def _missing(self) -> int:
-        """How many tasks more Label Studio has than the store."""
+        """Return how many more tasks Label Studio has than the store; below 0 if it has fewer."""
         there = int(self._label_studio.project(self._project_id).get("task_number") or 0)
         return there - self._store.number_of_tasks(self._project_id)
 
@@ -110,7 +109,7 @@ class TaskListing:
         return self._read_from(self._store.newest_task(self._project_id), self._progress)
 
     def _read_whole(self) -> bool:
-        """Read every task; where most are new, a reading that is broken off goes on the next time."""
+        """Read every task; if most are new, an interrupted reading goes on the next time."""
         after = self._store.listing(self._project_id).until
         known = self._store.number_of_tasks(self._project_id, until=after)
         first = after > 0 or self._missing() > self._store.number_of_tasks(self._project_id)
@@ -128,9 +127,9 @@ class TaskListing:
     def _read_from(
         self, after: int, progress: Callable[[int, int], None] | None, *, resumable: bool = False
     ) -> bool:
-        """Read the tasks of a larger id than `after`; whether any is new, changed or gone."""
+        """Read the tasks with an id above `after`, and return whether any is new, changed or gone."""
         changed = False
-        # One made after the last page was read may be known by then, from `/predict`: it is not gone.
+        # A task made after the last page was read may already be known from `/predict`: it is not gone.
         newest = self._store.newest_task(self._project_id)
         for page in _pages(self._label_studio.tasks(self._project_id, after=after, progress=progress)):
             last = _id(page[-1])
@@ -144,7 +143,7 @@ class TaskListing:
         return self._forget({task.id for task in rest}) or changed
 
     def _save(self, read: Iterable[Mapping[str, Any]], before: Iterable[Task]) -> bool:
-        """Save the tasks that are not as they were before; whether there are any."""
+        """Save the tasks that differ from what they were before, and return whether there are any."""
         known = {task.id: task.image_url for task in before}
         tasks = [stored_task(_id(task), self._control.crop(task.get("data"))) for task in read]
         new = [task for task in tasks if task.id not in known or known[task.id] != task.image_url]
@@ -159,12 +158,12 @@ class TaskListing:
 
 
 def stored_task(id_: int, crop: Crop) -> Task:
-    """A task as the store keeps it: the address of what it shows, or why there is none."""
+    """Return a task as the store keeps it: with the address of its crop, or the reason why there is none."""
     return Task(id_, crop.url, problem=crop.problem)
 
 
 def _pages(tasks: Iterator[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """Tasks as they come, as many at a time as are saved together."""
+    """Yield tasks in order, as many at a time as are saved together."""
     while page := list(islice(tasks, SAVED_TOGETHER)):
         yield page
 

@@ -1,7 +1,7 @@
-"""Projects that a request has named and Label Studio has not confirmed: asked about apart from the real ones' work.
+"""Check projects that a request has named and Label Studio has not confirmed, apart from the work on known projects.
 
-Who can deliver can name any number. Whether there is such a project only Label Studio knows, and nobody waits for
-that: a webhook is on disk first, and work on the known projects does not queue behind it.
+A sender of webhooks can name any number. Only Label Studio knows whether there is such a project, and nobody waits for
+its answer: a webhook is on disk first, and work on the known projects does not queue behind it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ RETRY_SECONDS = 5.0
 
 
 class UnverifiedProjects:
-    """Asks Label Studio about projects, one at a time, and forgets what it does not have.
+    """The projects that Label Studio has not confirmed; it is asked about one at a time, and unknown ones are forgotten.
 
     Args:
-        store: where projects and their webhooks are kept.
-        label_studio: the client.
-        files: gives a project's files.
+        store: Holds projects and their webhooks.
+        label_studio: The client.
+        files: Returns a project's files.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class UnverifiedProjects:
         self._retry_at = 0.0
 
     def leave_out(self, project_ids: Sequence[int]) -> list[int]:
-        """Return those that are known to be there; Label Studio is asked about the others meanwhile."""
+        """Return the projects that are known to exist, and ask Label Studio about the others in the background."""
         unknown = [id_ for id_ in project_ids if id_ not in self._verified]
         for project in map(self._store.project, unknown):
             if project is not None and (project.connected or project.reconciled_at is not None):
@@ -105,7 +105,7 @@ class UnverifiedProjects:
         return True
 
     def _forget(self, project_id: int) -> bool:
-        """Drop what is kept of a project, unless somebody is at work on it just now."""
+        """Drop what is stored of a project, unless a process is working on it, and return whether that was done."""
         files = self._files(project_id)
         try:
             with files.lock(timeout=0), files.pool_lock(timeout=0), files.embedding_lock(timeout=0):
