@@ -1,7 +1,7 @@
-"""Turns confident pre-annotations into annotations in bulk, marked as such, and takes them back.
+"""Accept confident pre-annotations as annotations in bulk, marked as such, and undo it.
 
-An accepted annotation is a machine's label that a person approved without seeing the crop. It is marked so in
-Label Studio itself, where Label Studio 1.23.2 keeps the mark and a person sees it: `origin` and a `meta` text in
+An accepted annotation is a machine's label that a person approved without seeing the crop. The mark is
+in Label Studio itself, where Label Studio 1.23.2 keeps it and a person sees it: `origin` and a `meta` text in
 the result, and a prediction of the version `accepted, round 3` beside it. It never counts as a person's label.
 """
 
@@ -41,15 +41,15 @@ if TYPE_CHECKING:
 ACCEPTED = "Bulk-accepted"
 """The tab that shows them."""
 _FORMER = "Accepted in bulk"
-"""What it was called before: Label Studio cut that off."""
+"""The former title of that tab: Label Studio cut it off."""
 CHUNK = 200
-"""Annotations written in one call: about two seconds of Label Studio's on SQLite, in which no round runs."""
+"""How many annotations one request writes: about two seconds for Label Studio on SQLite, in which no round runs."""
 DELETED_AT_ONCE = 20
-"""Annotations deleted before the next round may run: about three seconds of Label Studio's."""
+"""How many annotations are deleted before the next round may run: about three seconds for Label Studio."""
 
 
 class _Parts(Protocol):
-    """What accepting and taking back use of a backend."""
+    """The parts of a backend that accepting and undoing use."""
 
     @property
     def store(self) -> Store: ...
@@ -66,7 +66,7 @@ class _Parts(Protocol):
 
 
 class NothingLearnedError(RuntimeError):
-    """There is no model whose pre-annotations could be accepted; the message says what to do."""
+    """Raised if there is no model whose pre-annotations could be accepted; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -77,25 +77,25 @@ class Acceptable:
     label: str
     confidence: float
     url: str | None = None
-    """The crop's address, as the store has it."""
+    """The address of the crop, as in the store."""
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """What accepting came to."""
+    """The result of accepting."""
 
     version: str
-    """What Label Studio shows them under."""
+    """The model version that Label Studio shows them under."""
     crops: tuple[Acceptable, ...]
 
 
 @dataclass(frozen=True)
 class Undone:
-    """What taking back came to."""
+    """The result of undoing."""
 
     taken_back: int
     kept: int
-    """Somebody has edited these since: they are a person's now."""
+    """How many somebody has edited since: those are a person's now."""
 
 
 def acceptable(
@@ -116,7 +116,7 @@ def acceptable(
         The crops, and how many more there are.
 
     Raises:
-        NothingLearnedError: the project has no model yet.
+        NothingLearnedError: The project has no model yet.
     """
     store = parts.store
     project, model = store.project(project_id), parts.models.of(project_id)
@@ -154,14 +154,24 @@ def acceptable(
 def accept(
     parts: _Parts, project_id: int, crops: Sequence[Acceptable], progress: Progress | None = None
 ) -> Accepted:
-    """Write annotations for these crops, two calls for every 200, between which rounds run as they are due.
+    """Write annotations for these crops, 200 at a time, and let rounds that are due run in between.
 
-    A crop that a person has annotated meanwhile, or is being asked for now, is left to them. Stopped half-way and
-    run again it goes on where it was: what has an annotation is not acceptable any more, and what has only its
-    prediction is not given another.
+    A crop that a person has annotated meanwhile, or is being asked about now, is left to them. If this is interrupted,
+    the next run goes on with the rest: a crop with an annotation is not acceptable any more, and one with only its
+    prediction does not get another.
+
+    Args:
+        parts: The backend.
+        project_id: The project.
+        crops: The crops, as `acceptable` returns them.
+        progress: Called with (what, done, total).
+
+    Returns:
+        The crops that were accepted.
 
     Raises:
-        LabelStudioError: Label Studio did not take a chunk; those before it are written.
+        NothingLearnedError: The project has no model yet.
+        LabelStudioError: Label Studio did not accept a chunk; the chunks before it are written.
     """
     project = parts.store.project(project_id)
     if project is None or project.model_round is None:
@@ -201,12 +211,20 @@ def undo(
 ) -> Undone:
     """Delete every accepted annotation that nobody has edited since, one by one, each checked just before.
 
-    A round runs after every 20 of them, not after each.
+    A round runs after every 20 of them, not after each. Their predictions are deleted too, unless somebody has edited
+    an accepted annotation of the same version.
 
-    Their predictions go too, unless somebody has made one of their version a label of their own.
+    Args:
+        parts: The backend.
+        project_id: The project.
+        dry_run: Count the annotations, and delete none.
+        progress: Called with (what, done, total).
+
+    Returns:
+        How many were deleted, or would be, and how many are kept.
 
     Raises:
-        LabelStudioError: Label Studio failed half-way; run again, it goes on with the rest.
+        LabelStudioError: Label Studio failed half-way; the next run goes on with the rest.
     """
     label_studio = parts.label_studio
     held = [
@@ -238,7 +256,7 @@ def undo(
 
 
 def save_tab(label_studio: LabelStudio, project_id: int) -> None:
-    """Create the tab that shows accepted annotations; what is taken back or edited leaves it by itself."""
+    """Create the tab of accepted annotations; those that are undone or edited leave it by themselves."""
     tabs = tabs_by_title(label_studio, project_id)
     if ACCEPTED in tabs:
         return
@@ -256,8 +274,8 @@ def save_tab(label_studio: LabelStudio, project_id: int) -> None:
 
 @contextmanager
 def _between_rounds(parts: _Parts, project_id: int) -> Iterator[None]:
-    """Hold rounds up for one chunk; what has come in since the last chunk gets its round first."""
-    # Here, and not by giving the lock up for a moment: the trainer asks for it now and then only.
+    """Keep rounds from running during one chunk, after a round for the webhooks since the last chunk."""
+    # The round runs here: the trainer tries the lock so rarely that releasing it for a moment would not do.
     if parts.store.events(project_id):
         parts.loop.catch_up(project_id)
     with parts.files(project_id).lock():
@@ -265,7 +283,7 @@ def _between_rounds(parts: _Parts, project_id: int) -> Iterator[None]:
 
 
 def _closed(parts: _Parts, project_id: int) -> set[int]:
-    """Tasks that have an annotation, are for a blind check or flagged, or that a person is being asked."""
+    """Return the tasks that have an annotation, are blind checks or suspected labels, or are in the queue."""
     project, latest = parts.store.project(project_id), parts.store.latest_round(project_id)
     closed = parts.store.annotated_tasks(project_id)
     if project is not None:

@@ -1,7 +1,7 @@
-"""Annotations that were submitted without a class: they say nothing, and the crop is not asked for again.
+"""Annotations that were submitted without a class: they hold no label, and nobody is asked for the crop again.
 
 Label Studio 1.23.2 saves them and says *saved successfully* unless the labeling config has `required="true"`: nothing was
-chosen, or the key of a class that was chosen already took the choice back.
+chosen, or the key of a chosen class was pressed again, which takes the choice back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from everylabel.backend.rounds.labels import counted_annotations
 from everylabel.backend.store import Annotation
 
 NAMED = 5
-"""How many tasks a sentence names."""
+"""The most tasks that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,23 @@ class EmptyAnnotation:
     task_id: int
     annotator: int | None
     former: str | None
-    """The label it had before; None where it never had one."""
+    """The label it had before; None if it never had one."""
 
 
 def empty_annotations(
     annotations: Sequence[Annotation], labels: Mapping[int, str], classes: Sequence[str]
 ) -> list[EmptyAnnotation]:
-    """Find the empty annotations that leave something unsaid, those that had a label first.
+    """Find the empty annotations that matter.
 
-    One beside somebody's label for the same task is left out, unless it had another label itself.
+    An empty annotation beside somebody's label for the same task is left out, unless it had another label itself.
 
     Args:
-        annotations: oldest change first.
-        labels: the label of each task.
-        classes: those the labeling config has now.
+        annotations: All annotations, oldest change first.
+        labels: The label of each task.
+        classes: The classes of the labeling config.
+
+    Returns:
+        The empty annotations; those that had a label come first.
     """
     counted = {annotation.id for annotation in counted_annotations(annotations, classes)}
     found = [
@@ -56,9 +59,17 @@ def _lost(empty: EmptyAnnotation, labels: Mapping[int, str]) -> bool:
 def former_labels(
     annotations: Sequence[Annotation], labels: Mapping[int, str], control: ImageChoices
 ) -> dict[int, str]:
-    """Return the label that each task without one had before its annotation became empty.
+    """Return the label that each unlabelled task had before its annotation became empty.
 
-    Left out are labels of classes that the labeling config no longer has.
+    Labels with classes that the labeling config no longer has are left out.
+
+    Args:
+        annotations: All annotations, oldest change first.
+        labels: The label of each task.
+        control: The classes of the labeling config.
+
+    Returns:
+        The former label, by task.
     """
     return {
         one.task_id: one.former
@@ -78,13 +89,13 @@ def named(found: Sequence[EmptyAnnotation]) -> str:
 
 
 def counted_in_words(found: Sequence[EmptyAnnotation]) -> str:
-    """Say how many there are, and how many of them had a label: `3 without a class, 1 of which had a label`."""
+    """Return how many there are, and how many had a label: `3 without a class, 1 of which had a label`."""
     had = sum(one.former is not None for one in found)
     return f"{len(found)} without a class" + (f", {had} of which had a label" if had else "")
 
 
 def way_out(control: ImageChoices) -> str:
-    """Say what a person does about them."""
+    """Return what a person can do about them."""
     again = "Open each one in Label Studio, choose a class and press Update, or delete the annotation"
     if control.multiple:
         return f'{again}. Nothing ticked says nothing: give "none of these" a class of its own.'

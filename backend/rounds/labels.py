@@ -1,8 +1,8 @@
-"""The label of each crop, decided here and nowhere else: rounds, page and commands all ask this module.
+"""Decide the label of each crop: rounds, page and commands all ask this module, and none decides it otherwise.
 
-Where annotators agree, their label counts. Where they disagree, the newest round weighs who is usually right (CROWDLAB)
-and keeps its answer in the store, with the votes it weighed. That answer holds as long as the votes are the same. A crop
-whose votes have changed since, or that no round could weigh, has the label most of its annotators chose.
+If annotators agree, their label counts. If they disagree, the newest round weighs them by how often each is right
+(CROWDLAB) and stores its answer with the votes. The answer holds as long as the votes are the same. A crop whose votes
+have changed since, or that no round could weigh, has the label that most of its annotators chose.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ if TYPE_CHECKING:
 def current_labels(
     store: Store, project_id: int, annotations: Sequence[Annotation], classes: Sequence[str]
 ) -> dict[int, str]:
-    """Return the label of each labeled task, as the newest round has decided it.
+    """Return the label of each labelled task, as the newest round has decided it.
 
     Args:
-        store: holds what the newest round decided.
-        project_id: the project.
-        annotations: all of the project, oldest change first; those of waiting webhooks may be among them.
-        classes: those the labeling config has now.
+        store: Holds the decisions of the newest round.
+        project_id: The project.
+        annotations: All annotations, oldest change first; those of waiting webhooks may be among them.
+        classes: The classes of the labeling config.
+
+    Returns:
+        The label, by task.
     """
     return resolve_labels(annotations, classes, store.resolved_disagreements(project_id))
 
@@ -41,15 +44,18 @@ def resolve_labels(
     classes: Sequence[str],
     resolved: Mapping[int, ResolvedDisagreement],
 ) -> dict[int, str]:
-    """Return the label of each labeled task: what a round decided, or else what most of its annotators chose.
+    """Return the label of each labelled task: the decision of a round, or else the choice of most annotators.
 
-    Only what `counted_annotations` returns counts. Of labels chosen equally often, the most recent one counts.
+    Only the annotations that `counted_annotations` returns count. Of labels chosen equally often, the newest counts.
 
     Args:
-        annotations: oldest change first.
-        classes: those the labeling config has now.
-        resolved: what `weigh_disagreements` decided, by task. An answer is ignored once its task has other votes, or
-            once its label has left the labeling config.
+        annotations: All annotations, oldest change first.
+        classes: The classes of the labeling config.
+        resolved: The decisions of `weigh_disagreements`, by task. A decision is ignored once its task has other votes,
+            or its label is no longer in the labeling config.
+
+    Returns:
+        The label, by task.
     """
     counted = counted_annotations(annotations, classes)
     votes = _votes(annotation for annotation in counted if annotation.task_id in resolved)
@@ -67,19 +73,19 @@ def weigh_disagreements(
     pool: Rows,
     classifier: Classifier,
 ) -> dict[int, ResolvedDisagreement]:
-    """Decide the label of each task whose annotators disagree by how reliable each of them is (CROWDLAB).
+    """Decide the label of each task whose annotators disagree by how reliable each annotator is.
 
-    Without a disagreement this costs nothing. A classifier that is trained whole, or on label sets, would take minutes
+    The method is CROWDLAB (arXiv:2210.06812). Without a disagreement it costs nothing. A classifier that is trained whole, or on label sets, would take minutes
     to predict the crops: then the result is empty, and the majority counts.
 
     Args:
-        counted: what `counted_annotations` returns, oldest change first.
-        row_of: the pool row of each task that has one; tasks without one are left out.
+        counted: The result of `counted_annotations`, oldest change first.
+        row_of: The pool row of each task that has one; other tasks are left out.
         pool: (n, d) embeddings.
-        classifier: the project's; what it learns from the other labels is one more vote.
+        classifier: The project's classifier; its out-of-fold prediction is one more vote.
 
     Returns:
-        The answer for each task with a disagreement.
+        The decision for each task with a disagreement.
     """
     from everylabel.model.label_quality.consensus import find_consensus  # noqa: PLC0415 - takes long to load
 
@@ -102,8 +108,8 @@ def weigh_disagreements(
 def counted_annotations(annotations: Iterable[Annotation], classes: Sequence[str]) -> list[Annotation]:
     """Return the annotations in which a person chose a class of the labeling config, in their order.
 
-    Left out are skipped and empty annotations, choices that have left the labeling config, and pre-annotations accepted
-    in bulk, which are the machine's.
+    Left out are skipped and empty annotations, choices that are no longer in the labeling config, and pre-annotations
+    accepted in bulk, which are the machine's.
     """
     allowed = {*classes}
     return [
@@ -119,8 +125,8 @@ def counted_annotations(annotations: Iterable[Annotation], classes: Sequence[str
 def closed_tasks(annotations: Sequence[Annotation], labels: Mapping[int, str]) -> set[int]:
     """Return the tasks that have an annotation and no label: nobody is asked for them again.
 
-    They were skipped, accepted in bulk, or submitted without a class of the labeling config. Label Studio 1.23.2
-    never serves a task to somebody who has annotated it, however emptily, and an empty annotation completes it.
+    They were skipped, accepted in bulk, or submitted without a class of the labeling config. Label Studio 1.23.2 never
+    serves a task to somebody who has annotated it, even without a class, and an empty annotation completes it.
     """
     return {annotation.task_id for annotation in annotations} - labels.keys()
 

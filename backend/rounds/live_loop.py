@@ -1,4 +1,4 @@
-"""The live loop of one project: work webhooks in, embed what is new, run a round if one is due, publish it."""
+"""The live loop of a project: apply webhooks, embed new crops, run a round if one is due, and publish it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from filelock import Timeout
-
 from everylabel.backend.embedding.passes import PoolGoneError
 from everylabel.backend.embedding.pool_growth import PoolGrowth
 from everylabel.backend.label_studio.errors import (
@@ -19,6 +17,7 @@ from everylabel.backend.label_studio.errors import (
 )
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.rounds.publishing import RoundPublishing
+from everylabel.backend.rounds.round_lock import round_lock
 from everylabel.backend.rounds.runner import FinishedRound
 from everylabel.backend.sync.mirror import SYNC, SYNC_AND_TRAIN, Change, Mirror
 
@@ -35,11 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WAITING_SHOWN_SECONDS = 0.5
-"""How often a command that waits for another process's round says how far that has come."""
 LEAST_PAUSE_SECONDS = 30.0
 PAUSE_FACTOR = 100.0
-"""A project is compared with Label Studio again after a hundred times what that took: one per cent of its time."""
+"""A comparison with Label Studio is repeated after a hundred times its duration: it takes 1 % of the time."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +45,9 @@ class _Found:
 
     change: Change
     events: list[int]
-    """To be deleted once the round they ask for is kept."""
+    """The events to delete once the round they ask for is stored."""
     newest_round: int | None
-    """The number of the newest round at that time."""
+    """The number of the newest round before the changes."""
 
     @property
     def is_due(self) -> bool:
@@ -58,17 +55,17 @@ class _Found:
 
 
 class LiveLoop:
-    """Keeps a project's labels equal to Label Studio's, and Label Studio's queue equal to the newest round.
+    """The loop that keeps labels equal to Label Studio's, and Label Studio's queue equal to the newest round.
 
     Args:
-        settings: How long a burst of webhooks is waited for, and how often projects are compared.
+        settings: How long to wait for the end of a burst of webhooks, and how often to compare projects.
         store: Holds the projects and their webhooks.
         files: Returns a project's files.
         label_studio: The client.
         pool_embedding: Embeds in the foreground, as commands do.
-        lanes: Embed beside the rounds, as the trainer does.
+        lanes: Embed in parallel with the rounds, as the trainer does.
         rounds: Runs rounds.
-        publisher: Writes them into Label Studio.
+        publisher: Writes rounds into Label Studio.
         clock: Returns seconds since 1970.
         request_update: Asks the trainer to catch up with a project.
     """
@@ -98,14 +95,23 @@ class LiveLoop:
         self._request_update = request_update
         self._mirror = Mirror(store, clock)
         self.compare_seconds: dict[int, float] = {}
-        """How long comparing each project with Label Studio took last: the longer, the rarer it is done."""
+        """How long the last comparison of each project took: the longer, the rarer it is repeated."""
         self._growth = PoolGrowth(store, pool_embedding, lanes)
 
     def reconcile(self, project_id: int, progress: Progress | None = None, *, whole: bool = False) -> Change:
-        """Read from a project in Label Studio what has changed, or the `whole` of it.
+        """Compare a project with Label Studio: read what has changed, or the `whole` of it.
+
+        Args:
+            project_id: The project.
+            progress: Called with (what, done, total).
+            whole: Read every task and annotation.
+
+        Returns:
+            The kinds of changes that were found.
 
         Raises:
-            LabelConfigError, LabelStudioError: as `Mirror.reconcile`.
+            LabelConfigError: As for `Mirror.reconcile`.
+            LabelStudioError: As for `Mirror.reconcile`.
         """
         started = time.monotonic()
         change = self._mirror.reconcile(self._label_studio, project_id, progress, whole=whole)
@@ -125,27 +131,30 @@ class LiveLoop:
         wait: bool = True,
         embed: bool = True,
     ) -> FinishedRound | None:
-        """Work waiting webhooks in, embed what is new, run a round if one is due, and publish it.
+        """Apply waiting webhooks, embed new crops, run a round if one is due, and publish it.
 
         Args:
-            project_id: a project of Label Studio.
-            compare: compare with Label Studio whether or not that is due.
-            force: run and publish a round even if nothing has changed, connected or not.
-            batch_size: crops this round asks for; the setting's number if None.
-            progress: called with (what, done, total) during long work.
-            wait: wait while another round of this project runs.
-            embed: embed what is missing before the round. Without, the embedding lanes are asked to, and the round
-                is run on the crops embedded so far.
+            project_id: The project in Label Studio.
+            compare: Compare with Label Studio whether or not that is due.
+            force: Run and publish a round even if nothing has changed, and even if the project is not connected.
+            batch_size: How many crops this round asks for; the setting's number if None.
+            progress: Called with (what, done, total) during long work.
+            wait: Wait while another round of this project runs.
+            embed: Embed missing crops before the round. If False, the embedding lanes are asked to, and the round runs
+                on the crops embedded so far.
+
+        Returns:
+            The round that was run or published; None if none was due.
 
         Raises:
-            LabelStudioError: Label Studio does not answer or refuses; what was learned is kept.
-            LabelConfigError: nothing in the labeling config classifies an image.
-            filelock.Timeout: another round of this project runs, and `wait` is off.
+            LabelStudioError: Label Studio does not answer or refuses; a round that was run is kept.
+            LabelConfigError: Nothing in the labeling config classifies an image or a text.
+            filelock.Timeout: Another round of this project runs, and `wait` is False.
         """
         if self._store.events(project_id):
             time.sleep(self._settings.coalesce_seconds)
         with ExitStack() as turn:
-            turn.enter_context(_turn(self._files(project_id), wait, progress))
+            turn.enter_context(round_lock(self._files(project_id), wait, progress))
             if self._forget_deleted(project_id):
                 return None
             found = self._bring_up_to_date(project_id, compare, progress)
@@ -160,10 +169,10 @@ class LiveLoop:
     def _finish(
         self, project_id: int, found: _Found, batch_size: int | None, force: bool
     ) -> FinishedRound | None:
-        """Run the round that is due, if one is, and publish it."""
+        """Run and publish a round, if one is due."""
         latest = self._store.latest_round(project_id)
         newest = None if latest is None else latest.number
-        # What was found is in the store: a round that was run since has learned from it.
+        # The changes are in the store: a round that was run since has learned from them.
         due = force or newest is None or (found.is_due and newest == found.newest_round)
         due = due or self.has_grown_enough(project_id)
         finished = None
@@ -172,7 +181,7 @@ class LiveLoop:
             finished = self._run(project_id, batch_size, force)
             if finished is not None:
                 self._growth.learned(project_id)
-        # Not before the round is kept: after a crash in its middle they ask for it again.
+        # Not before the round is stored: after a crash during it, the events ask for it again.
         self._store.delete_events(found.events)
         if finished is not None:
             self._publishing.publish(project_id, finished, force)
@@ -183,10 +192,10 @@ class LiveLoop:
     def _embed_missing(
         self, project_id: int, found: _Found, turn: ExitStack, wait: bool, progress: Progress | None
     ) -> None:
-        """Embed what is missing, and let the trainer run this project's rounds meanwhile: leave our `turn` to it."""
+        """Embed missing crops, and release our `turn` meanwhile so that the trainer can run this project's rounds."""
         if not self._growth.is_missing_any(project_id):
             return
-        # The trainer is to run what is due, and neither to compare again nor to run a round that nothing asks for.
+        # The trainer should run a round that is due, but not compare again, nor run a round that nothing asks for.
         if found.is_due:
             found.events.append(self._store.add_event(project_id, "START_TRAINING", {}))
         self._store.delete_events(found.events[:-1] if found.is_due else found.events)
@@ -194,14 +203,15 @@ class LiveLoop:
         with suppress(PoolGoneError):
             embedded = self._pool_embedding.embed(project_id, progress=progress)
             if embedded.failure is not None:
-                # The crops at hand are worth a round; the others are tried again with the next comparison.
+                # The embedded crops are worth a round; the others are tried again at the next comparison.
                 log.warning("project %s: %s", project_id, embedded.failure)
-        turn.enter_context(_turn(self._files(project_id), wait, progress))
+        turn.enter_context(round_lock(self._files(project_id), wait, progress))
 
     def _request_missing(self, project_id: int, found: _Found) -> _Found:
-        """Ask the trainer's threads for what is missing, and do not wait for it.
+        """Ask the embedding lanes for the missing crops, and do not wait for them.
 
-        Always: another machine that was asked may have been killed. A pass that embeds nothing makes no round due.
+        They are asked every time, because another machine that was asked may have been killed. A pass that embeds
+        nothing makes no round due.
         """
         if not self._growth.is_missing_any(project_id):
             return found
@@ -210,25 +220,39 @@ class LiveLoop:
         return replace(found, change=replace(found.change, tasks=False)) if found.newest_round else found
 
     def has_grown_enough(self, project_id: int) -> bool:
-        """Return whether crops that were embedded since the newest round are worth another."""
+        """Return whether enough crops have been embedded since the newest round for another one."""
         return self._growth.is_enough(project_id)
 
     def preview(
         self, project_id: int, *, batch_size: int | None = None, progress: Progress | None = None
     ) -> FinishedRound | None:
-        """Run a round and keep nothing of it, here or in Label Studio (`sync --dry-run`).
+        """Run a round and store nothing of it, here or in Label Studio (`sync --dry-run`).
+
+        Args:
+            project_id: The project.
+            batch_size: How many crops the round asks for; the setting's number if None.
+            progress: Called with (what, done, total) during long work.
+
+        Returns:
+            The round; None while no crop is embedded.
 
         Raises:
-            LabelStudioError, LabelConfigError: as `catch_up`.
+            LabelStudioError: As for `catch_up`.
+            LabelConfigError: As for `catch_up`.
         """
         with self._synced(project_id, progress):
             return self._rounds.run(project_id, batch_size=batch_size, save=False)
 
     def sync(self, project_id: int, progress: Progress | None = None) -> None:
-        """Bring the store up to Label Studio's state and run no round: that is left to the trainer.
+        """Bring the store up to date with Label Studio and run no round, which is left to the trainer.
+
+        Args:
+            project_id: The project.
+            progress: Called with (what, done, total) during long work.
 
         Raises:
-            LabelStudioError, LabelConfigError: as `catch_up`.
+            LabelStudioError: As for `catch_up`.
+            LabelConfigError: As for `catch_up`.
         """
         with self._synced(project_id, progress):
             pass
@@ -236,17 +260,17 @@ class LiveLoop:
     @contextmanager
     def _synced(self, project_id: int, progress: Progress | None) -> Iterator[None]:
         with ExitStack() as turn:
-            turn.enter_context(_turn(self._files(project_id), True, progress))
+            turn.enter_context(round_lock(self._files(project_id), True, progress))
             found = self._bring_up_to_date(project_id, True, progress)
             if not found.is_due:
                 self._store.delete_events(found.events)  # a sync alone asks for no round
             self._embed_missing(project_id, found, turn, True, progress)
             yield
         if self._publishing.is_wanted(project_id):
-            self._request_update(project_id)  # What was found new here still waits for its round.
+            self._request_update(project_id)  # The changes found here still wait for their round.
 
     def _bring_up_to_date(self, project_id: int, compare: bool, progress: Progress | None) -> _Found:
-        """Bring the store up to Label Studio's state."""
+        """Apply waiting webhooks, and compare with Label Studio if that is due or asked for."""
         if self._store.project(project_id) is None:
             self._store.save_project(project_id)
         events = self._store.events(project_id)
@@ -255,7 +279,7 @@ class LiveLoop:
         project = self._store.project(project_id)
         reconciled_at = None if project is None else project.reconciled_at
         never_connected = reconciled_at is None and not (project is not None and project.connected)
-        # Asked for by an event and not by `reconciled_at` alone: a sync that is running may have begun too early.
+        # An event asks for this, and not `reconciled_at` alone: a sync that is running may have begun too early.
         asked = compare or change.config or any(e.action in (SYNC, SYNC_AND_TRAIN) for e in events)
         if asked or reconciled_at is None or self.reconcile_due(project_id, reconciled_at):
             # One event stands for all that this sync finds, until a round has been run on it.
@@ -263,13 +287,13 @@ class LiveLoop:
             try:
                 change |= self.reconcile(project_id, progress, whole=reconciled_at is None)
             except (LabelStudioError, LabelConfigError):
-                # The events are worked in, and the comparison with Label Studio stays due: keep one event to ask for it.
+                # The events are applied, and the comparison with Label Studio stays due: keep one event to ask for it.
                 self._store.delete_events(ids)
                 if never_connected:
                     self._store.delete_events([marker])
                 raise
             ids.append(marker)
-            # While crops are embedded their problems are news, and a command that is at it counts them at its end.
+            # While crops are being embedded their problems are new, and a command that embeds counts them at its end.
             if compare or not self._lanes.is_active(project_id):
                 self._store.forget_problems(project_id)
         latest = self._store.latest_round(project_id)
@@ -282,7 +306,7 @@ class LiveLoop:
         return self._rounds.run(project_id, batch_size=batch_size, versions=versions)
 
     def _forget_deleted(self, project_id: int) -> bool:
-        """Drop a project if a webhook says it was deleted, and Label Studio says so too."""
+        """Forget a project if a webhook says that it was deleted and Label Studio confirms it; return whether it was."""
         if not any(event.action == "PROJECT_DELETED" for event in self._store.events(project_id)):
             return False
         try:
@@ -297,28 +321,13 @@ class LiveLoop:
         return False
 
     def reconcile_due(self, project_id: int, last: float) -> bool:
-        """Whether it is time to compare a project with Label Studio again, `last` being when that was done."""
+        """Return whether it is time to compare a project with Label Studio again.
+
+        Args:
+            project_id: The project.
+            last: When it was last compared, in seconds since 1970.
+        """
         pause = max(LEAST_PAUSE_SECONDS, PAUSE_FACTOR * self.compare_seconds.get(project_id, 0.0))
         since = self._clock() - last
-        # A clock that was set back makes `last` lie ahead: waiting for it to catch up could take days.
+        # If the clock was set back, `last` is in the future: waiting for the clock to catch up could take days.
         return since < 0 or since >= min(pause, self._settings.reconcile_seconds)
-
-
-@contextmanager
-def _turn(files: ProjectFiles, wait: bool, progress: Progress | None = None) -> Iterator[None]:
-    """Hold the project's round lock; while another process has it, tell how far that one has come.
-
-    Raises:
-        filelock.Timeout: on entering, where another has it and `wait` is off.
-    """
-    if not wait or progress is None:
-        with files.lock(timeout=-1 if wait else 0):
-            yield
-        return
-    with ExitStack() as held:
-        while True:
-            with suppress(Timeout):
-                held.enter_context(files.lock(timeout=WAITING_SHOWN_SECONDS))
-                break
-            progress("Waiting for the backend, which runs a round", 0, 0)
-        yield

@@ -1,4 +1,4 @@
-"""The classifier of each project: which kind it needs, and the one that its newest round has trained."""
+"""The classifier of each project: make an untrained one, or load the one in use."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 
 def make_classifier(control: ImageChoices, encoder: Encoder) -> Classifier:
-    """Make the classifier for a project: one class a crop, or several.
+    """Make an untrained classifier for a project: of one class a crop, or several.
+
+    Args:
+        control: The choices of the labeling config.
+        encoder: The encoder, which knows the classifier that fits it.
 
     Raises:
-        LabelConfigError: several classes a crop, and an encoder that is trained whole.
+        LabelConfigError: A crop may have several classes, and the encoder is trained as a whole.
     """
     from everylabel.model.classifiers.multi_label import MultiLabelClassifier  # noqa: PLC0415 - takes long to load
 
@@ -37,10 +41,10 @@ def make_classifier(control: ImageChoices, encoder: Encoder) -> Classifier:
 
 
 class Models:
-    """The classifiers that rounds have trained, each read from disk once.
+    """The trained classifiers in use, each read from disk once.
 
     Args:
-        store: Says which round's classifier answers.
+        store: Knows the round whose classifier is in use.
         files: Returns a project's files.
         encoder: Returns the encoder that the classifiers are for.
     """
@@ -54,9 +58,12 @@ class Models:
         self._loaded: dict[int, tuple[tuple[int, bool], Classifier]] = {}
 
     def of(self, project_id: int) -> Classifier | None:
-        """Return the classifier in use, or None while nothing is learned.
+        """Return a project's classifier in use, or None while no model is trained.
 
-        Where its file is damaged, the newest readable one before it answers instead.
+        If its file is damaged, the newest readable classifier before it takes its place.
+
+        Raises:
+            LabelConfigError: Nothing in the labeling config classifies an image or a text.
         """
         project = self._store.project(project_id)
         if project is None or project.model_round is None:
@@ -69,7 +76,7 @@ class Models:
         files, encoder = self._files(project_id), self._encoder()
         for number in reversed([number for number in files.models() if number <= project.model_round]):
             state = files.load_model(number, encoder.signature)
-            # One learned before the labeling config allowed several classes, or one, says nothing now.
+            # A model trained while the labeling config allowed one class, not several (or the reverse), is of no use.
             if state is not None and ("names" in state) == control.multiple:
                 classifier = make_classifier(control, encoder)
                 classifier.load_state(state)

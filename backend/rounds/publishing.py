@@ -1,4 +1,4 @@
-"""Write a round that is run and kept into Label Studio, now or as soon as it answers again."""
+"""Write a stored round into Label Studio, now or as soon as it answers again."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 
 
 class RoundPublishing:
-    """Publishes the rounds of connected projects.
+    """The publishing of the rounds of connected projects.
 
     Args:
-        store: Says which project is connected, and which round Label Studio has taken.
-        files: Returns a project's files, where the queue lies that is not published yet.
+        store: Knows which projects are connected, and which rounds are published.
+        files: Returns a project's files, which hold the queue that is not published yet.
         publisher: Writes into Label Studio.
     """
 
@@ -35,17 +35,17 @@ class RoundPublishing:
         self._publisher = publisher
 
     def is_wanted(self, project_id: int) -> bool:
-        """Return whether Label Studio is to have a project's rounds: whether it is connected."""
+        """Return whether a project is connected, so that its rounds are published."""
         project = self._store.project(project_id)
         return project is not None and project.connected
 
     def is_awaited(self, project_id: int) -> bool:
-        """Return whether Label Studio has yet to take the newest round of a connected project."""
+        """Return whether the newest round of a connected project is not published yet."""
         latest = self._store.latest_round(project_id)
         return self.is_wanted(project_id) and latest is not None and latest.published_at is None
 
     def unpublished(self, project_id: int) -> FinishedRound | None:
-        """Return the newest round, where it is run and kept and Label Studio has not taken it yet."""
+        """Return the newest round if it is stored and not published yet, or else None."""
         project, latest = self._store.project(project_id), self._store.latest_round(project_id)
         if project is None or latest is None or not self.is_awaited(project_id):
             return None
@@ -62,8 +62,8 @@ class RoundPublishing:
         Args:
             project_id: The project.
             finished: Its newest round.
-            force: Publish in a project that is not connected, too.
-            again: Whether some of the round may be in Label Studio already.
+            force: Publish even if the project is not connected.
+            again: Some of the round may be in Label Studio already.
 
         Raises:
             LabelStudioError: Label Studio does not answer, or refuses; the round is kept.
@@ -79,7 +79,7 @@ class RoundPublishing:
         except LabelStudioUnreachableError:
             raise  # the round is kept, and published as it is once Label Studio is back
         except LabelStudioError:
-            # Perhaps a task is gone and its webhook was lost: the next comparison reads the whole project.
+            # Perhaps a task is gone and its webhook was lost: have the next comparison read the whole project.
             self._files(project_id).forget_queue()
             self._store.save_project(project_id, reconciled_at=None)
             raise

@@ -1,4 +1,4 @@
-"""Classes with one label or none: what cannot be said of them, and what was done to find more."""
+"""Classes with one label or none: the limits of what is known of them, and the search for more."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ CERTAIN = 0.95
 
 @dataclass(frozen=True)
 class RareClasses:
-    """The classes of the labeling config that hardly anything is known of."""
+    """The classes of the labeling config with one label or none."""
 
     single: tuple[str, ...]
-    """With one label: a label error cannot be found there, and nothing is pre-filled with them."""
+    """Classes with one label: label errors cannot be found in them, and nothing is pre-filled with them."""
     missing: tuple[str, ...]
-    """Without a label."""
+    """Classes without a label."""
     n_labels: int
-    """Labels so far; most of them are of crops chosen for being unlike those labelled before."""
+    """The number of labels; most are of crops chosen because they differ from those labelled before."""
     n_blind: int
-    """How many of them are of check crops, drawn at random."""
+    """How many of them are of check crops, sampled at random."""
 
     @property
     def share_below(self) -> float | None:
-        """The share of the pool that a missing class is below with 95 % certainty; None without a check label.
+        """Return an upper bound, with 95 % confidence, on a missing class's share of the pool; None without a check label.
 
-        A class of that share would have come up among as many crops drawn at random, 19 times of 20.
+        A class of that share would have appeared among as many crops sampled at random, 19 times out of 20.
         """
         return None if not self.n_blind else 1 - (1 - CERTAIN) ** (1 / self.n_blind)
 
@@ -40,10 +40,13 @@ def rare_classes(
     """Count the labels of each class.
 
     Args:
-        labels: the label of each task.
-        classes: those the labeling config has.
-        names: the classes of a label; several where several may hold.
-        check_tasks: tasks drawn for the check set.
+        labels: The label of each task.
+        classes: The classes of the labeling config.
+        names: Returns the classes of a label, which may be several.
+        check_tasks: The tasks of the check set.
+
+    Returns:
+        The classes with one label or none, in the order of `classes`.
     """
     counts = Counter(name for label in labels.values() for name in names(label))
     return RareClasses(
@@ -55,16 +58,16 @@ def rare_classes(
 
 
 def single_in_words(rare: RareClasses) -> str:
-    """Say which classes have one label, and what follows."""
+    """Return a sentence that names the classes with one label, and what follows."""
     return f"{', '.join(rare.single)}: no label error can be found there, and nothing is pre-filled with them"
 
 
 def missing_in_words(rare: RareClasses) -> str:
-    """Say which classes have no label, and what was done to find them."""
+    """Return a sentence that names the classes without a label, and what was done to find them."""
     tried = f"{', '.join(rare.missing)}: none in {rare.n_labels} labels"
     if rare.share_below is not None:
         tried += (
-            f", {rare.n_blind} of them of crops drawn at random, so each is less than {rare.share_below:.0%} of the crops "
+            f", {rare.n_blind} of them of crops sampled at random, so each is less than {rare.share_below:.0%} of the crops "
             "(95 %)"
         )
     return f"{tried}; the others were chosen to be unlike what is labelled. Look for them on the page's map"

@@ -1,4 +1,4 @@
-"""What a round of a project starts from, as the store had it at one moment."""
+"""Read the input of a round from the store, as it is at one moment."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RoundInput:
-    """What a round starts from."""
+    """The input of a round."""
 
     project: Project
     control: ImageChoices
     latest: RoundRecord | None
     file: EmbeddingFile
     embedded_until: int
-    """Rows of the file that the store had given out: what comes later counts as new."""
+    """The number of rows of the file that were in use; later rows count as new."""
     pool: NDArray[Any]
     """(n, dim) embeddings, memory-mapped."""
     task_at: NDArray[Any]
-    """(n,) the task of each row, 0 where it is none's."""
+    """(n,) int, the task of each row; 0 if a row belongs to none."""
     row_of: dict[int, int]
-    """The row of each annotated task and each check crop that has one."""
+    """The row of each annotated task and of each check crop, if it has one."""
     classifier: Classifier
-    """Untrained."""
+    """The project's classifier, untrained."""
     annotations: list[Annotation]
     counted: list[Annotation]
     """The annotations that count, oldest change first."""
     resolved: dict[int, ResolvedDisagreement]
-    """How CROWDLAB decided where annotators disagree."""
+    """The decisions of CROWDLAB on tasks whose annotators disagree."""
     labels: dict[int, str]
     """The label of each task that has one."""
 
     def fill(self, session: ActiveLearningSession) -> None:
-        """Tell a session what is labeled, what is for checks, and what nobody is to be asked for."""
+        """Give a session the labels, the check crops, and the rows that nobody is asked about."""
         session.exclude(np.flatnonzero(self.task_at == 0))
         session.exclude(self._rows(closed_tasks(self.annotations, self.labels)))
         labeled = [
@@ -82,18 +82,21 @@ def read_input(
     encoder_name: str,
     get_encoder: Callable[[], Encoder],
 ) -> RoundInput | None:
-    """Read what a round starts from; None while no crop is embedded.
+    """Read the input of a round.
 
     Args:
         store: Holds the project, its crops and its annotations.
-        files: The project's.
+        files: The project's files.
         project_id: The project.
         encoder_name: The encoder that the settings name.
-        get_encoder: Returns it; called once the labeling config is known to fit it.
+        get_encoder: Returns that encoder; called once the labeling config is known to fit it.
+
+    Returns:
+        The input; None while no crop is embedded.
 
     Raises:
-        LabelConfigError: the project is not connected, nothing in its labeling config classifies an image, or the
-            encoder cannot read what it shows.
+        LabelConfigError: The project is not connected, nothing in its labeling config classifies an image or a text,
+            or the encoder cannot read what it shows.
     """
     project = store.project(project_id)
     if project is None:
@@ -104,7 +107,7 @@ def read_input(
     check_encoder(control, encoder_name)
     encoder = get_encoder()
     file = files.embeddings(encoder.signature, encoder.dim, encoder.dtype)
-    until = store.embedded_until(project_id, len(file))  # first: what comes meanwhile counts as new
+    until = store.embedded_until(project_id, len(file))  # first: rows added meanwhile count as new
     embedded, rows = store.embedding_rows(project_id)
     if not len(embedded):
         return None

@@ -1,4 +1,4 @@
-"""The queue that a round asks Label Studio to serve: which crops, in which order, and what is filled in."""
+"""Make the queue of a round: the crops that Label Studio serves, their order, and what is pre-filled."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QueueMaker:
-    """Make the queue of one round; a model that is not promoted orders it, but pre-fills nothing.
+    """A maker of the queue of one round; a model that is not promoted orders it, but pre-fills nothing.
 
     Attributes:
-        settings: How many crops are pre-filled and flagged.
-        store: Knows each crop's address.
+        settings: How many crops are pre-filled, and how many suspected labels are shown.
+        store: Knows the address of each crop.
         project_id: The project.
-        control: What the labeling config asks.
-        outcome: What the round found.
-        task_at: (n,) the task of each pool row.
-        promoted: Whether the round's model comes into use.
+        control: The choices of the labeling config.
+        outcome: The result of the round.
+        task_at: (n,) int, the task of each pool row.
+        promoted: True if the round's model comes into use.
         emptied: The label that each row had before its annotation became empty.
-        n_before: How many labels there are, those of check crops left out.
+        n_before: The number of labels, without those of check crops.
     """
 
     settings: Settings
@@ -87,7 +87,7 @@ class QueueMaker:
         return {task.id: task.image_url for task in tasks}
 
     def _suggested(self, row: int) -> tuple[str | None, float]:
-        """Return the class that is filled in for a crop of the batch, if one is, and the model's confidence."""
+        """Return the class to pre-fill for a crop of the batch, or None, and the model's confidence, 0 to 1."""
         outcome = self.outcome
         if outcome.probabilities is None:
             return None, 0.0

@@ -1,4 +1,4 @@
-"""Runs a round for a project: Label Studio's state -> the learning core -> Label Studio's queue."""
+"""Run a round of a project: from the stored labels, through the learning core, to the queue for Label Studio."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MODELS_KEPT = 20
 
 @dataclass(frozen=True)
 class FinishedRound:
-    """A round that has been run and kept, and the queue it asks Label Studio to serve."""
+    """A round that has been run, and the queue that Label Studio is to serve."""
 
     record: RoundRecord
     queue: Queue
@@ -42,14 +42,17 @@ class FinishedRound:
 def confirmed_labels(
     latest: RoundRecord | None, annotations: Sequence[Annotation], labels: Mapping[int, str]
 ) -> dict[int, str]:
-    """Return the labels somebody has submitted again since they were flagged: they are not flagged again.
+    """Return the labels that somebody has submitted again since they were suspected; they are not suspected again.
 
-    Label Studio's *Update* is the one word a person has for "it is right as it is".
+    Pressing *Update* is the only way to tell Label Studio that a label is right as it is.
 
     Args:
-        latest: the newest round.
-        annotations: those that count, oldest change first: an empty one reviews nothing.
-        labels: the label of each task.
+        latest: The newest round.
+        annotations: The annotations that count, oldest change first; an empty one confirms nothing.
+        labels: The label of each task.
+
+    Returns:
+        The confirmed label, by task.
     """
     if latest is None:
         return {}
@@ -63,7 +66,16 @@ def confirmed_labels(
 
 
 class Rounds:
-    """Runs rounds on what the store holds; talks to no one."""
+    """A runner of rounds, which uses the store and files alone, and sends no request.
+
+    Args:
+        settings: The sizes and shares of a round.
+        store: Holds projects, crops, annotations and rounds.
+        files: Returns a project's files.
+        encoder: Returns the encoder.
+        clock: Returns seconds since 1970.
+        scorer: Returns what scores the pool in an embedding file; if None, the classifier itself does.
+    """
 
     def __init__(
         self,
@@ -89,16 +101,19 @@ class Rounds:
         versions: Sequence[str] = (),
         save: bool = True,
     ) -> FinishedRound | None:
-        """Run one round and keep it; return None while no crop is embedded.
+        """Run one round and store it.
 
         Args:
-            project_id: the project, known to the store.
-            batch_size: crops to ask for; the setting's number if None.
-            versions: version names Label Studio holds already, never to be used again.
-            save: keep the round; without, nothing changes (`sync --dry-run`).
+            project_id: The project, which must be in the store.
+            batch_size: How many crops to ask for; the setting's number if None.
+            versions: Model versions that Label Studio holds already, never to be used again.
+            save: Store the round; if False, nothing changes (`sync --dry-run`).
+
+        Returns:
+            The round; None while no crop is embedded.
 
         Raises:
-            LabelConfigError: nothing in the labeling config classifies an image.
+            LabelConfigError: As for `read_input`.
         """
         files = self._files(project_id)
         found = read_input(self._store, files, project_id, self._settings.encoder, self._encoder)
@@ -131,8 +146,8 @@ class Rounds:
                 files.save_predictions(signature, [*history, outcome.predictions])
             round_snapshot.save(files.folder, outcome, found.task_at)
             files.save_queue(record.number, asdict(queue))
-            drawn = self._drawn(found.project, session, found.task_at)
-            self._store.save_round(project_id, record, drawn, found.resolved)
+            check_tasks = self._check_tasks(found.project, session, found.task_at)
+            self._store.save_round(project_id, record, check_tasks, found.resolved)
         log.info(
             "project %s: round %s with %s labels in %.2f s",
             project_id,
@@ -145,7 +160,7 @@ class Rounds:
     def _asked(
         self, project_id: int, found: RoundInput, outcome: Round, confirmed: dict[int, str]
     ) -> tuple[Queue, RoundRecord]:
-        """Return what Label Studio is asked to serve, and what is kept of the round."""
+        """Return the queue that Label Studio is to serve, and the record of the round."""
         project = found.project
         promoted = not project.model_pinned and self._is_no_worse(project_id, project.model_round, outcome)
         queue = QueueMaker(
@@ -182,11 +197,13 @@ class Rounds:
         )
         return queue, record
 
-    def _drawn(self, project: Project, session: ActiveLearningSession, task_at: NDArray[Any]) -> list[int]:
-        """List every task ever drawn for the check set; one that cannot be read at the moment stays."""
+    def _check_tasks(
+        self, project: Project, session: ActiveLearningSession, task_at: NDArray[Any]
+    ) -> list[int]:
+        """List every task ever sampled for the check set; one that cannot be read at the moment stays."""
         known = {task.id for task in self._store.tasks(project.id, project.check_tasks)}
-        drawn = [id_ for id_ in project.check_tasks if id_ in known]
-        return drawn + [id_ for id_ in task_at[list(session.check_crops)].tolist() if id_ not in drawn]
+        sampled = [id_ for id_ in project.check_tasks if id_ in known]
+        return sampled + [id_ for id_ in task_at[list(session.check_crops)].tolist() if id_ not in sampled]
 
     def _session(
         self,
@@ -212,7 +229,7 @@ class Rounds:
         )
 
     def _is_no_worse(self, project_id: int, model_round: int | None, outcome: Round) -> bool:
-        """Whether a model may replace the one in use: its accuracy is not below that one's interval."""
+        """Return whether a model may replace the one in use: its accuracy is not below the interval of the other."""
         if model_round is None or outcome.check_set is None:
             return True
         in_use = self._store.round(project_id, model_round)
@@ -222,7 +239,7 @@ class Rounds:
 
 
 def _updates(annotations: Sequence[Annotation], task_ids: Sequence[int]) -> dict[int, str]:
-    """When the newest annotation of each of these tasks was submitted."""
+    """Return when the newest annotation of each of these tasks was submitted, by task."""
     newest = {annotation.task_id: annotation.updated_at for annotation in annotations}
     return {id_: newest[id_] for id_ in task_ids}
 

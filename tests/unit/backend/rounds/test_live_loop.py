@@ -19,7 +19,7 @@ from everylabel.backend.label_studio.errors import (
 )
 from everylabel.backend.metrics import health
 from everylabel.backend.ml_backend import ActiveLearningBackend
-from everylabel.backend.rounds import live_loop
+from everylabel.backend.rounds import round_lock
 from everylabel.backend.store import Task
 from everylabel.backend.store.files import ProjectFiles
 from tests.stand_in_label_studio import CLASSES, label_config
@@ -477,7 +477,7 @@ def test_health_tells_a_dead_trainer_from_a_live_one(services, wait):
 
 
 def test_who_waits_for_another_round_is_told_so(services, project, monkeypatch):
-    monkeypatch.setattr(live_loop, "WAITING_SHOWN_SECONDS", 0.05)
+    monkeypatch.setattr(round_lock, "WAITING_SHOWN_SECONDS", 0.05)
     other = services.files(1).lock()
     told = []
 

@@ -69,12 +69,12 @@ def test_what_was_tried_is_said_with_what_it_rules_out():
     assert rare.share_below == pytest.approx(1 - 0.05 ** (1 / 3))
     assert single_in_words(rare).startswith("b: no label error can be found there")
     assert (
-        "c: none in 40 labels, 3 of them of crops drawn at random, so each is less than 63%"
+        "c: none in 40 labels, 3 of them of crops sampled at random, so each is less than 63%"
         in missing_in_words(rare)
     )
     without = rare_classes({1: "a"}, ("a", "c"), lambda label: (label,), ())
     assert without.share_below is None
-    assert "drawn at random" not in missing_in_words(without)
+    assert "sampled at random" not in missing_in_words(without)
 
 
 def test_a_class_with_one_label_pre_fills_no_crop_and_is_named_everywhere(
