@@ -32,14 +32,7 @@ OPEN_ROUTES = {"/health"}
 
 
 def create_app(backend: Backend) -> Flask:
-    """Make the web application of a backend, which answers from the store and never trains.
-
-    Args:
-        backend: The finished parts.
-
-    Returns:
-        A WSGI application.
-    """
+    """Make the web application of a backend, which answers from the store and never trains."""
     app = Flask("everylabel")
     app.config["MAX_CONTENT_LENGTH"] = int(backend.settings.max_request_megabytes * 1024 * 1024)
     app.json.sort_keys = False  # type: ignore[attr-defined]

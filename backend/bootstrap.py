@@ -91,9 +91,6 @@ def build(
         make_executor: Makes the executor that embeds and scores, from the settings, the store and a function that
             returns the encoder; if None, that happens in this process.
 
-    Returns:
-        The finished parts.
-
     Raises:
         StorageError: The store is damaged, or cannot be reached or written to.
     """

@@ -1,1 +1,1 @@
-"""Embed crops, each once: fetched, decoded and encoded in threads of the trainer or on a Ray cluster."""
+"""Embed each crop once: fetch, decode and encode it, in threads of the trainer or on a Ray cluster."""

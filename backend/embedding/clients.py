@@ -1,4 +1,4 @@
-"""The clients that fetch crops, made from the settings, in this process or in one of a cluster."""
+"""Make the clients that fetch crops from the settings, in this process or in one of a cluster."""
 
 from everylabel.backend.images.decode import ImageLimits
 from everylabel.backend.images.reader import ImageReader
@@ -12,7 +12,12 @@ def make_label_studio(settings: Settings) -> LabelStudio:
 
 
 def make_reader(settings: Settings, label_studio: LabelStudio) -> ImageReader:
-    """Make what reads a task's image into pixels, within these settings' limits."""
+    """Make the reader of the pictures of tasks, within the limits of these settings.
+
+    Args:
+        settings: The limits, and whether private addresses are allowed.
+        label_studio: The client, whose token opens Label Studio's own files.
+    """
     return ImageReader(
         settings.label_studio_url,
         authorization=label_studio.authorization,

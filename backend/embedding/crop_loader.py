@@ -1,4 +1,4 @@
-"""Tasks -> crops ready to be encoded: fetched, decoded and cut by several threads, in the order of the tasks."""
+"""Read the crops of tasks for an encoder: several threads fetch, decode and cut them, in the order of the tasks."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from everylabel.model.encoders import Encoder
 
 GIVEN_UP_AFTER = 64
-"""So many crops in a row that a host does not give out, and it is left alone for the rest of the pass."""
+"""When a host has failed to deliver this many crops in a row, it is skipped for the rest of the pass."""
 PICTURE_BYTES = 128_000_000
-"""Memory for pictures that several crops lie on."""
+"""The memory for decoded pictures that several crops are parts of."""
 CROPS_KEPT = 64
-"""Prepared crops kept, for tasks of one address that stand close together."""
+"""How many prepared crops are cached, for nearby tasks with the same address."""
 PIECE = 8
-"""Crops a thread reads in a row, at most."""
+"""The most crops that a thread reads in a row."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A crop as an encoder takes it; crops of one `digest` have the same pixels, so the same row."""
+    """A crop as an encoder takes it; crops with the same `digest` have the same pixels, so the same row."""
 
     pixels: NDArray[Any]
     digest: bytes
@@ -48,16 +48,22 @@ class Prepared:
 
 @dataclass(frozen=True)
 class ReadCrop:
-    """What has become of one task's crop: pixels as the encoder takes them, or why there are none."""
+    """The crop of one task: its pixels as the encoder takes them, or the reason why there are none."""
 
     task: Task
     prepared: Prepared | ImageError
 
 
 class CropReader:
-    """Reads the crops of tasks with several threads.
+    """A reader of the crops of tasks, with several threads.
 
-    A crop of a host that was given up is left out, to be tried another time; `failure` then says why.
+    Crops of a host that was given up are left out, to be tried another time; `failure` then says why.
+
+    Args:
+        reader: Fetches and decodes pictures.
+        encoder: Prepares crops.
+        threads: How many crops are fetched at a time.
+        hosts: The hosts that did not answer in an earlier pass.
     """
 
     def __init__(
@@ -72,11 +78,19 @@ class CropReader:
 
     @property
     def failure(self) -> ImageError | None:
-        """Why crops were left out; None where each was tried."""
+        """Return the reason why crops were left out; None if each was tried."""
         return self._hosts.failure
 
     def read(self, tasks: Iterable[Task], ahead: int) -> Generator[ReadCrop, None, None]:
-        """Give the crops in the order of their tasks, while threads work on about `ahead` more."""
+        """Yield the crops in the order of their tasks, while threads read about `ahead` more.
+
+        Args:
+            tasks: The tasks; consumed once, a few at a time.
+            ahead: How many crops to read in advance.
+
+        Yields:
+            Each crop, or the reason why it cannot be read; none for a host that was given up.
+        """
         piece = max(1, min(PIECE, ahead // (2 * self._threads)))
         waiting: deque[Future[list[ReadCrop]]] = deque()
         remaining = iter(tasks)
@@ -104,7 +118,7 @@ class CropReader:
 
     def _read(self, task: Task) -> Prepared | ImageError:
         try:
-            # A huge picture is in flight until its crop is prepared.
+            # A huge picture takes up memory until its crop is prepared.
             with one_crop_only("The crop"), decoding_memory.scope():
                 return self._prepared(task)
         except ImageError as error:
@@ -131,14 +145,14 @@ class CropReader:
 
     def _picture(self, address: str, task_id: int, enough: int | None = None) -> Image.Image | ImageError:
         try:
-            # A box is cut out of every pixel there is: rounded on fewer, it would lie elsewhere.
+            # A box is cut out of the full picture: rounded to fewer pixels, it would be elsewhere.
             return self._reader.read(address, task_id, **({} if enough is None else {"enough": enough}))
         except ImageError as error:
             return error
 
 
 class Hosts:
-    """Remembers which hosts do not answer: for one pass, or for as many as it is handed on to."""
+    """The hosts that do not answer, for one pass or for several that share them."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -146,11 +160,11 @@ class Hosts:
         self.failure: ImageError | None = None
 
     def is_given_up(self, host: str) -> bool:
-        """Return whether a host is to be left alone."""
+        """Return whether a host has been given up."""
         return self._failures.get(host, 0) >= GIVEN_UP_AFTER
 
     def answered(self, host: str, outcome: object) -> None:
-        """Take note of what became of a crop of a host."""
+        """Note the outcome of reading a crop from a host."""
         with self._lock:
             if not isinstance(outcome, ImageError) or not outcome.retry:
                 self._failures.pop(host, None)
@@ -165,7 +179,7 @@ def _with_digest(pixels: NDArray[Any]) -> Prepared:
 
 
 def _host(address: str) -> str:
-    """Who gives an image out; the empty name is Label Studio's."""
+    """Return the host that an address belongs to; the name without a host stands for Label Studio."""
     if address[:5].lower() == "data:":
         return "data:"
     try:

@@ -1,4 +1,4 @@
-"""Which pixels have a row in a project's embedding file already, and where the next rows go."""
+"""Find the rows that pixels already have in a project's embedding file, and append new rows."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from everylabel.backend.store import Store
 from everylabel.backend.store.files import EmbeddingFile
 
 KEPT = 32_768
-"""Digests in memory: more than are ever on their way through a pipeline. The store knows the others."""
+"""How many digests are in memory: more than a pipeline ever holds. The store knows the others."""
 
 
 class KnownRows:
     """The rows of a project by the digests of their crops' pixels. Safe to share between threads.
 
     Args:
-        store: knows the digests of the rows it points at.
-        project_id: the project.
-        file: its rows. Only one at a time appends to it, whoever else looks up: `ProjectFiles.embedding_lock`.
+        store: Knows the digests of the rows it points at.
+        project_id: The project.
+        file: The project's rows. Appending needs `ProjectFiles.embedding_lock`; looking rows up does not.
     """
 
     def __init__(self, store: Store, project_id: int, file: EmbeddingFile) -> None:
@@ -33,7 +33,7 @@ class KnownRows:
         self._rows: OrderedDict[bytes, int | None] = OrderedDict()
 
     def look_up(self, digests: Iterable[bytes]) -> None:
-        """Ask the store for the rows of crops that come next."""
+        """Load the rows of the next crops from the store."""
         with self._lock:
             unknown = [digest for digest in set(digests) if digest not in self._rows]
         found = self._store.rows_of(self._project_id, unknown)
@@ -44,7 +44,7 @@ class KnownRows:
                     self._rows.setdefault(digest, row)
 
     def expect(self, digest: bytes) -> bool:
-        """Whether a crop is new, and so has to be encoded; asked again, it is on its way."""
+        """Return whether a crop is new and has to be encoded; for the same digest again, return False."""
         with self._lock:
             if digest not in self._rows:
                 self._rows[digest] = None
@@ -53,7 +53,11 @@ class KnownRows:
             return False
 
     def row(self, digest: bytes) -> int:
-        """Where the row of a digest is that was looked up, or appended before."""
+        """Return the row of a digest that was looked up or appended before.
+
+        Raises:
+            KeyError: The digest is unknown, or its row is not written yet.
+        """
         with self._lock:
             row = self._rows[digest]
         if row is None:
@@ -61,7 +65,7 @@ class KnownRows:
         return row
 
     def take_over(self, digests: Collection[bytes]) -> set[bytes]:
-        """Learn where another has put the rows of these pixels meanwhile; returns those of them that have one."""
+        """Look up the rows that other processes have written meanwhile, and return the digests that have a row."""
         with self._lock:
             known = {digest for digest in digests if self._rows.get(digest) is not None}
         on_disk = len(self._file)
@@ -72,17 +76,24 @@ class KnownRows:
         return known | found.keys()
 
     def forget(self, digests: Iterable[bytes]) -> None:
-        """No longer expect the rows of these: they are not to be had."""
+        """Stop expecting the rows of these digests, because they cannot be encoded."""
         with self._lock:
             for digest in digests:
                 if self._rows.get(digest, 0) is None:
                     del self._rows[digest]
 
     def append(self, rows: NDArray[Any], digests: Sequence[bytes]) -> int:
-        """Append rows, one a digest; returns the number of the first.
+        """Append rows, one for each digest.
 
-        What a crash has left at the end of the file, and the store has never pointed at, is written over. Where that
-        is, is read anew each time: others append too.
+        Rows that a crash has left at the end of the file, and that the store has never pointed at, are overwritten.
+        Their position is read anew each time, because other processes append too.
+
+        Args:
+            rows: (n, dim) embeddings.
+            digests: The n digests of their crops.
+
+        Returns:
+            The number of the first row.
         """
         end = self._store.embedded_until(self._project_id, len(self._file))
         first = self._file.append(rows, at=end)

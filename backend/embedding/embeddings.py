@@ -1,4 +1,4 @@
-"""The encoder, loaded once, and the files that each project's embeddings lie in."""
+"""The encoder, loaded once, and the files that hold the embeddings of each project."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class Embeddings:
-    """The encoder and what it has made of each project's crops.
+    """The encoder, and the embeddings that it has made of each project's crops.
 
     Args:
-        settings: names the encoder and the device it runs on.
+        settings: Names the encoder and the device it runs on.
         files: Returns a project's files.
         encoder: Used instead of the one that the settings name.
-        threads: CPU threads the encoder takes; one a core if None.
+        threads: The number of CPU threads of the encoder; one for each core if None.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Embeddings:
         self._lock = threading.Lock()
 
     def encoder(self) -> Encoder:
-        """Return the encoder; it is loaded at the first call."""
+        """Return the encoder, which is loaded at the first call."""
         with self._lock:
             if self._encoder is None:
                 self._encoder = encoders.create(
@@ -51,20 +51,25 @@ class Embeddings:
             return self._encoder
 
     def file(self, project_id: int) -> EmbeddingFile:
-        """Return the file that a project's embeddings lie in."""
+        """Return the file that holds a project's embeddings."""
         encoder = self.encoder()
         return self._files(project_id).embeddings(encoder.signature, encoder.dim, encoder.dtype)
 
     def read(self, project_id: int) -> NDArray[Any]:
-        """Return a project's embeddings, memory-mapped: (n, dim)."""
+        """Return a project's embeddings: (n, dim), memory-mapped."""
         return self.file(project_id).read()
 
 
 def check_encoder(control: ImageChoices, encoder: str) -> None:
-    """Make sure that the encoder named in the settings reads what the project shows.
+    """Check that an encoder reads what a project shows: images or texts.
+
+    Args:
+        control: The choices of the labeling config.
+        encoder: The name of the encoder.
 
     Raises:
-        LabelConfigError: one reads texts and the other shows images; the message says the way out.
+        LabelConfigError: The encoder reads texts and the project shows images, or the reverse; the message says the
+            way out.
     """
     reads = encoders.reads(encoder)
     if control.kind == reads:

@@ -1,4 +1,4 @@
-"""Crops -> rows, batch after batch; where an encoder fails on one, crop by crop, so that one never stops the others."""
+"""Encode crops batch by batch, and one by one if a batch fails, so that one crop never stops the others."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Batch:
-    """Crops to encode, and what is to be written of these and of those that need no encoding."""
+    """Crops to encode, and the tasks and problems to write, including those that need no encoding."""
 
     crops: list[NDArray[Any]] = field(default_factory=list)
     places: dict[bytes, int] = field(default_factory=dict)
-    """Where in `crops` the pixels of a digest are."""
+    """The position in `crops` of the pixels of each digest."""
     tasks: list[tuple[Task, bytes]] = field(default_factory=list)
     problems: dict[int, ImageError] = field(default_factory=dict)
-    """By task: crops that could not be read."""
+    """Crops that could not be read, by task."""
     failed: dict[bytes, ImageError] = field(default_factory=dict)
-    """By digest: pixels that the encoder fails on."""
+    """Pixels that the encoder fails on, by digest."""
 
     def __len__(self) -> int:
         return len(self.tasks) + len(self.problems)
 
 
 class Encoding:
-    """Iterates over batches and their rows, in order; a batch without new crops comes with no rows.
+    """An iterable of batches and their (n, dim) rows, in order; a batch without new crops has None.
 
     Args:
-        batches: an iterator, gone through once.
-        encoder: turns their crops into rows.
+        batches: The batches; consumed once.
+        encoder: Turns their crops into rows.
 
     Raises:
-        Exception: what the batches raise; or what the encoder raises, where it fails on a plain crop too.
+        Exception: What the batches raise, or what the encoder raises if it fails on a plain crop too.
     """
 
     def __init__(self, batches: Iterable[Batch], encoder: Encoder) -> None:
@@ -83,7 +83,7 @@ class Encoding:
             yield waiting.popleft()
 
     def _stacked(self) -> Iterator[NDArray[Any]]:
-        """The crops of each batch that has new ones."""
+        """Yield the crops of each batch that has new ones."""
         while True:
             try:
                 batch = next(self._batches, None)
@@ -110,17 +110,17 @@ class Encoding:
 
 
 def encode_each(encoder: Encoder, crops: NDArray[Any]) -> tuple[NDArray[Any], dict[int, ImageError]]:
-    """Encode crops together, and where that fails one by one.
+    """Encode crops together, or one by one if that fails.
 
     Args:
-        encoder: what encodes them.
-        crops: (n, ...) as the encoder prepares them.
+        encoder: The encoder.
+        crops: (n, ...) crops as the encoder prepares them.
 
     Returns:
-        (n, dim) rows, and by their number those that mean nothing, with the reason.
+        (n, dim) rows, and the reasons why some of them are unusable, by row.
 
     Raises:
-        Exception: the encoder fails on a plain crop too, so the fault is its own.
+        Exception: The encoder fails on a plain crop too, so the crops are not to blame.
     """
     try:
         together = encoder.encode(crops)
@@ -140,7 +140,14 @@ def encode_each(encoder: Encoder, crops: NDArray[Any]) -> tuple[NDArray[Any], di
 
 
 def not_finite(rows: NDArray[Any]) -> dict[int, ImageError]:
-    """Return, by number, the rows that hold what is no number: one of them in a pool would make every score none."""
+    """Return the reason for each row with a number that is not finite; one such row would spoil every score of a pool.
+
+    Args:
+        rows: (n, dim) embeddings.
+
+    Returns:
+        The problem, by row.
+    """
     bad = np.flatnonzero(~np.isfinite(rows).reshape(len(rows), -1).all(axis=1))
     return {
         int(at): NotAnImageError(

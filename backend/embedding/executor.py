@@ -1,4 +1,4 @@
-"""Where the heavy part of a project's work is done: embedding its crops and scoring its pool."""
+"""The interface of what embeds crops and scores pools, and the executor that does it in this process."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from everylabel.model.pool import Rows
 
 Scorer = Callable[["Classifier", "Rows"], "NDArray[Any]"]
-"""Gives (n, k) probabilities of a pool, to the bit what the classifier's own `predict_proba` gives."""
+"""Returns the (n, k) probabilities of a pool, bit for bit those of the classifier's own `predict_proba`."""
 
 
 class ExecutorError(RuntimeError):
-    """An executor cannot be had: a package is missing, or nothing answers; the message says the way out."""
+    """Raised if an executor cannot be used: a package is missing, or nothing answers; the message says the way out."""
 
 
 class Executor(Protocol):
-    """Embeds crops and scores pools. Two executors give the same rows in the same order, and so the same rounds."""
+    """The interface of an executor. All executors give the same rows in the same order, and so the same rounds."""
 
     def embed(
         self,
@@ -40,20 +40,20 @@ class Executor(Protocol):
         appending: Callable[[], AbstractContextManager[Any]] = nullcontext,
         hosts: Hosts | None = None,
     ) -> Embedded:
-        """Embed the crops of `tasks` in their order; as `CropEmbedder.embed`."""
+        """Embed the crops of `tasks` in their order, as `CropEmbedder.embed` does."""
 
     def scorer(self, file: EmbeddingFile) -> Scorer:
-        """Return what scores the pool that lies in this file."""
+        """Return a function that scores the pool in this embedding file."""
 
 
 class LocalExecutor:
-    """Embed and score in this process.
+    """An executor that embeds and scores in this process.
 
     Args:
-        store: Keeps which row is whose.
-        reader: Fetches crops.
+        store: Knows the row of each task.
+        reader: Fetches pictures.
         encoder: Returns the encoder.
-        threads: Crops that are fetched at a time.
+        threads: How many crops are fetched at a time.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class LocalExecutor:
         appending: Callable[[], AbstractContextManager[Any]] = nullcontext,
         hosts: Hosts | None = None,
     ) -> Embedded:
-        """Embed the crops of `tasks` in their order; as `CropEmbedder.embed`."""
+        """Embed the crops of `tasks` in their order, as `CropEmbedder.embed` does."""
         embedder = CropEmbedder(self._store, self._reader, self._encoder(), self._threads, appending)
         return embedder.embed(project_id, tasks, file, progress, hosts)
 
     def scorer(self, file: EmbeddingFile) -> Scorer:
-        """Return what scores the pool that lies in this file."""
+        """Return a function that scores the pool in this embedding file."""
         del file
         return lambda classifier, pool: classifier.predict_proba(pool)

@@ -1,4 +1,4 @@
-"""Share a few threads fairly between projects: each gets a turn, and one that only waits keeps nobody from theirs."""
+"""Share a few threads fairly among projects: each gets its turn, and one that only waits holds up no other."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from contextlib import suppress
 log = logging.getLogger(__name__)
 
 AT_ONCE = 16
-"""Turns that may run at a time. Most of them then wait for a host of images."""
+"""The most turns that run at a time. At that number, most of them wait for a host of images."""
 BUSY_AT_ONCE = 2
-"""Turns that may begin to run at a time: those that work take the processor from rounds."""
+"""The most turns that are busy at a time: they take processor time from rounds."""
 BUSY_SECONDS = 2.0
-"""A turn that takes longer waits for something, and no longer counts as one that works."""
+"""A turn that takes longer is waiting for something, and no longer counts as busy."""
 KEPT_FREE = 4
-"""Places that projects whose last turn was long leave to the others."""
+"""How many turns are reserved for projects whose last turn was short."""
 
 
 class FairThreads:
-    """Runs turns of work in the order they were asked for, each project's one at a time.
+    """Threads that run turns of work in the order of the requests, one at a time for each project.
 
     Args:
-        name: of the threads.
-        work: takes one turn of a project. Returns None when nothing is left to do, or in how many seconds the
-            project wants its next turn; at 0 it goes to the end of the queue.
-        ended: called when a project has no turn left, with the project.
+        name: The name of the threads.
+        work: Runs one turn of a project. Returns None if nothing is left to do, or the seconds until the next turn;
+            at 0 the project goes to the end of the queue.
+        ended: Called with the project when it has no turns left.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class FairThreads:
         self._stopping = False
 
     def request(self, project_id: int) -> None:
-        """Ask for turns of a project; returns at once."""
+        """Ask for turns of a project; return at once."""
         with self._changed:
             if project_id in self._running:
                 self._again.add(project_id)
@@ -57,24 +57,24 @@ class FairThreads:
         self._dispatch()
 
     def is_active(self, project_id: int) -> bool:
-        """Return whether a project has a turn, or waits for one."""
+        """Return whether a project has a turn or waits for one."""
         with self._changed:
             return any(project_id in them for them in (self._queue, self._running, self._pausing))
 
     def has_others(self, project_id: int) -> bool:
-        """Return whether other projects have turns, or wait for them: a long one is then to end."""
+        """Return whether other projects have turns or wait for them, so that a long turn should end."""
         with self._changed:
             return self._stopping or any(id_ != project_id for id_ in (*self._queue, *self._running))
 
     def wait_until_idle(self, seconds: float) -> bool:
-        """Wait until no project has anything left to do, and return whether that came to be in time."""
+        """Wait until no project has anything left to do, and return whether that happened in time."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: not (self._queue or self._running or self._pausing), timeout=seconds
             )
 
     def stop(self, seconds: float) -> None:
-        """Begin no more turns, and wait for those that run, so many seconds at most."""
+        """Begin no more turns, and wait for the running ones, for at most `seconds`."""
         with self._changed:
             self._stopping = True
             self._queue.clear()
@@ -86,7 +86,7 @@ class FairThreads:
             self._stopping = False
 
     def _dispatch(self) -> None:
-        """Start what may run now."""
+        """Start the turns that may run now."""
         with self._changed:
             while (project_id := self._next()) is not None:
                 del self._queue[project_id]

@@ -1,8 +1,8 @@
-"""Where the trainer embeds: in threads of its own, slice by slice, so that no job and no project waits for a host.
+"""The threads in which the trainer embeds, slice by slice, so that no job and no project waits for a host.
 
-Two lanes share the work. One embeds what is missing of the pools, a slice of each project in turn. The other embeds
-the few crops that somebody waits for in `/predict`. What is done is in the store and what is left follows from it, so
-whatever is in memory here may be lost: the next comparison with Label Studio asks for it again.
+Two lanes share the work. One embeds the missing crops of pools, a slice of each project in turn. The other embeds the
+few crops that a call of `/predict` waits for. What is done is in the store, and what is left follows from it, so what is
+in memory here may be lost: the next comparison with Label Studio asks for it again.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SLICE_SECONDS = 1.0
-"""A slice takes up no more crops after so long, if another project has crops to embed."""
+"""After this time a slice takes no more crops, if another project has crops to embed."""
 ALONE_SECONDS = 15.0
-"""The same, where no other has."""
+"""The same, if no other project has."""
 FIRST_CROPS = 32
 MOST_CROPS = 8192
 GROWTH = 4
-"""A slice has so many times the crops of the last at most: a host's pace is found out with few."""
+"""The most by which a slice grows over the last: the speed of a host is found out with few crops."""
 LOCKED_SECONDS = 0.5
 """How long to wait before trying again to embed a pool that another process embeds."""
 TOLD_SECONDS = 2.0
 """The shortest time between two checks of whether a pool that is being embedded is worth a round."""
 HOSTS_SECONDS = 30.0
-"""How long a host that did not answer is left alone."""
+"""How long a host that did not answer is skipped."""
 LONGEST_PAUSE_SECONDS = 30.0
 STOP_SECONDS = 5.0
 
@@ -52,11 +52,11 @@ class EmbeddingLanes:
     """The threads that embed in the trainer.
 
     Args:
-        store: Keeps the crops, and why some cannot be embedded.
+        store: Holds the crops, and the reasons why some cannot be embedded.
         files: Returns a project's files.
         pool_embedding: Embeds crops.
-        problems: Told of a project whose crops could not be embedded, and why.
-        least_crops: So many crops a slice has at least: as many as are fetched at a time.
+        problems: Keeps the reason why a project's crops could not be embedded.
+        least_crops: The smallest number of crops in a slice: as many as are fetched at a time.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class EmbeddingLanes:
         self._urgent = FairThreads("urgent embedding", self._embed_asked)
 
     def request(self, project_id: int) -> None:
-        """Have what is missing of a pool embedded; returns at once."""
+        """Have the missing crops of a pool embedded; return at once."""
         self._pools.request(project_id)
 
     def request_tasks(self, project_id: int, task_ids: Iterable[int]) -> None:
-        """Have these tasks' crops embedded ahead of all others; returns at once."""
+        """Have these tasks' crops embedded ahead of all others; return at once."""
         with self._lock:
             self._asked.setdefault(project_id, set()).update(task_ids)
         self._urgent.request(project_id)
@@ -118,12 +118,12 @@ class EmbeddingLanes:
             self._grown.add(project_id)
 
     def wait_until_idle(self, seconds: float) -> bool:
-        """Wait until nothing is left to embed, and return whether that came to be in time."""
+        """Wait until nothing is left to embed, and return whether that happened in time."""
         until = time.monotonic() + seconds
         return self._urgent.wait_until_idle(seconds) and self._pools.wait_until_idle(until - time.monotonic())
 
     def stop(self) -> None:
-        """Begin no more slices, and wait a little for those that run; what they lose is embedded anew."""
+        """Begin no more slices, and wait a little for the running ones; what they lose is embedded again."""
         self._urgent.stop(STOP_SECONDS)
         self._pools.stop(STOP_SECONDS)
 
@@ -132,7 +132,7 @@ class EmbeddingLanes:
     def _slice(self, project_id: int) -> float | None:
         with logs.about(project=project_id):
             try:
-                self._pool_embedding.check(project_id)  # the lock would make its folder anew
+                self._pool_embedding.check(project_id)  # the lock would create its folder again
                 with self._files(project_id).pool_lock(timeout=0):
                     pause = self._embed_slice(project_id)
             except Timeout:
@@ -171,7 +171,7 @@ class EmbeddingLanes:
         if one.ended:
             del self._passes[project_id]
             if one.hosts.failure is not None:
-                # The crops at hand are worth a round; the others are tried again with the next comparison.
+                # The embedded crops are worth a round; the others are tried again at the next comparison.
                 log.warning("project %s: %s", project_id, one.hosts.failure)
             return None
         if done.embedded:
@@ -211,7 +211,7 @@ class EmbeddingLanes:
                 self._pools.request(project_id)  # tried again there, and no longer a problem once it works
                 return None
             if failure is not None:
-                # Recorded, so that whoever waits learns the reason; the next comparison tries them again.
+                # Stored, so that the waiting call learns the reason; the next comparison tries them again.
                 left = [task.id for task in self._store.tasks_to_embed(project_id, task_ids)]
                 self._store.save_problems(project_id, dict.fromkeys(left, str(failure)))
         return None
@@ -219,17 +219,17 @@ class EmbeddingLanes:
 
 @dataclass
 class _Pass:
-    """One way through what is missing of a pool, in many slices."""
+    """One pass over the missing crops of a pool, in many slices."""
 
     remaining: Iterator[Task]
     hosts: Hosts
     crops: int = FIRST_CROPS
-    """How many the next slice has at most."""
+    """The most crops of the next slice."""
     ended: bool = field(default=False)
 
 
 class _Slice(Collection[Task]):
-    """The next crops of a pass; gone through once. It ends early when it `is_over`."""
+    """The next crops of a pass, which can be iterated once; it ends early when `is_over` returns True."""
 
     def __init__(self, one: _Pass, is_over: Callable[[], bool]) -> None:
         self._pass = one
@@ -251,4 +251,4 @@ class _Slice(Collection[Task]):
                 return
 
     def __contains__(self, task: object) -> bool:
-        raise NotImplementedError("A slice is gone through once.")
+        raise NotImplementedError("A slice can be iterated once.")

@@ -1,4 +1,4 @@
-"""Embeds what is missing of a project's pool: whole in the foreground, or a slice at a time in the trainer."""
+"""Embed the missing crops of a project's pool: all in the foreground, or a slice at a time in the trainer."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WAITING_SHOWN_SECONDS = 0.5
-"""How often a command that waits for another process says how far that has come."""
+"""How often a command that waits for another process reports the progress of that one."""
 
 
 class PoolGoneError(RuntimeError):
-    """Raised where a project was forgotten, or got another encoder, while its crops were embedded."""
+    """Raised if a project was forgotten, or got another encoder, while its crops were embedded."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """What is to be embedded of a project."""
+    """The crops of a project that have to be embedded."""
 
     tasks: TasksToEmbed
     anew: bool
-    """Every crop is to be embedded again: the encoder is another one, or the file has lost rows."""
+    """True if every crop has to be embedded again: the encoder has changed, or the file has lost rows."""
 
 
 class PoolEmbedding:
-    """Embeds crops of projects.
+    """The embedding of the crops of projects.
 
     Args:
         encoder_name: The encoder that the settings name.
-        store: Says which crops are missing.
+        store: Knows which crops are missing.
         files: Returns a project's files.
-        embeddings: The encoder, and the files that its rows lie in.
-        executor: Embeds.
+        embeddings: The encoder, and the files of its rows.
+        executor: Embeds crops.
     """
 
     def __init__(
@@ -72,10 +72,17 @@ class PoolEmbedding:
         """Projects whose file this process has searched for invalid numbers."""
 
     def missing(self, project_id: int, task_ids: Sequence[int] | None = None) -> Missing | None:
-        """Look up which crops (or which of `task_ids`) are not embedded yet; None where the project is unknown.
+        """Find the crops that are not embedded yet; if the encoder has changed, those are all crops.
+
+        Args:
+            project_id: The project.
+            task_ids: The tasks to consider; all if None.
+
+        Returns:
+            The missing crops; None if the project is unknown.
 
         Raises:
-            LabelConfigError: the encoder cannot read what the labeling config shows.
+            LabelConfigError: The encoder cannot read what the labeling config shows.
         """
         if self._store.project(project_id) is None:
             return None
@@ -125,13 +132,21 @@ class PoolEmbedding:
     def embed(
         self, project_id: int, task_ids: Sequence[int] | None = None, progress: Progress | None = None
     ) -> Embedded:
-        """Embed every crop (or those of `task_ids`) that is not embedded yet.
+        """Embed every crop that is not embedded yet.
 
-        Where another process embeds this pool, it is waited for; not for the sake of a few `task_ids`.
+        If another process embeds this pool, wait for it first, but not for the sake of a few `task_ids`.
+
+        Args:
+            project_id: The project.
+            task_ids: The tasks to consider; all if None.
+            progress: Called with (what, done, total).
+
+        Returns:
+            How many crops were embedded, and how many cannot be read.
 
         Raises:
-            LabelConfigError: as `missing`.
-            PoolGoneError: the project was forgotten meanwhile.
+            LabelConfigError: As for `missing`.
+            PoolGoneError: The project was forgotten meanwhile.
         """
         if self._store.project(project_id) is None:
             return Embedded(0, 0)
@@ -153,12 +168,21 @@ class PoolEmbedding:
         progress: Callable[[int, int], None] | None = None,
         hosts: Hosts | None = None,
     ) -> Embedded:
-        """Embed the crops of tasks that `missing` has given, or some of them; as `CropEmbedder.embed`.
+        """Embed some or all of the crops that `missing` has returned.
+
+        Args:
+            project_id: The project.
+            tasks: The tasks; iterated once.
+            progress: Called with (crops done, crops in all).
+            hosts: The hosts that did not answer in an earlier pass.
+
+        Returns:
+            How many crops were embedded, and how many cannot be read.
 
         Raises:
-            PoolGoneError: the project was forgotten meanwhile.
+            PoolGoneError: The project was forgotten meanwhile.
         """
-        self._check_encoder(project_id)  # opening its file would make its folder anew
+        self._check_encoder(project_id)  # opening its file would create its folder again
         file = self._embeddings.file(project_id)
         return self._executor.embed(
             project_id, tasks, file, progress, appending=lambda: self._appending(project_id), hosts=hosts
@@ -166,14 +190,18 @@ class PoolEmbedding:
 
     @contextmanager
     def _appending(self, project_id: int) -> Iterator[None]:
-        """Hold the embedding lock of a project that is still there and still wants this encoder."""
-        self._check_encoder(project_id)  # entering the lock would make the folder anew
+        """Hold the embedding lock of a project, if the project still exists and uses this encoder."""
+        self._check_encoder(project_id)  # entering the lock would create the folder again
         with self._files(project_id).embedding_lock():
             self._check_encoder(project_id)
             yield
 
     def check(self, project_id: int) -> None:
-        """Raise PoolGoneError where a project is not known, or no longer."""
+        """Check that a project is known.
+
+        Raises:
+            PoolGoneError: It is not, or no longer.
+        """
         if self._store.project(project_id) is None:
             raise PoolGoneError(f"Project {project_id} was forgotten.")
 
@@ -184,7 +212,7 @@ class PoolEmbedding:
 
     @contextmanager
     def _pool(self, project_id: int, progress: Progress | None) -> Iterator[None]:
-        """Hold the pool lock; while another process has it, tell how far that one has come."""
+        """Hold the pool lock, and report the progress of another process while that holds it."""
         files = self._files(project_id)
         with ExitStack() as held:
             while True:

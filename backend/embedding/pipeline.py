@@ -1,7 +1,7 @@
-"""Turns a project's crops into embeddings: fetched, decoded and encoded once.
+"""Embed a project's crops in a pipeline: each is fetched, decoded and encoded once.
 
-Threads read crops, one puts them into batches, one encodes, and the caller's appends rows and says so in the store.
-Each stage is a bounded number of crops ahead of the next, so memory does not grow with the pool.
+Several threads read crops, one makes batches, one encodes, and the caller's thread appends rows and points the store at
+them. Each stage is a bounded number of crops ahead of the next, so memory does not grow with the pool.
 """
 
 from __future__ import annotations
@@ -32,41 +32,42 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DIGESTS_TOGETHER = 32
-"""Crops whose digests are looked up in the store at a time."""
+"""How many digests of crops are looked up in the store at a time."""
 COMMIT_CROPS = 256
 COMMIT_SECONDS = 2.0
-"""Rows are written when so many have come, or so long after the last: what a crash can cost."""
+"""Rows are written when this many are ready, or this long after the last time: the most that a crash can cost."""
 SMALLEST_BATCH = 32
-"""Crops handed to the encoder at a time, at least, so that handing over costs nothing."""
+"""The smallest number of crops passed to the encoder at a time, so that passing them costs little."""
 BATCHES_AHEAD = 2
-"""Batches that are ready while one is encoded; of rows that wait to be written, as many."""
+"""How many batches are ready while one is encoded, and how many encoded ones wait to be written."""
 
 LOGGED = 5
-"""Crops of a pass that cannot be read and are logged one by one: where a whole store is away, all would be."""
+"""The most unreadable crops of a pass to log one by one: if a whole storage is unreachable, that is every crop."""
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """How a pass over a project's crops went."""
+    """The result of a pass over a project's crops."""
 
     embedded: int
     unreadable: int
     failure: ImageError | None = None
-    """Why crops were left for another pass: a host of theirs, Label Studio or the network is away."""
+    """The reason why crops were left for another pass: a host, Label Studio or the network does not answer."""
 
 
 class CropEmbedder:
-    """Reads crops with several threads and appends their embeddings to the project's file.
+    """A pipeline that reads crops with several threads and appends their embeddings to the project's file.
 
-    Each task gets a row of its own. Crops of the same pixels are encoded once, and their row is copied.
+    Each task gets a row of its own. Crops with the same pixels are encoded once, and their row is copied.
 
     Args:
-        store: where rows and problems are told.
-        reader: fetches pictures.
-        encoder: turns crops into rows.
-        threads: crops fetched at a time.
-        appending: held while rows are appended and told, and not while crops are fetched or encoded: several may
-            embed one project. A crop that another has embedded meanwhile is passed over.
+        store: Records rows and problems.
+        reader: Fetches pictures.
+        encoder: Turns crops into rows.
+        threads: How many crops are fetched at a time.
+        appending: Returns a lock that is held while rows are appended and recorded, and not while crops are fetched or
+            encoded, so that several processes may embed one project. A crop that another process has embedded
+            meanwhile is skipped.
     """
 
     def __init__(
@@ -91,17 +92,19 @@ class CropEmbedder:
         progress: Callable[[int, int], None] | None = None,
         hosts: Hosts | None = None,
     ) -> Embedded:
-        """Embed the crops of `tasks`; one that cannot be read is recorded with its reason and left out.
+        """Embed the crops of `tasks`; a crop that cannot be read is recorded with the reason and left out.
+
+        If a host does not answer, only its own crops are left for another pass.
 
         Args:
-            project_id: the project, for the store.
-            tasks: tasks without an embedding; gone through once, a few at a time.
-            file: where the rows go.
-            progress: called with (crops done, crops in all) whenever some are on disk.
-            hosts: those that did not answer an earlier pass.
+            project_id: The project, for the store.
+            tasks: The tasks without an embedding; iterated once, a few at a time.
+            file: The file that the rows are appended to.
+            progress: Called with (crops done, crops in all) whenever some are on disk.
+            hosts: The hosts that did not answer in an earlier pass.
 
-        A host that is away costs its own crops only, until they are tried again; where it is the host of all,
-        the pass ends.
+        Returns:
+            How many crops were embedded, and how many cannot be read.
         """
         size, total = self._batch_size(), len(tasks)
         crops = CropReader(self._reader, self._encoder, self._threads, hosts)
@@ -136,7 +139,7 @@ class CropEmbedder:
 def _batches(
     read: Generator[ReadCrop, None, None], rows: KnownRows, size: Callable[[], int]
 ) -> Iterator[Batch]:
-    """Put crops into batches of as many new ones as the encoder takes at a time."""
+    """Yield batches with as many new crops as the encoder takes at a time."""
     with closing(read):
         batch, begun = Batch(), time.monotonic()
         while some := list(islice(read, DIGESTS_TOGETHER)):
@@ -162,7 +165,7 @@ def _batches(
 
 
 class _Writer:
-    """Appends rows to the file, then tells the store of them: it never points at a row that is not on disk."""
+    """A writer that appends rows to the file and then records them: the store never points at a row not on disk."""
 
     def __init__(
         self,
@@ -181,18 +184,18 @@ class _Writer:
         self._written_at = time.monotonic()
         self.embedded = self.unreadable = self.by_others = 0
         self._failed: dict[bytes, ImageError] = {}
-        """Pixels that the encoder fails on: a crop that has them may come in a later batch."""
+        """Pixels that the encoder fails on; a later batch may have a crop with the same pixels."""
         self._only_failures: ImageError | None = None
         self._another_try_helps = True
 
     @property
     def failure(self) -> ImageError | None:
-        """Why nothing was embedded, where trying again may help."""
+        """Return the reason why nothing was embedded, if trying again may help."""
         return self._only_failures if self._another_try_helps and not self.embedded else None
 
     @property
     def done(self) -> int:
-        """How many crops have been dealt with."""
+        """Return how many crops are done."""
         return self.embedded + self.unreadable + self.by_others
 
     def add(self, batch: Batch, rows: NDArray[Any] | None) -> None:
@@ -238,7 +241,7 @@ class _Writer:
     def _write_rows(
         self, waiting: list[tuple[Batch, NDArray[Any] | None]], still_open: Collection[int]
     ) -> None:
-        """Append a row for each task that is `still_open`, and for pixels that a later crop may be copied from."""
+        """Append a row for each task that is `still_open`, and for pixels whose row a later crop may copy."""
         of_others = {d for batch, _ in waiting for task, d in batch.tasks if task.id not in still_open}
         written_by_others = self._rows.take_over(of_others)
 

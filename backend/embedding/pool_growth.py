@@ -1,4 +1,4 @@
-"""How far a pool has been embedded since its newest round, and whether that is worth another."""
+"""The growth of a pool since its newest round, and whether it is enough for another round."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class PoolGrowth:
     """The growth of each project's pool.
 
     Args:
-        store: Knows which crops are embedded, and how many were at the newest round.
-        pool_embedding: Knows which are missing.
-        lanes: Know whether more are on their way.
+        store: Knows how many crops are embedded, and how many were at the newest round.
+        pool_embedding: Knows which crops are missing.
+        lanes: Know whether more crops are being embedded.
     """
 
     def __init__(self, store: Store, pool_embedding: PoolEmbedding, lanes: EmbeddingLanes) -> None:
@@ -24,13 +24,13 @@ class PoolGrowth:
         self._pool_embedding = pool_embedding
         self._lanes = lanes
         self._embedded_anew: set[int] = set()
-        """Projects whose embeddings were thrown away since their newest round."""
+        """Projects whose embeddings were discarded since their newest round."""
 
     def is_missing_any(self, project_id: int) -> bool:
         """Return whether a project has crops that are not embedded and can be.
 
         Raises:
-            LabelConfigError: the encoder cannot read what the labeling config shows.
+            LabelConfigError: The encoder cannot read what the labeling config shows.
         """
         missing = self._pool_embedding.missing(project_id)
         if missing is not None and missing.anew:
@@ -38,10 +38,10 @@ class PoolGrowth:
         return missing is not None and len(missing.tasks) > 0
 
     def is_enough(self, project_id: int) -> bool:
-        """Return whether crops that were embedded since the newest round are worth another.
+        """Return whether enough crops have been embedded since the newest round for another one.
 
-        They are when all are embedded that can be; until then when there are twice as many: a pool of 100,000 gets
-        a dozen rounds on its way, and every label gets one besides.
+        That is so when every crop that can be is embedded, and before that whenever their number has doubled: a pool of
+        100,000 gets a dozen rounds while it is embedded, besides those that labels cause.
         """
         latest = self._store.latest_round(project_id)
         before = 0 if latest is None else latest.embedded_until
@@ -51,5 +51,5 @@ class PoolGrowth:
         return now >= 2 * before or not self._lanes.is_active(project_id)
 
     def learned(self, project_id: int) -> None:
-        """Take note that a round has learned from all that is embedded."""
+        """Note that a round has used every embedded crop."""
         self._embedded_anew.discard(project_id)

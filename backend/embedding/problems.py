@@ -20,7 +20,7 @@ class EmbeddingProblems:
     """The problems of projects whose crops cannot be embedded.
 
     Args:
-        store: Keeps each as its project's problem.
+        store: Stores each problem with its project.
     """
 
     def __init__(self, store: Store) -> None:
@@ -28,19 +28,19 @@ class EmbeddingProblems:
         self._problems: dict[int, str] = {}
 
     def failed(self, project_id: int, error: Exception) -> None:
-        """Keep why crops could not be embedded as the project's problem, until it is `over`."""
+        """Store the reason why crops could not be embedded as the project's problem, until it is `over`."""
         log.error("project %s: its crops cannot be embedded", project_id, exc_info=error)
         self._problems[project_id] = unexpected(error)
         self.keep(project_id)
 
     def over(self, project_id: int) -> None:
-        """Take the problem back: the crops could be embedded."""
+        """Remove the problem, because the crops could be embedded."""
         self._problems.pop(project_id, None)
         if self._store.project(project_id) is not None:
             self._store.save_project(project_id, problem=None)
 
     def keep(self, project_id: int) -> None:
-        """Keep the problem, if there is one, where something else may have taken it back."""
+        """Store the problem again, if there is one, because something else may have removed it."""
         problem = self._problems.get(project_id)
         try:
             if problem is not None and self._store.project(project_id) is not None:
@@ -50,7 +50,11 @@ class EmbeddingProblems:
 
 
 def unexpected(error: Exception) -> str:
-    """Return what a person is told of an error that nobody has foreseen; its own text may hold a secret."""
+    """Return the message for an unexpected error, without the error's own text, which may hold a secret.
+
+    Args:
+        error: The error; the text of an error of our own is returned as it is.
+    """
     kind = type(error).__name__
     if isinstance(error, (LabelStudioError, LabelConfigError, StorageError)):
         return str(error)

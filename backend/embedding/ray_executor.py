@@ -1,10 +1,10 @@
-"""Embeds and scores pools on a Ray cluster (Ray Data): the crops of a hundred million tasks, on many machines.
+"""Embed and score pools on a Ray cluster (Ray Data): the crops of a hundred million tasks, on many machines.
 
-The cluster's processes fetch and encode crops and score slices of the pool; this process puts what they give into
-the same file and the same store as the local engine does, in the same order. So the rounds are the same to the bit,
-as long as all machines have the same kind of processor: two kinds round a sum differently.
+The cluster's processes fetch and encode crops and score slices of the pool; this process writes the results into the
+same file and the same store as the local executor does, in the same order. So the rounds are the same bit for bit, as
+long as all machines have the same kind of processor: different kinds round a sum differently.
 
-Ray hands code and arguments about as pickles, so a cluster is as trusted as the machine that uses it.
+Ray passes code and arguments as pickles, so a cluster is trusted as much as the machine that uses it.
 """
 
 from __future__ import annotations
@@ -47,25 +47,25 @@ if TYPE_CHECKING:
     from everylabel.model.pool import Rows
 
 CHUNK = 64
-"""Crops that one call reads and encodes."""
+"""How many crops one call reads and encodes."""
 SCORED_ROWS = 16 * MOST_CHUNK_ROWS
-"""Rows that one call scores: whole chunks of `each_chunk`, so that every product has the same shape."""
+"""How many rows one call scores: whole chunks of `each_chunk`, so that every product has the same shape."""
 CALLS = 100_000
-"""Calls that Ray is given at a time: their arguments are in memory."""
+"""How many calls Ray gets at a time: their arguments are in memory."""
 BLOCKS = 2000
-"""Parts these are divided into; one is given out whole, and made anew whole where its process dies."""
+"""How many blocks the calls are divided into; if a process dies, its whole block is run again."""
 
 
 class RayExecutor:
-    """Embeds and scores on a Ray cluster.
+    """An executor that embeds and scores on a Ray cluster.
 
     Args:
-        settings: What a process of the cluster needs to fetch and encode crops.
-        store: Keeps which row is whose; it stays with this process.
+        settings: The settings that a process of the cluster needs to fetch and encode crops.
+        store: Knows the row of each task; only this process uses it.
         encoder: Returns the encoder.
-        address: where the cluster is, as `ray.init` takes it: `auto` for the one this machine belongs to,
-            `local` for one of its own, or `host:6379`.
-        storage: a folder every machine of the cluster can read, as fsspec names it (`s3://bucket/everylabel`). The
+        address: The address of the cluster, as `ray.init` takes it: `auto` for the one this machine belongs to,
+            `local` for a new one on this machine, or `host:6379`.
+        storage: A folder that every machine of the cluster can read, as fsspec names it (`s3://bucket/everylabel`). The
             embeddings are copied there to be scored. Empty: each machine has `MODEL_DIR` under the same name.
 
     Raises:
@@ -89,9 +89,9 @@ class RayExecutor:
             self._data: Any = import_module("ray.data")
         except ImportError as error:
             raise ExecutorError("`--engine ray` needs Ray Data: pip install 'everylabel[ray]'") from error
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of our own calls nobody
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # our own cluster sends no usage data
         if address == "local":
-            # Ray would make a token too, and write it into the home folder, which a container's user has none of.
+            # Ray would make a token too, and write it into the home folder, which a container's user may not have.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         try:
             self._ray.init(
@@ -114,7 +114,7 @@ class RayExecutor:
         log = logging.getLogger("ray.data")
         log.setLevel(logging.WARNING)
         for handler in log.handlers:
-            if handler.name == "console":  # what it says there is raised too, and is in Ray's own file
+            if handler.name == "console":  # the same is raised, and is in Ray's own log file
                 handler.setLevel(logging.CRITICAL)
         context = self._data.DataContext.get_current()
         context.execution_options.preserve_order = True
@@ -134,7 +134,7 @@ class RayExecutor:
         appending: Callable[[], AbstractContextManager[Any]] = nullcontext,
         hosts: Hosts | None = None,
     ) -> Embedded:
-        """Embed the crops of `tasks` in their order; as `CropEmbedder.embed`."""
+        """Embed the crops of `tasks` in their order, as `CropEmbedder.embed` does."""
         del hosts  # each process of the cluster finds out for itself
         store, embedded, unreadable = self._store, 0, 0
         for chunk in self._embedded(tasks):
@@ -155,7 +155,7 @@ class RayExecutor:
         return Embedded(embedded, unreadable)
 
     def scorer(self, file: EmbeddingFile) -> Scorer:
-        """What scores the pool that lies in this file; a classifier that is trained whole scores here."""
+        """Return a function that scores the pool in this embedding file; a classifier trained as a whole scores here."""
 
         def score(classifier: Classifier, pool: Rows) -> NDArray[Any]:
             if not classifier.closed_form or not len(pool):
@@ -174,7 +174,7 @@ class RayExecutor:
 
     def _embedded(self, tasks: Collection[Task]) -> Iterator[_Chunk]:
         encoder = self._encoder()
-        # What a process of the cluster needs to fetch and encode crops, and no more.
+        # Only what a process of the cluster needs to fetch and encode crops.
         settings = self._settings.model_copy(
             update={"database_url": SecretStr(""), "redis_url": SecretStr("")}
         )
@@ -207,10 +207,18 @@ class RayExecutor:
     def _map(
         self, calls: Iterable[dict[str, Any]], function: Any, **options: Any
     ) -> Iterator[dict[str, Any]]:
-        """Have the cluster answer every call, in the order of the calls; one whose process dies is made again.
+        """Have the cluster run every call, and yield the answers in the order of the calls.
+
+        Args:
+            calls: The arguments of the calls; a call whose process dies is made again.
+            function: The function, or the class whose instances are called.
+            options: Further options of `Dataset.map`.
+
+        Yields:
+            One answer for each call.
 
         Raises:
-            ExecutorError: a call has failed for good.
+            ExecutorError: A call has failed for good.
         """
         calls = iter(calls)
         while some := [call for call, _ in zip(calls, range(CALLS), strict=False)]:
@@ -221,7 +229,7 @@ class RayExecutor:
                 raise ExecutorError(f"The Ray cluster failed: {self._reason(error)}") from error
 
     def _reason(self, error: Exception) -> str:
-        """The line that says why: in the text of Ray's errors, which quote whole tracebacks."""
+        """Return the line with the reason from the text of Ray's errors, which quote whole tracebacks."""
         errors = str(error).split("\nThe above exception was the direct cause of the following exception:\n")
         by_our_code = isinstance(error, self._ray.exceptions.UserCodeException) and len(errors) > 1
         why = errors[-2 if by_our_code else -1].strip().splitlines()[-1]
@@ -229,7 +237,7 @@ class RayExecutor:
 
 
 class ClusterImageError(ImageError):
-    """Why a pass ended early, as a process of the cluster told it."""
+    """The reason why a pass ended early, as a process of the cluster reported it."""
 
     retry = True
 

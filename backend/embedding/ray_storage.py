@@ -1,4 +1,4 @@
-"""An embedding file as the machines of a cluster read it: in place, or copied to shared or object storage by fsspec."""
+"""Give the machines of a cluster an embedding file: in place, or copied to shared or object storage by fsspec."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from everylabel.backend.store.files import EmbeddingFile
 
 UPLOADS = 8
-"""Slices on their way at a time: one connection seldom fills a network."""
+"""How many slices are uploaded at a time: one connection rarely uses a whole network."""
 UPLOADED_BYTES = 320 << 20
-"""Of them at most, but for one slice; s3fs has each in memory three times."""
+"""The most bytes uploaded at a time, but at least one slice; s3fs holds each in memory three times."""
 
 ON_STORAGE = (
     "Check the bucket's name, and that this machine and every machine of the cluster has its endpoint and credentials in "
@@ -31,26 +31,26 @@ IN_PLACE = "Every machine of the cluster needs it under this name, or give `--st
 
 @dataclass(frozen=True)
 class RowSlice:
-    """Some rows of a pool, and where their bytes lie."""
+    """A slice of the rows of a pool, and the place of its bytes."""
 
     first: int
-    """The number of the first."""
+    """The number of the first row."""
     n: int
     url: str
-    """As fsspec names it."""
+    """The file, as fsspec names it."""
     offset: int
-    """In bytes."""
+    """The position of the first row in the file, in bytes."""
 
 
 class RowCopy:
-    """The rows of an embedding file where a cluster can read them.
+    """A copy of the rows of an embedding file that a cluster can read.
 
-    What is copied stays under the file's identity: a slice is copied again only where it has grown.
+    Copies are stored under the file's identity: a slice is copied again only if it has grown.
 
     Args:
-        file: the embedding file.
-        storage: a folder as fsspec names it, with what its file system takes as endpoint and credentials in the
-            environment; empty: the file itself is read.
+        file: The embedding file.
+        storage: A folder as fsspec names it; its file system finds endpoint and credentials in the environment. If
+            empty, the file itself is read.
     """
 
     def __init__(self, file: EmbeddingFile, storage: str) -> None:
@@ -58,10 +58,17 @@ class RowCopy:
         self._storage = storage
 
     def slices(self, n: int, size: int) -> list[RowSlice]:
-        """The first `n` rows, `size` at a time; their bytes are there.
+        """Return the slices of the first `n` rows, after copying those that are missing.
+
+        Args:
+            n: The number of rows.
+            size: The number of rows in a slice.
+
+        Returns:
+            The slices in order; the last may be shorter.
 
         Raises:
-            ExecutorError: the storage does not take them. What is there already stays, and is not copied again.
+            ExecutorError: The storage refuses them. What is copied already stays, and is not copied again.
         """
         parts = [(first, min(size, n - first)) for first in range(0, n, size)]
         if not self._storage:
@@ -82,7 +89,7 @@ class RowCopy:
         ]
 
     def _missing(self, files: Any, root: str, copies: dict[str, tuple[int, int]]) -> Sequence[str]:
-        """The copies that are not there whole: of another size, or with another last row than the file has."""
+        """Return the copies that are missing or incomplete: their size or their last row differs from the file."""
         files.invalidate_cache(root)
         try:
             sizes = {found["name"]: found["size"] for found in files.ls(root, detail=True)}
@@ -109,11 +116,19 @@ class RowCopy:
 
 
 def read_rows(part: RowSlice, dim: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Read a slice: (n, dim) of `dtype`. One request, where the storage is asked by requests.
+    """Read a slice, with one request if the storage is reached by requests.
+
+    Args:
+        part: The slice.
+        dim: The width of a row.
+        dtype: The type of its numbers.
+
+    Returns:
+        (n, dim) array of `dtype`.
 
     Raises:
-        ExecutorError: this machine cannot read there.
-        EOFError: it is not there in full.
+        ExecutorError: This machine cannot read the file.
+        EOFError: The file is too short.
     """
     wanted = part.n * dim * dtype.itemsize
     with _told(f"{part.url} cannot be read", IN_PLACE if part.url.startswith("file:") else ON_STORAGE):
@@ -126,7 +141,7 @@ def read_rows(part: RowSlice, dim: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 @contextmanager
 def _told(what: str, way_out: str) -> Iterator[None]:
-    """Tell what went wrong in a line; each file system has errors of its own."""
+    """Raise the errors of any file system as an `ExecutorError` of one line."""
     try:
         yield
     except Exception as error:

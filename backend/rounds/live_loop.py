@@ -99,20 +99,7 @@ class LiveLoop:
         self._growth = PoolGrowth(store, pool_embedding, lanes)
 
     def reconcile(self, project_id: int, progress: Progress | None = None, *, whole: bool = False) -> Change:
-        """Compare a project with Label Studio: read what has changed, or the `whole` of it.
-
-        Args:
-            project_id: The project.
-            progress: Called with (what, done, total).
-            whole: Read every task and annotation.
-
-        Returns:
-            The kinds of changes that were found.
-
-        Raises:
-            LabelConfigError: As for `Mirror.reconcile`.
-            LabelStudioError: As for `Mirror.reconcile`.
-        """
+        """Compare a project with Label Studio and record when; arguments, result and errors are `Mirror.reconcile`'s."""
         started = time.monotonic()
         change = self._mirror.reconcile(self._label_studio, project_id, progress, whole=whole)
         self.compare_seconds[project_id] = time.monotonic() - started
@@ -228,17 +215,8 @@ class LiveLoop:
     ) -> FinishedRound | None:
         """Run a round and store nothing of it, here or in Label Studio (`sync --dry-run`).
 
-        Args:
-            project_id: The project.
-            batch_size: How many crops the round asks for; the setting's number if None.
-            progress: Called with (what, done, total) during long work.
-
         Returns:
-            The round; None while no crop is embedded.
-
-        Raises:
-            LabelStudioError: As for `catch_up`.
-            LabelConfigError: As for `catch_up`.
+            The round; None while no crop is embedded. Arguments and errors are those of `catch_up`.
         """
         with self._synced(project_id, progress):
             return self._rounds.run(project_id, batch_size=batch_size, save=False)
@@ -246,13 +224,7 @@ class LiveLoop:
     def sync(self, project_id: int, progress: Progress | None = None) -> None:
         """Bring the store up to date with Label Studio and run no round, which is left to the trainer.
 
-        Args:
-            project_id: The project.
-            progress: Called with (what, done, total) during long work.
-
-        Raises:
-            LabelStudioError: As for `catch_up`.
-            LabelConfigError: As for `catch_up`.
+        Arguments and errors are those of `catch_up`.
         """
         with self._synced(project_id, progress):
             pass
@@ -321,12 +293,7 @@ class LiveLoop:
         return False
 
     def reconcile_due(self, project_id: int, last: float) -> bool:
-        """Return whether it is time to compare a project with Label Studio again.
-
-        Args:
-            project_id: The project.
-            last: When it was last compared, in seconds since 1970.
-        """
+        """Return whether it is time to compare a project with Label Studio again; `last` is the time it was, in seconds."""
         pause = max(LEAST_PAUSE_SECONDS, PAUSE_FACTOR * self.compare_seconds.get(project_id, 0.0))
         since = self._clock() - last
         # If the clock was set back, `last` is in the future: waiting for the clock to catch up could take days.

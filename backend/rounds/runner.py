@@ -148,12 +148,9 @@ class Rounds:
             files.save_queue(record.number, asdict(queue))
             check_tasks = self._check_tasks(found.project, session, found.task_at)
             self._store.save_round(project_id, record, check_tasks, found.resolved)
+        took = sum(record.seconds.values())
         log.info(
-            "project %s: round %s with %s labels in %.2f s",
-            project_id,
-            record.number,
-            record.n_labels,
-            sum(record.seconds.values()),
+            "project %s: round %s with %s labels in %.2f s", project_id, record.number, record.n_labels, took
         )
         return FinishedRound(record, queue, found.control)
 

@@ -73,11 +73,11 @@ class MapDrawer:
             if written is None or self._seen.get(project.id) == written:
                 continue
             self._seen[project.id] = written
-            view = round_snapshot.load(folder)
+            snapshot = round_snapshot.load(folder)
             file = self._embeddings.file(project.id)
-            if view is None:
+            if snapshot is None:
                 continue
-            if pool_map.is_due(pool_map.load(folder), file.path.name, np.flatnonzero(view.tasks)):
+            if pool_map.is_due(pool_map.load(folder), file.path.name, np.flatnonzero(snapshot.tasks)):
                 with suppress(Timeout), self._files(project.id).drawing_lock():
                     self._draw(project.id, folder, file)
 
@@ -107,15 +107,15 @@ def main(folder: Path, embeddings: Path, dim: int, dtype: str) -> None:
         dtype: The type of its numbers, as NumPy names it.
     """
     os.nice(19)
-    view = round_snapshot.load(folder)
-    if view is None:
+    snapshot = round_snapshot.load(folder)
+    if snapshot is None:
         return
     width = dim * np.dtype(dtype).itemsize
-    n = min(len(view.tasks), embeddings.stat().st_size // width)
+    n = min(len(snapshot.tasks), embeddings.stat().st_size // width)
     if n == 0:
         return
     pool = np.memmap(embeddings, dtype=dtype, mode="r", shape=(n, dim))
-    pool_map.draw(folder, embeddings.name, pool, np.flatnonzero(view.tasks[:n]))
+    pool_map.draw(folder, embeddings.name, pool, np.flatnonzero(snapshot.tasks[:n]))
 
 
 if __name__ == "__main__":

@@ -10,15 +10,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-CODE = (
-    "model",
-    "scripts",
-    "backend/store",
-    "backend/images",
-    "backend/label_studio",
-    "backend/page",
-    "backend/web_server",
-)
+CODE = ("model", "scripts", "backend")
 EARLIER = re.compile(r"^.*# as in files of earlier versions$", re.MULTILINE)
 FILES = sorted(path for folder in CODE for path in (REPOSITORY / folder).rglob("*.py"))
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
