@@ -19,7 +19,7 @@ class ImageError(Exception):
     """A task's image cannot be read. The message says what is wrong and what helps, and holds no token."""
 
     retry = False
-    """Whether the same request may well succeed later, with nothing changed in the task."""
+    """True if the same request may succeed later, without a change to the task."""
 
     def __init__(self, reason: str, way_out: str) -> None:
         super().__init__(f"{reason}. {way_out}")

@@ -21,7 +21,7 @@ class Drawing:
     region_type: str
     """`rectangle`, `rectanglelabels`, `polygon` or `polygonlabels`."""
     label: str | None
-    """What a control with labels calls the shape."""
+    """The name of the shape in a control with labels."""
 
 
 @dataclass(frozen=True)

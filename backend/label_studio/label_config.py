@@ -57,7 +57,7 @@ class ImageChoices:
     multiple: bool = False
     """Several classes may hold; a label is then a set, written as `everylabel.model.label_set` does."""
     part: CropKeys | None = None
-    """Which part of its picture a task's crop is; None where it is the whole."""
+    """The part of its picture that a task's crop is; None if it is the whole picture."""
 
     def result(
         self, label: str | None, confidence: float | None = None, url: str | None = None

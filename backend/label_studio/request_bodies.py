@@ -110,9 +110,9 @@ class RequestBody(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     refusals: ClassVar[Mapping[str, str]] = {}
-    """What the sender is told where a field is missing or wrong, by its path without indices: `annotation.id`."""
+    """The messages for a missing or wrong field, by its path without indices: `annotation.id`."""
     refusal: ClassVar[str] = "The request's body has no valid {!r}."
-    """What the sender is told where any other field is."""
+    """The message for any other field."""
 
     @classmethod
     def read(cls: type[Body], body: Mapping[str, Any]) -> Body:

@@ -58,7 +58,7 @@ class Figures:
     state: ProjectState
     status: Status
     kind: str
-    """What a crop is: `image` or `text`."""
+    """The kind of a crop: `image` or `text`."""
     classes: tuple[str, ...]
     labels: Mapping[int, str]
     by_class: tuple[Count, ...]

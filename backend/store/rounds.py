@@ -45,7 +45,7 @@ class RoundRecord:
     single_classes: tuple[str, ...] = ()
     """Classes with one label: no label error can be found there, and nothing is pre-filled with them."""
     embedded_until: int = 0
-    """Where the rows of the embedding file ended that it could know; more of them make another round due."""
+    """The number of rows of the embedding file when it ran; more rows make another round due."""
     published_at: float | None = None
 
     @property

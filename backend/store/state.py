@@ -20,14 +20,14 @@ class ProjectState:
     events: int
     """Webhooks that wait to be handled."""
     waits_too_long: bool
-    """Whether the oldest of them has waited for `LONG_WAIT_SECONDS`."""
+    """True if the oldest of them has waited for `LONG_WAIT_SECONDS`."""
     tasks: int
     embedded: int
     unreadable: int
     annotations: int
     annotated_at: str | None
     annotators: int
-    """Whose names are known, in any project."""
+    """The number of annotators whose names are known, in any project."""
     newest_round: int | None
     finished_at: float | None
     published_at: float | None
