@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
         """Leave nothing behind."""
         del exc
         self._allow(None)
-        self._let_go()
+        self._release_body()
         self._server.remove(self)
 
     # --- reading
@@ -168,7 +168,7 @@ class Connection(asyncio.Protocol):
     # --- answering
 
     def _answer(self, answered: asyncio.Future[Answer]) -> None:
-        self._let_go()
+        self._release_body()
         if answered.cancelled() or self._transport.is_closing():
             return
         if (failure := answered.exception()) is not None:
@@ -226,7 +226,7 @@ class Connection(asyncio.Protocol):
 
     def refuse(self, status: int, why: str) -> None:
         """Answer a request that is not read to its end, and give the client time to see the answer."""
-        self._let_go()
+        self._release_body()
         if self._http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             self.drop()
             return
@@ -258,7 +258,7 @@ class Connection(asyncio.Protocol):
         else:
             self.drop()
 
-    def _let_go(self) -> None:
+    def _release_body(self) -> None:
         """Free the body."""
         self._server.release(self.held)
         self.held, self._body = 0, BytesIO()
@@ -271,5 +271,5 @@ def _refusal(status: int, why: str) -> Answer:
 
 
 def _address(found: Any) -> tuple[str, int]:
-    """Address and port of one end; a Unix socket has none."""
+    """Return the address and port of one end; a Unix socket has neither."""
     return (str(found[0]), int(found[1])) if isinstance(found, tuple) else ("localhost", 0)

@@ -1,4 +1,4 @@
-// Keeps the page true without reloading it: asks whether anything has changed, and changes just that.
+// Keep the page up to date without reloading it: ask whether anything has changed, and change just that.
 import { Idiomorph } from "./libraries.js";
 import { drawChart } from "./chart.js";
 import { findPictures } from "./pictures.js";
@@ -13,7 +13,7 @@ const shown = Number(document.getElementById("failed")?.dataset.status ?? 0);
 
 let tag = null;
 
-async function look() {
+async function refresh() {
   const headers = { Accept: "text/html" };
   if (tag) headers["If-None-Match"] = tag;
   const answer = await fetch(location.pathname, {
@@ -76,7 +76,7 @@ function tellTimes() {
   }
 }
 
-async function keepLooking() {
+async function keepRefreshing() {
   const lost = document.getElementById("lost");
   let wake;
   document.addEventListener("visibilitychange", () => wake());
@@ -89,7 +89,7 @@ async function keepLooking() {
     });
     clearTimeout(timer);
     try {
-      await look();
+      await refresh();
       lost.hidden = true;
     } catch {
       lost.hidden = false; // it is asked again
@@ -99,4 +99,4 @@ async function keepLooking() {
 }
 
 changed();
-keepLooking();
+keepRefreshing();
