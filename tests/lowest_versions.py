@@ -33,6 +33,7 @@ TOOLS = (
     "schemathesis",
     "pyyaml",
     "flask-cors",
+    "mypy",
 )
 """The test tools that those tests need."""
 

@@ -173,14 +173,20 @@ def test_unusable_input_is_named():
         EmbeddingClassifier().predict_proba(x)
 
 
-def test_a_hundred_labels_fit_in_milliseconds():
+def test_a_hundred_labels_fit_at_the_price_of_a_few_decompositions():
+    """Compare both in one run: a busy machine or an older library slows both."""
     x, labels = blobs(100, 10, d=1280)
-    spent = []
+    gram = np.asarray(x @ x.T, dtype=np.float64)
+    spent, decomposing = [], []
     for _ in range(5):
         start = time.process_time()
         EmbeddingClassifier().fit(x, labels)
-        spent.append(time.process_time() - start)
-    assert min(spent) < 0.1  # 5 ms on an idle core
+        fitted = time.process_time()
+        for _ in range(100):
+            np.linalg.eigh(gram)
+        spent.append(fitted - start)
+        decomposing.append(time.process_time() - fitted)
+    assert min(spent) < min(decomposing), "not a hundred: it is solved in closed form"
 
 
 def test_a_pool_is_read_in_chunks():
