@@ -38,7 +38,7 @@ test-arithmetic: $(VENV)/.installed-test  ## The tests of numbers once more, as 
 
 # The ranges of pyproject.toml are true at their lower end too: what starts no server, and neither a browser nor Label Studio.
 test-lowest: $(LOWEST)/.installed  ## Unit and contract tests with the lowest versions that pyproject.toml allows
-	$(LOWEST)/bin/python -m pytest --random-order -m "not services" tests/unit tests/contract $(PYTEST_ARGS)
+	$(LOWEST)/bin/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile -m "not services" tests/unit tests/contract $(PYTEST_ARGS)
 
 install-test: $(VENV)/.installed-test label-studio  ## Install all that the tests need, and run none
 

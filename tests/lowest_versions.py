@@ -29,6 +29,7 @@ TOOLS = (
     "pytest",
     "pytest-timeout",
     "pytest-random-order",
+    "pytest-xdist",
     "hypothesis",
     "schemathesis",
     "pyyaml",
