@@ -7,9 +7,11 @@ import pytest
 def fresh_project(demo_project, everylabel_backend):
     """One whose crops have the newest round alone: a superseded one stays while somebody may have a crop open."""
     project = demo_project(150, "to be opened", labels=40, wrong=3)
-    later = everylabel_backend.services_later(1200)  # where connecting was slow there was a round on its way
-    later.trainer.run_maintenance()
-    later.trainer.run_maintenance()
+    latest = everylabel_backend.wait_for_round(project.id)
+    client = everylabel_backend.services.label_studio
+    for version in client.model_versions(project.id):
+        if version != latest.model_version:  # where connecting was slow, the trainer has run a round meanwhile
+            client.delete_predictions(project.id, version)
     return project
 
 
