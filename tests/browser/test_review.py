@@ -9,8 +9,9 @@ def fresh_project(demo_project, everylabel_backend):
     project = demo_project(150, "to be opened", labels=40, wrong=3)
     latest = everylabel_backend.wait_for_round(project.id)
     client = everylabel_backend.services.label_studio
+    # Where connecting was slow, the trainer has run a round meanwhile.
     for version in client.model_versions(project.id):
-        if version != latest.model_version:  # where connecting was slow, the trainer has run a round meanwhile
+        if version != latest.model_version:
             client.delete_predictions(project.id, version)
     return project
 
