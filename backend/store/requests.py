@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from everylabel.backend.store.database import Database
+from everylabel.backend.store.database import Database, chunks
 from everylabel.backend.store.tables import Id, SortedText
 
 log = logging.getLogger(__name__)
@@ -86,8 +86,13 @@ class Requests(Database):
         if not ids:
             return set()
         with self._writing() as session:
-            taken = delete(RequestRow).where(RequestRow.id.in_(ids)).returning(RequestRow.id)
-            return set(session.scalars(taken))
+            return {
+                id_
+                for some in chunks(ids)
+                for id_ in session.scalars(
+                    delete(RequestRow).where(RequestRow.id.in_(some)).returning(RequestRow.id)
+                )
+            }
 
 
 def _task_ids(text: object) -> tuple[int, ...] | None:
