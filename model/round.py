@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from everylabel.model.evaluation.accuracy import AccuracyEstimate
 from everylabel.model.evaluation.check_set import CheckSetEstimate
 from everylabel.model.evaluation.stopping import PoolPredictions, StoppingAdvice
 from everylabel.model.label_quality.label_errors import LabelIssue
@@ -49,6 +50,7 @@ class Round:
     label_issues: tuple[LabelIssue, ...]
     """Most suspicious first."""
     check_set: CheckSetEstimate | None
+    """The plain count on the blind check crops."""
     seconds: dict[str, float]
     """Wall time by phase: train, score, select, pseudo_label, audit."""
     trained_on_pseudo_labels: int = 0
@@ -58,3 +60,5 @@ class Round:
     predictions: PoolPredictions | None = None
     """For the next rounds' stopping advice: keep them and give them to `set_previous_predictions`."""
     stopping: StoppingAdvice | None = None
+    accuracy: AccuracyEstimate | None = None
+    """Of the model in use, on the crops without a label; None without an audit, and where nothing can be said yet."""

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from everylabel.model.classifiers.base import Classifier
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
 from everylabel.model.classifiers.torch_classifier import TorchClassifier
-from everylabel.model.evaluation.check_set import CheckSetEstimate, check_crops_wanted, estimate_accuracy
+from everylabel.model.evaluation.accuracy import AccuracyEstimate, estimate_pool_accuracy
+from everylabel.model.evaluation.check_set import CheckPredictions, check_crops_wanted, predict_check_crops
 from everylabel.model.evaluation.stopping import PoolPredictions, StoppingAdvice, stop_set, stopping_advice
 from everylabel.model.label_quality.label_errors import LabelAudit, LabelIssue, audit_labels
 from everylabel.model.labeled_pool import LabeledPool
@@ -203,7 +204,8 @@ class ActiveLearningSession:
         with _timed(self.pool, seconds, "pseudo_label"):
             shown = self._trainer.confident_crops()
         with _timed(self.pool, seconds, "audit"):
-            issues, check_set = self._audit() if audit else ([], None)
+            issues, checked = self._audit() if audit else ([], None)
+            accuracy = _estimated(self._known, self._model, checked) if audit else None
         self.round_number += 1
         return Round(
             number=self.round_number,
@@ -215,7 +217,8 @@ class ActiveLearningSession:
             threshold=self._trainer.labeler.threshold,
             pseudo_labels=shown,
             label_issues=tuple(issues),
-            check_set=check_set,
+            check_set=None if checked is None else checked.counted(),
+            accuracy=accuracy,
             seconds=seconds,
             single_classes=self._known.single_classes(self.classifier.classes_in),
             trained_on_pseudo_labels=self._trainer.n_pseudo_labels,
@@ -241,19 +244,19 @@ class ActiveLearningSession:
         self._top_up_check(batch_size)
         if self._trainer.is_stale:
             self.retrain_model()
-        labels, probabilities = self.labels, self._model.probabilities
+        labels, stated = self.labels, self._model.probabilities
         codes = {name: code for code, name in enumerate(sorted(set(labels.values())))}
         query = Query(
             features=MappedRows(self.pool, self.classifier.features),
             candidates=np.flatnonzero(self._known.free()),
             labeled=np.asarray([*labels], dtype=np.intp),
             labels=np.asarray([codes[name] for name in labels.values()], dtype=np.intp),
-            probabilities=probabilities,
+            probabilities=None if stated is None else self.classifier.unrestated(stated),
             seed=_query_seed(self.seed, self._known.n_labels),
         )
         batch = self.strategy.select(query, batch_size)
-        if probabilities is not None:
-            confidence = probabilities[batch].max(axis=1)
+        if stated is not None:
+            confidence = stated[batch].max(axis=1)
             batch = [batch[position] for position in np.argsort(confidence, kind="stable")]
         return self._known.pending_check(), batch
 
@@ -261,7 +264,7 @@ class ActiveLearningSession:
         wanted = check_crops_wanted(self._known.n_labels, batch_size, self.check_share)
         self._known.top_up_check(wanted, self.seed)
 
-    def _audit(self) -> tuple[list[LabelIssue], CheckSetEstimate | None]:
+    def _audit(self) -> tuple[list[LabelIssue], CheckPredictions | None]:
         """Audit labels of people by models trained on labels of people: pseudo-labels stay out of it."""
         labels = self.labels
         if not labels:
@@ -273,7 +276,25 @@ class ActiveLearningSession:
         ]
         is_check = np.isin(crops, self._known.check)
         rows = gather(self.pool, crops)
-        return issues, estimate_accuracy(self.classifier, rows, [*labels.values()], is_check, self.seed)
+        return issues, predict_check_crops(self.classifier, rows, [*labels.values()], is_check, self.seed)
+
+
+def _estimated(
+    known: LabeledPool, model: PoolModel, check: CheckPredictions | None
+) -> AccuracyEstimate | None:
+    """Estimate the accuracy of the model in use on the crops without a label."""
+    if model.probabilities is None:
+        return None
+    left = ~known.excluded
+    left[[*known.labels]] = False
+    return estimate_pool_accuracy(
+        model.probabilities[left],
+        model.classifier.classes_,
+        known.n_labels,
+        check=check,
+        single_classes=known.single_classes(model.classifier.classes_in),
+        calibrated=model.classifier.closed_form,
+    )
 
 
 @contextmanager

@@ -6,6 +6,8 @@ module is moved to the device, run in eval mode without gradients, and every sub
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from everylabel.model.onnx_graph import OPSET, NotExportableError
 from everylabel.model.pool import Rows, chunks
 
 Device = str | torch.device
@@ -55,6 +58,31 @@ def predict_proba(
     return out / out.sum(axis=1, keepdims=True) if len(out) else out.reshape(0, 2)
 
 
+class Probabilities(torch.nn.Module):
+    """A module whose output is what `predict_proba` makes of another's, unchecked: to be written as ONNX.
+
+    Args:
+        module: as `predict_proba` takes it.
+        n_classes: how many of its columns are classes.
+    """
+
+    def __init__(self, module: torch.nn.Module, n_classes: int) -> None:
+        super().__init__()
+        self.module = module
+        self.n_classes = n_classes
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return (n, n_classes) float32 probabilities of (n, d) rows."""
+        own = getattr(self.module, "predict_proba", None)
+        out = own(rows) if callable(own) else self.module(rows)
+        if callable(own):
+            found = _two_columns(out).clamp(0, 1)
+        else:
+            found = _two_columns(out.sigmoid()) if out.shape[1] == 1 else out.softmax(dim=1)
+        found = found[:, : self.n_classes]
+        return found / found.sum(dim=1, keepdim=True).clamp(min=1e-12)
+
+
 def embed(
     module: torch.nn.Module, crops: Rows, device: Device = "cpu", batch_size: int = 256
 ) -> NDArray[Any]:
@@ -78,6 +106,42 @@ def embed(
 
     out = _run(module, crops, device, batch_size, features)
     return out if len(out) else out.reshape(0, 0)
+
+
+def to_onnx(module: torch.nn.Module, example: torch.Tensor, inside: str, outside: str) -> bytes:
+    """Return a module as an ONNX model whose first axis is of any length.
+
+    Exported in memory (0.5 s for the default encoder; the newer torch.export route takes 7 s for the same graph).
+
+    Args:
+        module: takes one tensor and returns one.
+        example: what it takes, two rows or more.
+        inside: the name of its input.
+        outside: the name of its output.
+
+    Raises:
+        NotExportableError: it has an operator that cannot be written as ONNX, or is too large for one file.
+    """
+    model = io.BytesIO()
+    with warnings.catch_warnings(), evaluating(module):
+        warnings.simplefilter("ignore")  # the exporter talks about its own deprecation and its constants
+        try:
+            torch.onnx.export(
+                module,
+                (example,),
+                model,  # type: ignore[arg-type]  # a buffer is accepted, whatever the stub says
+                dynamo=False,
+                input_names=[inside],
+                output_names=[outside],
+                dynamic_axes={inside: {0: "n"}, outside: {0: "n"}},
+                opset_version=OPSET,
+            )
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+            first_line = (str(error).strip().splitlines() or [""])[0]
+            raise NotExportableError(
+                f"{type(module).__name__} cannot be written as ONNX by this version of PyTorch: {first_line}"
+            ) from error
+    return model.getvalue()
 
 
 def to_tensor(crops: Any, device: Device) -> torch.Tensor:

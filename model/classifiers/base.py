@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from everylabel.model.classifiers.embedding_space import EmbeddingSpace
+from everylabel.model.onnx_graph import NotExportableError
 from everylabel.model.pool import Rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from everylabel.model.onnx_graph import Graph
 
 
 class Classifier(ABC):
@@ -88,9 +91,34 @@ class Classifier(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} is not fitted in closed form: it calibrates itself")
 
+    def unrestated(self, probabilities: NDArray[Any]) -> NDArray[Any]:
+        """Return (n, k) probabilities of `predict_proba` as query strategies are to see them.
+
+        What people read is how often a prediction is right, learned from replays of labelling. Strategies made those
+        labels, so they go on seeing what they saw then: otherwise the statement would change what it rests on.
+        """
+        return probabilities
+
     def classes_in(self, label: str) -> tuple[str, ...]:
         """Return the single classes that a label stands for: itself, unless labels are sets of classes."""
         return (label,)
+
+    def add_to_graph(self, graph: Graph, rows: str, dim: int) -> str:
+        """Add the arithmetic of `predict_proba` to an ONNX graph.
+
+        Args:
+            graph: the graph to add to.
+            rows: the (n, dim) float32 rows in it.
+            dim: the length of a row.
+
+        Returns:
+            The name of the (n, k) float32 probabilities.
+
+        Raises:
+            NotExportableError: this classifier cannot be written as ONNX.
+            RuntimeError: nothing has been fitted or loaded.
+        """
+        raise NotExportableError(f"{type(self).__name__} cannot be written as ONNX: it has no add_to_graph.")
 
     def _require_fit(self) -> None:
         if not self.classes_:

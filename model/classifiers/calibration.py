@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+if TYPE_CHECKING:
+    from everylabel.model.onnx_graph import Graph
+
 SCALES = np.geomspace(1.0, 100.0, 33)
+_SHARES = (1 / 6, 4 / 6, 1 / 6)
+"""What the softmax under each of three scales weighs."""
 
 
 def posterior_scales(loo: NDArray[Any], codes: NDArray[Any], n_classes: int) -> NDArray[Any]:
@@ -47,7 +52,7 @@ def averaged_softmax(scores: NDArray[Any], scales: NDArray[Any]) -> NDArray[Any]
     """Return the softmax of (n, k) scores averaged over three scales, or under one: (n, k) probabilities."""
     # Classes by rows: numpy then works along the crops, of which there are many, and not along a few classes.
     below = np.subtract(scores.T, scores.max(axis=1), order="C")
-    shares = (1.0,) if len(scales) == 1 else (1 / 6, 4 / 6, 1 / 6)
+    shares = (1.0,) if len(scales) == 1 else _SHARES
     found, exponent = np.zeros_like(below), np.empty_like(below)
     for scale, share in zip(scales, shares, strict=True):
         np.multiply(below, scale, out=exponent)
@@ -55,6 +60,34 @@ def averaged_softmax(scores: NDArray[Any], scales: NDArray[Any]) -> NDArray[Any]
         exponent *= share / exponent.sum(axis=0)
         found += exponent
     return np.asarray(found.T)
+
+
+def add_averaged_softmax(graph: Graph, scores: str, scales: NDArray[Any]) -> str:
+    """Add `averaged_softmax` of (n, k) float32 scores to an ONNX graph, and return its name."""
+    shares = (1.0,) if len(scales) == 1 else _SHARES
+    parts = []
+    for scale, share in zip(scales, shares, strict=True):
+        scaled = graph.add("Mul", scores, graph.constant(float(scale), "float32"))
+        parts.append(graph.add("Mul", graph.add("Softmax", scaled, axis=1), graph.constant(share, "float32")))
+    return graph.add("Sum", *parts)
+
+
+def add_averaged_sigmoid(graph: Graph, ahead: str, scales: NDArray[Any]) -> str:
+    """Add the `averaged_softmax` of many pairs of classes to an ONNX graph.
+
+    Args:
+        graph: the graph to add to.
+        ahead: (n, k) float32, by how much the second class of each pair is ahead of the first.
+        scales: (k, 3), those of each pair.
+
+    Returns:
+        The name of the (n, k) float32 probabilities of the second class.
+    """
+    parts = []
+    for column, share in enumerate(_SHARES):
+        scaled = graph.add("Mul", ahead, graph.constant(scales[:, column], "float32"))
+        parts.append(graph.add("Mul", graph.add("Sigmoid", scaled), graph.constant(share, "float32")))
+    return graph.add("Sum", *parts)
 
 
 def can_be_left_out(codes: NDArray[Any]) -> NDArray[Any]:

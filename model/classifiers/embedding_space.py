@@ -15,6 +15,8 @@ from everylabel.model.vectors import flat_rows, unit_rows
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from everylabel.model.onnx_graph import Graph
+
 CENTRE_SAMPLE = 2000
 STANDARD_SPREAD = 1.3
 """Of a standardised column: beside the last layer of the default encoder its middle ones then weigh a half more."""
@@ -102,6 +104,22 @@ class EmbeddingSpace:
         # Closer to the centre than float16 tells apart there is nothing but rounding.
         out /= np.sqrt(np.maximum(apart, 1e-6 * square + 1e-24))
         out += bias[:, None]
+
+    def add_to_graph(self, graph: Graph, rows: str, weights: NDArray[Any], bias: NDArray[Any]) -> str:
+        """Add `scores` of (n, d) float32 rows to an ONNX graph, and return the name of the (n, k) scores."""
+
+        def square(value: str) -> str:
+            return graph.add("ReduceSumSquare", value, axes=[1], keepdims=1)
+
+        inside = graph.add("Mul", rows, graph.constant(self._column_scale, "float32"))
+        apart = inside
+        if self._centre is not None:
+            apart = graph.add("Sub", inside, graph.constant(self._centre * self._column_scale, "float32"))
+        floor = graph.add("Mul", square(inside), graph.constant(1e-6, "float32"))
+        floor = graph.add("Add", floor, graph.constant(1e-24, "float32"))
+        length = graph.add("Sqrt", graph.add("Max", square(apart), floor))
+        scores = graph.add("Div", graph.add("MatMul", apart, graph.constant(weights, "float32")), length)
+        return graph.add("Add", scores, graph.constant(bias, "float32"))
 
     def copy(self) -> EmbeddingSpace:
         """Return a space with the same centre and scales, which may be adapted by itself."""

@@ -19,7 +19,11 @@ from scipy.special import softmax
 
 from everylabel.model import label_set
 from everylabel.model.classifiers.base import Classifier, require_labelled_rows
-from everylabel.model.classifiers.calibration import averaged_softmax, posterior_scales
+from everylabel.model.classifiers.calibration import (
+    add_averaged_sigmoid,
+    averaged_softmax,
+    posterior_scales,
+)
 from everylabel.model.classifiers.embedding import NOT_FINITE, TUNING_ROWS, choose_penalty
 from everylabel.model.classifiers.embedding_space import EmbeddingSpace
 from everylabel.model.classifiers.ridge import fit_ridge
@@ -28,6 +32,8 @@ from everylabel.model.threads import single_threaded
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from everylabel.model.onnx_graph import Graph
 
 SAMPLE = 500
 """Pool rows that are asked which sets there are besides those people gave."""
@@ -105,15 +111,33 @@ class MultiLabelClassifier(Classifier):
         """Return (n, k) float32 probabilities of the sets in `classes_`; every row sums to 1."""
         self._require_fit()
         marginals = self.marginals(x)
-        held = np.asarray(
-            [[name in label_set.split(label) for name in self.names_] for label in self.classes_]
-        )
+        held = self._held()
         probabilities = np.empty((len(x), len(self.classes_)), dtype=np.float32)
         for part in chunks(len(x)):
             chance = np.clip(marginals[part].astype(np.float64), 1e-6, 1 - 1e-6)
             log_p = np.log(chance) @ held.T + np.log1p(-chance) @ ~held.T
             probabilities[part] = softmax(log_p, axis=1)
         return probabilities
+
+    def add_to_graph(self, graph: Graph, rows: str, dim: int) -> str:
+        """Add the heads, their calibration and the shares of the sets to an ONNX graph."""
+        del dim  # the head knows it
+        self._require_fit()
+        scores = self.space.add_to_graph(graph, rows, np.hstack(list(self._weights)), self._bias.reshape(-1))
+        columns = np.arange(len(self.names_))
+        without, held = (
+            graph.add("Gather", scores, graph.constant(2 * columns + part, "int64"), axis=1)
+            for part in (0, 1)
+        )
+        marginals = add_averaged_sigmoid(graph, graph.add("Sub", held, without), self._scales)
+        ends = (graph.constant(end, "float64") for end in (1e-6, 1 - 1e-6))
+        chance = graph.add("Clip", graph.cast(marginals, "float64"), *ends)
+        unlikely = graph.add("Sub", graph.constant(1.0, "float64"), chance)
+        terms = [
+            graph.add("MatMul", graph.add("Log", share), graph.constant(which.T, "float64"))
+            for share, which in ((chance, self._held()), (unlikely, ~self._held()))
+        ]
+        return graph.cast(graph.add("Softmax", graph.add("Add", *terms), axis=1), "float32")
 
     def features(self, x: Rows) -> NDArray[Any]:
         """Return (n, d) float32 embeddings, centred and of length 1."""
@@ -147,6 +171,11 @@ class MultiLabelClassifier(Classifier):
         self.space.load_state(state)
         self._weights, self._bias, self._scales = state["weights"], state["bias"], state["scales"]
         return self
+
+    def _held(self) -> NDArray[Any]:
+        """Return which single classes each known set has: (len(classes_), len(names_)) bool."""
+        sets = [label_set.split(label) for label in self.classes_]
+        return np.asarray([[name in names for name in self.names_] for names in sets])
 
     def _fit_head(
         self, rows: NDArray[Any], held: NDArray[Any], weight: NDArray[Any]

@@ -13,12 +13,15 @@ from torch import nn
 
 from everylabel.model.classifiers.base import Classifier, require_labelled_rows
 from everylabel.model.classifiers.class_weights import balanced
+from everylabel.model.onnx_graph import NotExportableError
 from everylabel.model.pool import Rows, chunks, spread
-from everylabel.model.torch_module import Device, embed, predict_proba, to_tensor
+from everylabel.model.torch_module import Device, Probabilities, embed, predict_proba, to_onnx, to_tensor
 from everylabel.model.vectors import flat_rows, unit_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from everylabel.model.onnx_graph import Graph
 
 RAW_DIM = 256
 
@@ -104,6 +107,20 @@ class TorchClassifier(Classifier):
         probabilities = predict_proba(self.module, x, self.device)[:, : len(self.classes_)]
         total = probabilities.sum(axis=1, keepdims=True)
         return np.asarray(probabilities / np.maximum(total, 1e-12), dtype=np.float32)
+
+    def add_to_graph(self, graph: Graph, rows: str, dim: int) -> str:
+        """Add the trained module to an ONNX graph.
+
+        Raises:
+            NotExportableError: fewer than two classes are known, or the module has no form in ONNX.
+        """
+        self._require_fit()
+        if self.module is None:
+            raise NotExportableError(
+                "A model of one class has nothing to export: label crops of two classes."
+            )
+        module = Probabilities(copy.deepcopy(self.module).cpu(), len(self.classes_))
+        return graph.embed(to_onnx(module, torch.zeros(2, dim), "rows", "probabilities"), rows)[0]
 
     def features(self, x: Rows) -> NDArray[Any]:
         """Return (n, d) float32 features of length 1: the module's own, or before a fit a random projection of the rows."""

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from everylabel.model.classifiers.base import Classifier
-from everylabel.model.encoders.pixels import letterbox, to_rgb
+from everylabel.model.encoders.pixels import letterbox
+from everylabel.model.encoders.rgb import to_rgb
+from everylabel.model.onnx_graph import NotExportableError
 
 ENOUGH = 2
 """A picture of so many times the crop's size loses nothing that an encoder would see."""
@@ -37,6 +39,8 @@ class Encoder(ABC):
     reads: Literal["image", "text"] = "image"
     """What its crops are. One for texts has `prepare_text` in the place of `prepare`."""
     name: str
+    licence: str = "unknown: ask who made the encoder"
+    """The licence of the weights it brings along, for the card of an exported model."""
     dim: int
     dtype: np.dtype[Any]
     crop_size: int
@@ -131,6 +135,17 @@ class Encoder(ABC):
         """Measure the bare network on crops that lie on a GPU already: crops a second, or None without a GPU."""
         del crops
         return None
+
+    def to_onnx(self) -> bytes:
+        """Return the network as an ONNX model: (n, crop_size, crop_size, 3) uint8 -> (n, dim), before `dtype`.
+
+        Raises:
+            NotExportableError: this encoder cannot be written as ONNX; the message says what can be done.
+        """
+        raise NotExportableError(
+            f"The encoder {self.name!r} cannot be exported: it has no to_onnx. Set EVERYLABEL_ENCODER to one that can, "
+            "such as efficientnet-lite0, or write to_onnx for it."
+        )
 
     @abstractmethod
     def make_classifier(self) -> Classifier:

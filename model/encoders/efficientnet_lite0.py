@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -23,6 +21,7 @@ from everylabel.model.classifiers.embedding import EmbeddingClassifier
 from everylabel.model.encoders.base import Encoder, choose_device
 from everylabel.model.encoders.cuda import BatchedNetwork, give_up, place
 from everylabel.model.encoders.in_order import in_order
+from everylabel.model.torch_module import to_onnx
 
 CROP_SIZE = 160
 CPU_BATCH = 8
@@ -68,6 +67,7 @@ class EfficientNetLite0Encoder(Encoder):
 
     def __init__(self, device: str = "auto", threads: int | None = None) -> None:
         self.name = "efficientnet-lite0"
+        self.licence = "Apache-2.0 (weights of EfficientNet-Lite0, trained on ImageNet)"
         self.dim = LAST + MIDDLE
         self.dtype = np.dtype(np.float16)
         self.crop_size = CROP_SIZE
@@ -85,6 +85,11 @@ class EfficientNetLite0Encoder(Encoder):
     def make_classifier(self) -> Classifier:
         """Make a calibrated linear head for these embeddings."""
         return EmbeddingClassifier(standardized=MIDDLE)
+
+    def to_onnx(self) -> bytes:
+        """Return the network as ONNX Runtime computes it on a CPU."""
+        with self._lock:
+            return self._model or _exported(_PooledFeatures().eval().requires_grad_(False))
 
     @property
     def _on_cpu(self) -> bool:
@@ -198,22 +203,8 @@ def _cores() -> int:
 
 
 def _exported(network: nn.Module) -> bytes:
-    """Export once, in memory (0.5 s; the newer torch.export route takes 7 s for the same graph)."""
     example = torch.zeros(2, CROP_SIZE, CROP_SIZE, 3, dtype=torch.uint8)
-    model = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter talks about its own deprecation and its constants
-        torch.onnx.export(
-            network,
-            (example,),
-            model,  # type: ignore[arg-type]  # a buffer is accepted, whatever the stub says
-            dynamo=False,
-            input_names=["crops"],
-            output_names=["features"],
-            dynamic_axes={"crops": {0: "n"}, "features": {0: "n"}},
-            opset_version=17,
-        )
-    return model.getvalue()
+    return to_onnx(network, example, "crops", "features")
 
 
 def _on_onnx_runtime(model: bytes, threads: int | None) -> Callable[[NDArray[np.uint8]], NDArray[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from everylabel.model.classifiers.base import Classifier
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
 from everylabel.model.encoders.base import Encoder, choose_device
 from everylabel.model.encoders.cuda import BatchedNetwork, place
+from everylabel.model.torch_module import to_onnx
 
 
 class HuggingFaceEncoder(Encoder):
@@ -28,6 +30,7 @@ class HuggingFaceEncoder(Encoder):
 
     def __init__(self, source: str, device: str = "auto") -> None:
         self.name = f"hf:{source}"
+        self.licence = f"that of the model {source}: its model card says which"
         self.device = choose_device(device)
         self._model, processor = _load(source)
         network, self.device = place(
@@ -49,6 +52,12 @@ class HuggingFaceEncoder(Encoder):
     def make_classifier(self) -> Classifier:
         """Make a calibrated linear head for these embeddings."""
         return EmbeddingClassifier()
+
+    def to_onnx(self) -> bytes:
+        """Return the model, its normalisation and its pooling as ONNX, in full precision."""
+        network = _OnCPU(self)
+        example = torch.zeros(2, self.crop_size, self.crop_size, 3, dtype=torch.uint8)
+        return to_onnx(network, example, "crops", "rows")
 
     def encode_all(self, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Encode batches as they come; on a GPU the next is sent while one is computed."""
@@ -87,6 +96,21 @@ class HuggingFaceEncoder(Encoder):
             output = output.float().mean(dim=1)
         found: torch.Tensor = output
         return found
+
+
+class _OnCPU(torch.nn.Module):
+    """An encoder's network as a module, with a copy of its own on the CPU wherever the encoder's is."""
+
+    def __init__(self, encoder: HuggingFaceEncoder) -> None:
+        super().__init__()
+        self.encoder = copy.copy(encoder)
+        on_cpu = copy.deepcopy(encoder._model).cpu().float() if encoder.device != "cpu" else encoder._model
+        self.model = self.encoder._model = on_cpu
+        self.encoder._mean, self.encoder._std = encoder._mean.cpu(), encoder._std.cpu()
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        """Return the (n, dim) rows of (n, h, w, 3) uint8 crops."""
+        return self.encoder._forward(crops).float()
 
 
 def _load(source: str) -> tuple[Any, dict[str, Any]]:

@@ -13,6 +13,7 @@ from torch import nn
 from everylabel.model.classifiers.base import Classifier
 from everylabel.model.classifiers.torch_classifier import TorchClassifier
 from everylabel.model.encoders.base import Encoder, choose_device
+from everylabel.model.onnx_graph import Graph
 
 CROP_SIZE = 64
 
@@ -20,6 +21,7 @@ CROP_SIZE = 64
 class TrainableEncoder(Encoder):
     """Stores crops as pixels, (64 * 64 * 3,) uint8; `make_network(n_classes)` is trained on them each round."""
 
+    licence = "no weights of others: the network is trained on this project's labels alone"
     epochs = 40
 
     def __init__(self, device: str = "auto", threads: int | None = None) -> None:
@@ -37,6 +39,12 @@ class TrainableEncoder(Encoder):
     def make_classifier(self) -> Classifier:
         """Make a classifier that trains the network anew on each round's labels."""
         return TorchClassifier(self.make_network, epochs=self.epochs, device=self.device)
+
+    def to_onnx(self) -> bytes:
+        """Return what lays pixels out as rows: the network itself is the classifier's."""
+        graph = Graph("crops", ("n", CROP_SIZE, CROP_SIZE, 3), "uint8")
+        rows = graph.add("Reshape", "crops", graph.constant([-1, self.dim], "int64"))
+        return graph.finish({"rows": (graph.cast(rows, "float32"), ("n", self.dim))})
 
     def _encode_batch(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
         return crops.reshape(len(crops), -1)

@@ -33,6 +33,21 @@ class CheckSetEstimate:
     high: float
 
 
+@dataclass(frozen=True)
+class CheckPredictions:
+    """How labelled check crops are predicted by models that were not trained on them; there is at least one."""
+
+    confidences: NDArray[Any]
+    """(c,) the probability of the most probable class."""
+    right: NDArray[Any]
+    """(c,) bool: that class is the label."""
+
+    def counted(self) -> CheckSetEstimate:
+        """Return the plain count, with its interval."""
+        correct, n = int(self.right.sum()), len(self.right)
+        return CheckSetEstimate(correct, n, correct / n, *accuracy_interval(correct, n))
+
+
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     """Return Wilson's 95 % score interval (1927) for a proportion: (low, high), or (0, 1) where nothing was counted.
 
@@ -67,14 +82,14 @@ def check_crops_wanted(n_labels: int, batch_size: int, share: float) -> int:
     return math.floor(share * (n_labels + batch_size) + 1e-9)
 
 
-def estimate_accuracy(
+def predict_check_crops(
     classifier: Classifier,
     x: Rows,
     labels: Sequence[str],
     is_check: NDArray[Any],
     seed: int = 0,
-) -> CheckSetEstimate | None:
-    """Estimate accuracy by cross-fitting: each check label is predicted by a model trained on all labels but its fold's.
+) -> CheckPredictions | None:
+    """Predict check crops by cross-fitting: each by a model trained on all labels but those of its fold.
 
     Args:
         classifier: what is trained, on a fresh copy for each fold.
@@ -96,8 +111,7 @@ def estimate_accuracy(
     if (folds == 0).all():
         return None
     classes = sorted(set(labels))
-    predicted = out_of_fold_probabilities(classifier, x, labels, classes, folds)
-    correct = sum(classes[int(predicted[row].argmax())] == labels[row] for row in check)
-    return CheckSetEstimate(
-        correct, len(check), correct / len(check), *accuracy_interval(correct, len(check))
-    )
+    predicted = out_of_fold_probabilities(classifier, x, labels, classes, folds)[check]
+    names = np.asarray(classes, dtype=object)[predicted.argmax(axis=1)]
+    right = np.asarray([name == labels[row] for name, row in zip(names, check, strict=True)])
+    return CheckPredictions(predicted.max(axis=1), right)

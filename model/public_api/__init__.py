@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from everylabel.model.encoders import names as encoder_names
     from everylabel.model.encoders.base import Encoder
     from everylabel.model.encoders.trainable import TrainableEncoder
+    from everylabel.model.evaluation.accuracy import AccuracyEstimate
     from everylabel.model.evaluation.check_set import CheckSetEstimate
     from everylabel.model.evaluation.stopping import PoolPredictions, StoppingAdvice
     from everylabel.model.label_quality.label_errors import LabelIssue
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AccuracyEstimate",
     "ActiveLearningSession",
     "CheckSetEstimate",
     "Classifier",
@@ -59,6 +61,7 @@ __all__ = [
 
 # name -> where it is defined
 _DEFINED_IN = {
+    "AccuracyEstimate": "everylabel.model.evaluation.accuracy:AccuracyEstimate",
     "ActiveLearningSession": "everylabel.model.session:ActiveLearningSession",
     "CheckSetEstimate": "everylabel.model.evaluation.check_set:CheckSetEstimate",
     "Classifier": "everylabel.model.classifiers.base:Classifier",

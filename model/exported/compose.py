@@ -1,0 +1,74 @@
+"""Put an encoder, a trained classifier and the pool's novelty together into one ONNX file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from everylabel.model.classifiers.base import Classifier
+from everylabel.model.encoders.base import Encoder
+from everylabel.model.exported.letterbox import add_letterbox
+from everylabel.model.exported.novelty import Novelty
+from everylabel.model.onnx_graph import Graph, NotExportableError
+
+FORMAT = "1"
+"""The version of what the metadata means."""
+RECIPE = (
+    "Give upright RGB pictures of one size, transparency laid over white. The graph fits each into a square of crop_size "
+    "(bicubic, antialiased, shape kept, grey bars of 127). First decode a JPEG at the smallest of a half, a quarter or an "
+    "eighth whose longer side has at least 2 * crop_size pixels; a picture 6 times too large either way is resized "
+    "with Pillow (bicubic, reducing_gap 3)."
+)
+
+
+def to_onnx(
+    encoder: Encoder,
+    classifier: Classifier,
+    novelty: Novelty | None,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """Write a trained model as one ONNX file, from pixels to what `predict` says.
+
+    Its input is `pixels`, (n, h, w, 3) uint8 RGB. Its outputs are `probabilities`, (n, k) float32, and, where there is
+    a novelty, `novelty`, (n,) float32.
+
+    Args:
+        encoder: makes the rows that the classifier was trained on.
+        classifier: trained.
+        novelty: of the pool; None leaves it out.
+        metadata: further entries of the file's metadata.
+
+    Returns:
+        The file.
+
+    Raises:
+        NotExportableError: the encoder or the classifier has no form in ONNX; the message says what can be done.
+    """
+    if encoder.reads != "image":
+        raise NotExportableError(
+            f"The encoder {encoder.name!r} reads texts, and only models of images can be exported so far."
+        )
+    if encoder.enough_pixels is None:
+        raise NotExportableError(
+            f"The encoder {encoder.name!r} prepares crops in a way of its own (`prepare`), which an ONNX graph does not know."
+        )
+    graph = Graph("pixels", ("n", "h", "w", 3), "uint8")
+    crops = add_letterbox(graph, "pixels", encoder.crop_size)
+    (rows,) = graph.embed(encoder.to_onnx(), crops)
+    if encoder.dtype.name == "float16":  # as they are stored
+        ends = (graph.constant(end, "float32") for end in (-65504.0, 65504.0))
+        rows = graph.cast(graph.cast(graph.add("Clip", rows, *ends), "float16"), "float32")
+    k = len(classifier.classes_)
+    outputs: dict[str, tuple[str, tuple[int | str, ...]]] = {
+        "probabilities": (classifier.add_to_graph(graph, rows, encoder.dim), ("n", k))
+    }
+    if novelty is not None:
+        outputs["novelty"] = (novelty.add_to_graph(graph, rows), ("n",))
+    own = {
+        "everylabel_format": FORMAT,
+        "classes": json.dumps(classifier.classes_, ensure_ascii=False),
+        "crop_size": str(encoder.crop_size),
+        "encoder": encoder.signature,
+        "resizing": RECIPE,
+    }
+    return graph.finish(outputs, {**own, **(metadata or {})})
