@@ -90,7 +90,8 @@ def redirected(response: httpx.Response, name: str) -> httpx.URL:
         target = str(response.url.join(response.headers.get("location", "")))
     except (httpx.InvalidURL, ValueError) as error:
         raise AddressRefusedError(
-            f"{name} is redirected to what is not an address", "Give the task the image's final address"
+            f"{name} is redirected to something that is not an address",
+            "Give the task the image's final address",
         ) from error
     return parsed(target)
 
@@ -142,7 +143,10 @@ def _without_secret(part: str) -> str:
 
 
 def shown(url: str) -> str:
-    """Shorten an address for a message, without user, password, signature or other query that may be a secret."""
+    """Shorten an address for a message, without user, password, signature or other query that may be a secret.
+
+    What cannot be printed is left out: messages are shown on terminals, which take some of it as commands.
+    """
     if url[:5].lower() == "data:":
         return "The data: URI"
     try:
@@ -155,4 +159,5 @@ def shown(url: str) -> str:
         return "The address"
     path = "/".join(map(_without_secret, parts.path.split("/"))) if parts.netloc else parts.path
     shown = host + path + (f"?d={local_file}" if local_file else "")
+    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in shown[:400])
     return shown if len(shown) <= 200 else shown[:197] + "…"

@@ -31,3 +31,9 @@ class ImageTokenError(ImageError):
     """Label Studio wants a token, or another one, for this image."""
 
     retry = True
+
+
+class DecodingUnavailableError(ImageError):
+    """No process could be started to decode the image: the machine's fault, not the image's."""
+
+    retry = True

@@ -24,8 +24,8 @@ from everylabel.backend.images.addresses import (
 )
 from everylabel.backend.images.answers import check_status, decode_data_uri, read_body, refused
 from everylabel.backend.images.cut import cut
-from everylabel.backend.images.decode import ImageLimits, decode
-from everylabel.backend.images.decoding_limits import decoding_memory
+from everylabel.backend.images.decode import decode
+from everylabel.backend.images.decoding_limits import ImageLimits, decoding_memory
 from everylabel.backend.images.errors import (
     AddressRefusedError,
     ImageMissingError,
@@ -91,11 +91,18 @@ class ImageReader:
         """
         with one_crop_only("The crop"), decoding_memory.scope():
             address, box = crop_shapes.split(url) if isinstance(url, str) else (url, None)
-            content = self.fetch(address, task_id)
-            picture = decode(
-                content, self._limits, name=shown(address), enough=enough if box is None else None
-            )
+            _, picture = self.read_picture(address, task_id, enough=enough if box is None else None)
             return cut(picture, box)
+
+    def read_picture(
+        self, address: str, task_id: int, *, enough: int | None = None
+    ) -> tuple[bytes, Image.Image]:
+        """Fetch one image and decode it whole; return its file and its pixels.
+
+        Arguments and errors are those of `read`, for an address without a shape.
+        """
+        content = self.fetch(address, task_id)
+        return content, decode(content, self._limits, name=shown(address), enough=enough)
 
     def fetch(self, url: str, task_id: int) -> bytes:
         """Fetch the bytes of one image, at most `limits.max_bytes`.
@@ -114,7 +121,7 @@ class ImageReader:
         url = crop_shapes.split(url.strip())[0]
         if not can_be_sent(url):
             raise AddressRefusedError(
-                "The address holds half a character, which is no text",
+                "The address holds half of a character",
                 "Correct the task's data: something has cut a character in two",
             )
         if url[:5].lower() == "data:":
