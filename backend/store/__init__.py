@@ -7,14 +7,20 @@ leaves all of it or nothing.
 
 from __future__ import annotations
 
-from everylabel.backend.store.annotations import Annotation, Annotations
+from everylabel.backend.store.annotations import Annotation
 from everylabel.backend.store.annotators import Annotator, Annotators
+from everylabel.backend.store.asked_next import AskedNext
+from everylabel.backend.store.certificates import CertificateRecord, Certificates
 from everylabel.backend.store.database import LARGEST_ID, StorageError
 from everylabel.backend.store.disagreements import ResolvedDisagreement
 from everylabel.backend.store.embeddings import Embeddings
 from everylabel.backend.store.events import Event, Events
+from everylabel.backend.store.fast_pages import FastPages
+from everylabel.backend.store.label_pages import LabelPage, LabelPages, Review
+from everylabel.backend.store.page_labels import PageLabel
 from everylabel.backend.store.projects import Project, Projects
 from everylabel.backend.store.rounds import RoundRecord, RoundRecords
+from everylabel.backend.store.sign_ins import Person, PersonTokens, SignIns
 from everylabel.backend.store.state import LONG_WAIT_SECONDS, ProjectState, ProjectStates
 from everylabel.backend.store.tasks import Task
 
@@ -23,10 +29,17 @@ __all__ = [
     "LONG_WAIT_SECONDS",
     "Annotation",
     "Annotator",
+    "CertificateRecord",
     "Event",
+    "FastPages",
+    "LabelPage",
+    "PageLabel",
+    "Person",
+    "PersonTokens",
     "Project",
     "ProjectState",
     "ResolvedDisagreement",
+    "Review",
     "RoundRecord",
     "StorageError",
     "Store",
@@ -34,7 +47,18 @@ __all__ = [
 ]
 
 
-class Store(Projects, Embeddings, Annotations, Annotators, RoundRecords, ProjectStates, Events):
+class Store(
+    Projects,
+    Embeddings,
+    LabelPages,
+    Annotators,
+    RoundRecords,
+    Certificates,
+    AskedNext,
+    SignIns,
+    ProjectStates,
+    Events,
+):
     """The backend's memory in one SQL database.
 
     Safe to share between threads; several processes may open the same database.

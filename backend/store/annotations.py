@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timezone
 
 from sqlalchemy import delete, func, select
 
@@ -27,6 +27,8 @@ class Annotation:
     """Made by `everylabel accept` and touched by nobody since: a machine's label, approved in bulk."""
     former: str | None = field(default=None, compare=False)
     """The choice it held before it became empty by an update; None while it holds one. Label Studio does not know it."""
+    opened_at: float | None = field(default=None, compare=False)
+    """When the form was opened that made it, in seconds since 1970 by Label Studio's clock; None where it is not known."""
 
     def after(self, held: Annotation | None) -> Annotation:
         """Return this version as the successor of `held`: an empty one remembers the choice it replaces."""
@@ -80,6 +82,8 @@ class Annotations(Deletions):
                 row.updated_at = new.updated_at
                 row.accepted = new.accepted
                 row.former = new.former
+                # Label Studio adds the time of later changes to the first: only that says when the form was opened.
+                row.opened_at = new.opened_at if row.opened_at is None else row.opened_at
 
     def delete_annotations(self, project_id: int, annotation_ids: Iterable[int]) -> None:
         """Delete annotations by their id, which is all that Label Studio says about a deletion."""
@@ -99,28 +103,34 @@ class Annotations(Deletions):
         with self._session() as session:
             return session.execute(query).scalar_one()
 
-    def last_submits(self, project_id: int) -> dict[int | None, float]:
-        """Return when each annotator's newest annotation was submitted, in seconds since 1970."""
-        query = (
-            select(AnnotationRow.annotator, func.max(AnnotationRow.updated_at))
-            .where(AnnotationRow.project_id == project_id)
-            .group_by(AnnotationRow.annotator)
-        )
-        with self._session() as session:
-            newest = {who: submitted_at(at) for who, at in session.execute(query)}
-        return {who: at for who, at in newest.items() if at is not None}
-
     def annotated_tasks(self, project_id: int) -> set[int]:
-        """Return every task that has an annotation of any kind."""
+        """Return every task that has an annotation of any kind in Label Studio."""
         query = select(AnnotationRow.task_id).where(AnnotationRow.project_id == project_id).distinct()
         with self._session() as session:
             return set(session.scalars(query))
 
-    def annotations(self, project_id: int) -> list[Annotation]:
-        """Return every annotation, the oldest change first."""
+    def mirrored_annotations_of(self, project_id: int, task_ids: Iterable[int]) -> list[Annotation]:
+        """Return every annotation of these tasks in Label Studio, the oldest change first."""
+        query = select(AnnotationRow).where(AnnotationRow.project_id == project_id)
+        with self._session() as session:
+            found = [
+                _annotation(row)
+                for ids in chunks(task_ids)
+                for row in session.scalars(query.where(AnnotationRow.task_id.in_(ids)))
+            ]
+        return sorted(found, key=lambda one: (one.updated_at, one.id))
+
+    def mirrored_annotations(self, project_id: int, since: float | None = None) -> list[Annotation]:
+        """Return every annotation of Label Studio, or those submitted since a time, the oldest change first.
+
+        Args:
+            project_id: the project.
+            since: in seconds since 1970 by Label Studio's clock.
+        """
+        earliest = "" if since is None else datetime.fromtimestamp(since, timezone.utc).isoformat()
         query = (
             select(AnnotationRow)
-            .where(AnnotationRow.project_id == project_id)
+            .where(AnnotationRow.project_id == project_id, AnnotationRow.updated_at >= earliest)
             .order_by(AnnotationRow.updated_at, AnnotationRow.id)
         )
         with self._session() as session:
@@ -145,4 +155,5 @@ def _annotation(row: AnnotationRow) -> Annotation:
         updated_at=row.updated_at,
         accepted=row.accepted,
         former=row.former,
+        opened_at=row.opened_at,
     )

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 
 def partial(path: Path) -> Path:
     """Return a name beside `path` that no other process uses, on this machine or another that shares the folder."""
     return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}")
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: each takes its place once all are whole on the disk, in the order given.
+
+    Raises:
+        OSError: one cannot be written; all are then as they were before.
+    """
+    for path in files:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    try:
+        for path, content in files.items():
+            with partial(path).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in files:
+            partial(path).replace(path)
+    finally:
+        for path in files:
+            partial(path).unlink(missing_ok=True)

@@ -36,6 +36,9 @@ POSTGRESQL = {
 }
 """How each session behaves; times of locks and transactions in milliseconds, of keep-alives in seconds."""
 CONNECT_SECONDS = 10
+CLOCKS_DIFFER_SECONDS = 300.0
+"""How far the clocks of machines that share a database may differ: what is further in the future was written before a
+clock was set back."""
 LARGEST_ID = 2**63 - 1
 """What a database takes as an id."""
 
@@ -119,6 +122,16 @@ class Database:
 
 
 _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
+
+
+def waited(since: float, now: float) -> float:
+    """Return for how many seconds something has waited; where the clock was set back meanwhile, by how many it was.
+
+    Args:
+        since: When it began to wait, in seconds since 1970.
+        now: The same clock's time.
+    """
+    return max(0.0, now - since) if now - since >= -CLOCKS_DIFFER_SECONDS else since - now
 
 
 def lock_key(name: str) -> int:

@@ -115,13 +115,13 @@ class Embeddings(Tasks):
 
         Where that is not known, all rows `on_disk` may have been.
         """
+        this = ProjectRow.id == project_id
         with self._writing(project_id) as session:
-            project = session.get(ProjectRow, project_id)
-            if project is None:
-                return on_disk
-            if project.embedded_until is None:
-                project.embedded_until = on_disk
-            return project.embedded_until
+            found = session.execute(select(ProjectRow.embedded_until).where(this)).one_or_none()
+            if found is None or found.embedded_until is not None:
+                return on_disk if found is None else found.embedded_until
+            session.execute(update(ProjectRow).where(this).values(embedded_until=on_disk))
+            return on_disk
 
     def known_rows(self, project_id: int) -> int:
         """Return the end of the rows that a task has ever pointed at; 0 if that is not known."""

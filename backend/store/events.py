@@ -22,7 +22,7 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from everylabel.backend.store.database import Database, StorageError, chunks
+from everylabel.backend.store.database import Database, StorageError, chunks, waited
 from everylabel.backend.store.tables import EventRow, InboxBase
 
 log = logging.getLogger(__name__)
@@ -79,8 +79,8 @@ class Events(Database):
             return number.result()
         except DBAPIError as error:
             raise StorageError(
-                f"This webhook is not kept, the backend's {self._medium} does not take it ({error.orig}). Its label "
-                "is read from Label Studio once it does again."
+                f"This webhook is not stored, because the backend's {self._medium} does not accept it ({error.orig}). "
+                "Its label will be read from Label Studio once it does again."
             ) from error
 
     def _commit_waiting(self) -> None:
@@ -131,14 +131,14 @@ class Events(Database):
         with self._worked_in._writing() as session:
             session.execute(delete(EventRow).where(EventRow.project_id == project_id))
 
-    def events_waiting(self, project_id: int | None = None) -> tuple[int, float | None]:
-        """Return how many webhooks wait, and when the oldest came (seconds since the epoch)."""
+    def events_waiting(self, project_id: int | None = None) -> tuple[int, float]:
+        """Return how many webhooks wait, and for how many seconds the oldest has; 0 where there is none."""
         query = select(func.count(), func.min(EventRow.received_at))
         if project_id is not None:
             query = query.where(EventRow.project_id == project_id)
         with self._inbox._session() as session:
             count, oldest = session.execute(query).one()
-            return count, oldest
+            return count, 0.0 if oldest is None else waited(oldest, self._clock())
 
 
 _INSERT = insert(EventRow).returning(EventRow.id)

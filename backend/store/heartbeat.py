@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from everylabel.backend.store.atomic_write import partial
@@ -56,5 +57,5 @@ class Heartbeat:
             unfinished.replace(self._path)
         except OSError:
             # A full disk: an older figure is better than a trainer taken for dead.
-            if self._path.exists():
+            with suppress(OSError):  # a disk that can only be read: it lives on, and writes once it can
                 os.utime(self._path)

@@ -79,7 +79,7 @@ class _DatabaseLock:
             connection.execute(_FREE, {"key": lock_key(self._name)})
         except DBAPIError as error:
             log.warning(
-                "the lock %s was lost on the way: the database went away (%s)", self._name, error.orig
+                "the lock %s was lost with the connection to the database (%s)", self._name, error.orig
             )
         finally:
             connection.close()

@@ -81,11 +81,11 @@ def load(folder: Path) -> PoolMap | None:
         return None
 
 
-def is_due(drawn: PoolMap | None, embeddings: str, rows: NDArray[Any]) -> bool:
+def is_due(pool_map: PoolMap | None, embeddings: str, rows: NDArray[Any]) -> bool:
     """Return whether the map lacks any of these rows, or a final layout."""
-    if drawn is None or drawn.embeddings != embeddings or not drawn.laid_out:
+    if pool_map is None or pool_map.embeddings != embeddings or not pool_map.laid_out:
         return len(rows) > 0
-    return not drawn.shows(rows).all()
+    return not pool_map.shows(rows).all()
 
 
 def draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None:
@@ -105,9 +105,9 @@ def draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None:
 
 
 def _draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None:
-    drawn = load(folder)
-    if drawn is not None and (drawn.embeddings != embeddings or not drawn.laid_out):
-        drawn = None
+    pool_map = load(folder)
+    if pool_map is not None and (pool_map.embeddings != embeddings or not pool_map.laid_out):
+        pool_map = None
     components = principal_components(pool, rows)
 
     def keep(laid_out: int, positions: NDArray[Any], duplicates: NearDuplicates) -> None:
@@ -116,16 +116,16 @@ def _draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None
         save(folder, PoolMap(embeddings, laid_out, by_row, duplicates.pairs, duplicates.similarity))
 
     before = None
-    if drawn is not None:
-        known = drawn.shows(rows)
+    if pool_map is not None:
+        known = pool_map.shows(rows)
         before = np.full((len(rows), 2), np.nan, dtype=np.float32)
-        before[known] = drawn.positions[rows[known]]
+        before[known] = pool_map.positions[rows[known]]
         sample = np.flatnonzero(known)[spread(int(known.sum()), SAMPLE)]
         positions = before.copy()
         positions[~known] = place(components[sample], before[sample], components[~known])
         duplicates = find_near_duplicates(components, rows)
-        keep(drawn.laid_out, positions, duplicates)
-        if known.any() and len(rows) < GROWTH * drawn.laid_out:
+        keep(pool_map.laid_out, positions, duplicates)
+        if known.any() and len(rows) < GROWTH * pool_map.laid_out:
             return
     else:
         # At once, so that the page has something to show.
@@ -140,19 +140,19 @@ def _draw(folder: Path, embeddings: str, pool: Rows, rows: NDArray[Any]) -> None
     keep(len(rows), placed, duplicates)
 
 
-def save(folder: Path, drawn: PoolMap) -> None:
+def save(folder: Path, pool_map: PoolMap) -> None:
     """Write a map atomically, over the partial file of a killed drawing."""
     duplicates: dict[str, Any] = {
-        _PAIRS: drawn.near_duplicates,
-        _SIMILARITY: drawn.near_duplicate_similarity,
+        _PAIRS: pool_map.near_duplicates,
+        _SIMILARITY: pool_map.near_duplicate_similarity,
     }
     partial = folder / f"{_FILE}.partial"
     with partial.open("wb") as file:
         np.savez(
             file,
-            embeddings=np.frombuffer(drawn.embeddings.encode(), np.uint8),
-            laid_out=np.int64(drawn.laid_out),
-            positions=drawn.positions,
+            embeddings=np.frombuffer(pool_map.embeddings.encode(), np.uint8),
+            laid_out=np.int64(pool_map.laid_out),
+            positions=pool_map.positions,
             **duplicates,
         )
     partial.replace(folder / _FILE)

@@ -25,7 +25,11 @@ def keep_private(folder: Path) -> None:
             for name in (*folders, *files):
                 _close(Path(parent, name))
     except PermissionError as error:
-        log.warning("other users of this machine may read %s, which is not ours to close: %s", folder, error)
+        log.warning(
+            "other users of this machine may read %s, whose permissions are not ours to change: %s",
+            folder,
+            error,
+        )
 
 
 @contextmanager

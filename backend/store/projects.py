@@ -9,7 +9,16 @@ from typing import Any
 from sqlalchemy import delete, false, func, select
 
 from everylabel.backend.store.database import Database
-from everylabel.backend.store.tables import AnnotationRow, DeletedRow, ProjectRow, RoundRow, TaskRow
+from everylabel.backend.store.tables import (
+    AnnotationRow,
+    CertificateRow,
+    DeletedRow,
+    LabelPageRow,
+    PageLabelRow,
+    ProjectRow,
+    RoundRow,
+    TaskRow,
+)
 
 
 @dataclass(frozen=True)
@@ -75,22 +84,38 @@ class Projects(Database):
         with self._session() as session:
             return session.scalar(query) or 0
 
-    def save_project(self, project_id: int, **changes: Any) -> None:
-        """Create or change a project; names are those of `Project`."""
+    def save_project(self, project_id: int, **changes: Any) -> Project:
+        """Create or change a project; names are those of `Project`.
+
+        Returns:
+            The project as it is now.
+        """
         if "check_tasks" in changes:
             changes["check_tasks"] = json.dumps(list(changes["check_tasks"]))
         with self._writing(project_id) as session:
             row = session.get(ProjectRow, project_id)
             if row is None:
-                session.add(ProjectRow(id=project_id, **changes))
+                row = ProjectRow(id=project_id, **changes)
+                session.add(row)
             else:
                 for name, value in changes.items():
                     setattr(row, name, value)
+            session.flush()  # which fills in the defaults of a new row
+            return _project(row)
 
     def delete_project(self, project_id: int) -> None:
         """Delete a project with its tasks, annotations and rounds."""
         with self._writing(project_id) as session:
-            for table in (TaskRow, AnnotationRow, DeletedRow, RoundRow):
+            tables = (
+                TaskRow,
+                AnnotationRow,
+                DeletedRow,
+                RoundRow,
+                CertificateRow,
+                PageLabelRow,
+                LabelPageRow,
+            )
+            for table in tables:
                 session.execute(delete(table).where(table.project_id == project_id))
             session.execute(delete(ProjectRow).where(ProjectRow.id == project_id))
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Float, delete, func, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from everylabel.backend.store.database import Database, chunks
+from everylabel.backend.store.database import Database, chunks, waited
 from everylabel.backend.store.tables import Id, SortedText
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class RequestRow(RequestsBase):
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
     project_id: Mapped[int] = mapped_column(Id)
     task_ids: Mapped[str] = mapped_column(SortedText)
+    asked_at: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ class Requests(Database):
         """Ask for these tasks' crops; with none, for a sync of the project."""
         with self._writing() as session:
             session.execute(
-                insert(RequestRow).values(project_id=project_id, task_ids=json.dumps(list(task_ids)))
+                insert(RequestRow).values(
+                    project_id=project_id, task_ids=json.dumps(list(task_ids)), asked_at=time.time()
+                )
             )
 
     def waiting(self) -> list[Request]:
@@ -80,6 +84,13 @@ class Requests(Database):
         """Return how many requests nobody has taken."""
         with self._session() as session:
             return session.execute(select(func.count()).select_from(RequestRow)).scalar_one()
+
+    def longest_wait(self) -> float:
+        """Return for how many seconds the oldest request has waited that nobody has taken; 0 where there is none."""
+        query = select(func.min(RequestRow.asked_at)).where(RequestRow.asked_at > 0)
+        with self._session() as session:
+            oldest = session.execute(query).scalar_one()
+        return 0.0 if oldest is None else waited(oldest, time.time())
 
     def take(self, ids: Collection[int]) -> set[int]:
         """Take requests, and return those of them that no other trainer has taken before."""

@@ -28,30 +28,38 @@ class RoundRecord:
     check: tuple[int, ...]
     batch: tuple[int, ...]
     pre_annotated: tuple[int, ...]
-    flagged: tuple[int, ...]
+    suspected: tuple[int, ...]
     check_set: dict[str, float] | None
     seconds: dict[str, float]
     finished_at: float
+    accuracy: dict[str, Any] | None = None
+    """The estimate for the crops nobody has labelled: `estimate`, `low`, `high`, `n_crops`, and by class."""
     promoted: bool = True
     """True if its model came into use: it was not clearly worse on the check set than the one before."""
     stopping: dict[str, Any] | None = None
     """Advice on whether more labels are worth a person's time: `stop`, `reason`, `kappa`."""
-    flagged_updates: dict[int, str] = field(default_factory=dict)
+    suspected_updates: dict[int, str] = field(default_factory=dict)
     """When the newest annotation of each task with a suspected label was submitted: a later one has reviewed it."""
     confirmed: dict[int, str] = field(default_factory=dict)
     """Labels that people have reviewed since they were suspected, by task."""
     emptied: tuple[int, ...] = ()
     """Tasks whose label became empty by an update; they stand among the suspected ones, with the label they had."""
+    spot_check: tuple[int, ...] = ()
+    """Crops of the spot check of a certificate, which people are asked for first, and blind."""
+    asked: tuple[int, ...] = ()
+    """Crops that somebody has asked for, which come before all others."""
+    reserve: tuple[int, ...] = ()
+    """Tasks served behind the queue and the confident ones, so that nobody is told that there is nothing to label."""
     single_classes: tuple[str, ...] = ()
-    """Classes with one label: no label error can be found there, and nothing is pre-filled with them."""
+    """Classes with one label: no label error can be found in them, and no crop is pre-filled with them."""
     embedded_until: int = 0
     """The number of rows of the embedding file when it ran; more rows make another round due."""
     published_at: float | None = None
 
     @property
     def queue(self) -> tuple[int, ...]:
-        """The tasks that a person is asked to label, in order: blind check crops, then the batch."""
-        return self.check + self.batch
+        """The tasks that a person is asked to label, in order: asked for, spot check, blind check crops, batch."""
+        return self.asked + self.spot_check + self.check + self.batch
 
 
 class RoundRecords(Disagreements):
@@ -73,7 +81,7 @@ class RoundRecords(Disagreements):
             resolved: the disagreements between annotators that the round resolved, by task. They replace those of
                 the round before it.
         """
-        fields = {name: getattr(record, name) for name in _RECORD_FIELDS}
+        fields = {_STORED_AS.get(name, name): getattr(record, name) for name in _RECORD_FIELDS}
         with self._writing(project_id) as session:
             session.merge(
                 RoundRow(
@@ -142,26 +150,34 @@ _RECORD_FIELDS = (
     "check",
     "batch",
     "pre_annotated",
-    "flagged",
+    "suspected",
     "check_set",
+    "accuracy",
     "seconds",
     "promoted",
     "stopping",
-    "flagged_updates",
+    "suspected_updates",
     "confirmed",
     "emptied",
+    "reserve",
     "single_classes",
+    "spot_check",
+    "asked",
 )
+_STORED_AS = {"suspected": "flagged", "suspected_updates": "flagged_updates"}
+"""Keys that differ from the field: two versions of the backend share a store while one is replaced."""
 
 
 def _round(row: RoundRow) -> RoundRecord:
-    # A later version's rounds may hold more: two versions of the backend share a store while one is replaced.
-    fields = {name: value for name, value in json.loads(row.record).items() if name in _RECORD_FIELDS}
-    for name in ("classes", "check", "batch", "pre_annotated", "flagged"):
+    # A later version's rounds may hold more.
+    stored = json.loads(row.record)
+    keys = {name: _STORED_AS.get(name, name) for name in _RECORD_FIELDS}
+    fields = {name: stored[key] for name, key in keys.items() if key in stored}
+    for name in ("classes", "check", "batch", "pre_annotated", "suspected"):
         fields[name] = tuple(fields[name])
-    for name in ("emptied", "single_classes"):
+    for name in ("emptied", "reserve", "single_classes", "spot_check", "asked"):
         fields[name] = tuple(fields.get(name, ()))  # rounds of earlier versions have none
-    for name in ("flagged_updates", "confirmed"):
+    for name in ("suspected_updates", "confirmed"):
         fields[name] = {
             int(id_): value for id_, value in fields.get(name, {}).items()
         }  # JSON has no other keys

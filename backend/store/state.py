@@ -62,10 +62,10 @@ class ProjectStates(Events):
             ).first()
             number, finished_at, published_at = latest or (None, None, None)
             annotators = session.execute(select(func.count()).select_from(AnnotatorRow)).scalar_one()
-            waiting, oldest = self.events_waiting(project_id)
+            waiting, longest = self.events_waiting(project_id)
             return ProjectState(
                 events=waiting,
-                waits_too_long=oldest is not None and self._clock() - oldest >= LONG_WAIT_SECONDS,
+                waits_too_long=longest >= LONG_WAIT_SECONDS,
                 tasks=n_tasks,
                 embedded=embedded,
                 unreadable=unreadable,

@@ -99,6 +99,7 @@ class AnnotationRow(Base):
     updated_at: Mapped[str] = mapped_column(SortedText)
     accepted: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     former: Mapped[str | None] = mapped_column(SortedText, default=None)
+    opened_at: Mapped[float | None] = mapped_column(Float, default=None)
 
 
 class AnnotatorRow(Base):
@@ -139,6 +140,83 @@ class ResolvedDisagreementRow(Base):
     task_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
     label: Mapped[str] = mapped_column(SortedText)
     votes: Mapped[str] = mapped_column(SortedText)
+
+
+class CertificateRow(Base):
+    """A certificate, or a spot check that may lead to one."""
+
+    __tablename__ = "certificates"
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    record: Mapped[str] = mapped_column(SortedText)
+
+
+class LabelPageRow(Base):
+    """A page of crops that one person was given to label at a glance."""
+
+    __tablename__ = "label_pages"
+    __table_args__ = (Index("label_pages_by_state", "project_id", "state"),)
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    annotator: Mapped[int] = mapped_column(Id)
+    kind: Mapped[str] = mapped_column(String(20))
+    class_name: Mapped[str | None] = mapped_column(SortedText)
+    tasks: Mapped[str] = mapped_column(Text)
+    preset: Mapped[str] = mapped_column(SortedText)
+    state: Mapped[str] = mapped_column(String(10))
+    reserved_at: Mapped[float] = mapped_column(Float)
+    reserved_until: Mapped[float] = mapped_column(Float)
+    confirmed_at: Mapped[float | None] = mapped_column(Float, default=None)
+    seconds: Mapped[float | None] = mapped_column(Float, default=None)
+    too_fast: Mapped[bool] = mapped_column(Boolean, default=False)
+    like: Mapped[int | None] = mapped_column("like_task", Id, default=None)
+
+
+class PageLabelRow(Base):
+    """A label of a confirmed page, on its way to Label Studio."""
+
+    __tablename__ = "page_labels"
+    __table_args__ = (
+        Index("page_labels_by_state", "state", "project_id"),
+        Index("page_labels_by_page", "page_id"),
+    )
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=True)
+    page_id: Mapped[str] = mapped_column(String(32))
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    task_id: Mapped[int] = mapped_column(Id)
+    annotator: Mapped[int] = mapped_column(Id)
+    label: Mapped[str] = mapped_column(SortedText)
+    given_at: Mapped[str] = mapped_column(SortedText)
+    lead_time: Mapped[float] = mapped_column(Float)
+    unique_id: Mapped[str] = mapped_column(String(36))
+    state: Mapped[str] = mapped_column(String(10))
+    attempted: Mapped[bool] = mapped_column(Boolean, default=False)
+    annotation_id: Mapped[int | None] = mapped_column(Id, default=None)
+    reason: Mapped[str | None] = mapped_column(SortedText, default=None)
+    reviews: Mapped[str | None] = mapped_column(SortedText, default=None)
+    replaces: Mapped[int | None] = mapped_column(Id, default=None)
+    former: Mapped[str | None] = mapped_column(SortedText, default=None)
+
+
+class AskedNextRow(Base):
+    """A crop that somebody has asked to be asked for next."""
+
+    __tablename__ = "asked_next"
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    task_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    place: Mapped[int] = mapped_column(Integer)
+    annotator: Mapped[int] = mapped_column(Id)
+    asked_at: Mapped[float] = mapped_column(Float)
+
+
+class SignInRow(Base):
+    """A person who has signed in to label on the page; the cookie is known by its hash alone."""
+
+    __tablename__ = "sign_ins"
+    cookie_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    annotator: Mapped[int] = mapped_column(Id)
+    name: Mapped[str] = mapped_column(SortedText)
+    expires_at: Mapped[float] = mapped_column(Float)
 
 
 class InboxBase(DeclarativeBase):
