@@ -34,6 +34,7 @@ PICTURE_BYTES = 128_000_000
 """The memory for decoded pictures that several crops are parts of."""
 CROPS_KEPT = 64
 """How many prepared crops are cached, for nearby tasks with the same address."""
+LONG_ADDRESS = 4096
 PIECE = 8
 """The most crops that a thread reads in a row."""
 
@@ -122,33 +123,35 @@ class CropReader:
             with one_crop_only("The crop"), decoding_memory.scope():
                 return self._prepared(task)
         except ImageError as error:
-            return error
+            return error.without_traceback()
 
     def _prepared(self, task: Task) -> Prepared | ImageError:
         address = task.image_url or ""
         if self._encoder.reads == "text":
             return _with_digest(self._encoder.prepare_text(text_of(address) or ""))
-        return self._crops.get(address, lambda: self._cut(address, task.id))
+        return self._crops.get(_key(address), lambda: self._cut(address, task.id))
 
     def _cut(self, address: str, task_id: int) -> Prepared | ImageError:
         picture_address, box = crop_shapes.split(address)
         if box is None:
             picture = self._picture(address, task_id, self._encoder.enough_pixels)
         else:
-            picture = self._pictures.get(picture_address, lambda: self._picture(picture_address, task_id))
+            picture = self._pictures.get(
+                _key(picture_address), lambda: self._picture(picture_address, task_id)
+            )
         if isinstance(picture, ImageError):
             return picture
         try:
             return _with_digest(self._encoder.prepare(cutting.cut(picture, box)))
         except ImageError as error:
-            return error
+            return error.without_traceback()
 
     def _picture(self, address: str, task_id: int, enough: int | None = None) -> Image.Image | ImageError:
         try:
             # A box is cut out of the full picture: rounded to fewer pixels, it would be elsewhere.
             return self._reader.read(address, task_id, **({} if enough is None else {"enough": enough}))
         except ImageError as error:
-            return error
+            return error.without_traceback()
 
 
 class Hosts:
@@ -176,6 +179,13 @@ class Hosts:
 
 def _with_digest(pixels: NDArray[Any]) -> Prepared:
     return Prepared(pixels, blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest())
+
+
+def _key(address: str) -> str:
+    """Return what a cache knows an address by: a picture that stands in the address itself is not kept twice."""
+    if len(address) <= LONG_ADDRESS:
+        return address
+    return blake2b(address.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _host(address: str) -> str:

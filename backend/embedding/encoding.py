@@ -165,7 +165,7 @@ def _row(encoder: Encoder, crop: NDArray[Any]) -> NDArray[Any] | ImageError:
             row: NDArray[Any] = rows[0]
             return not_finite(rows).get(0, row)
     except ImageError as reason:
-        return reason
+        return reason.without_traceback()
 
 
 def _encodes_a_plain_crop(encoder: Encoder) -> bool:

@@ -20,7 +20,7 @@ from everylabel.backend import logs
 from everylabel.backend.embedding.crop_loader import Hosts
 from everylabel.backend.embedding.fair_threads import FairThreads
 from everylabel.backend.embedding.passes import PoolGoneError
-from everylabel.backend.store import Task
+from everylabel.backend.store import Task, faults
 
 if TYPE_CHECKING:
     from everylabel.backend.embedding.passes import PoolEmbedding
@@ -173,6 +173,11 @@ class EmbeddingLanes:
             if one.hosts.failure is not None:
                 # The embedded crops are worth a round; the others are tried again at the next comparison.
                 log.warning("project %s: %s", project_id, one.hosts.failure)
+                faults.note(
+                    self._files(project_id).folder, faults.IMAGES, str(one.hosts.failure), time.time()
+                )
+            else:
+                faults.over(self._files(project_id).folder, faults.IMAGES)
             return None
         if done.embedded:
             self._tell(project_id)

@@ -75,17 +75,15 @@ class PoolEmbedding:
         """Find the crops that are not embedded yet; if the encoder has changed, those are all crops.
 
         Args:
-            project_id: The project.
+            project_id: The project, known a moment ago: entering its lock creates its folder.
             task_ids: The tasks to consider; all if None.
 
         Returns:
-            The missing crops; None if the project is unknown.
+            The missing crops; None if the project was forgotten meanwhile.
 
         Raises:
             LabelConfigError: The encoder cannot read what the labeling config shows.
         """
-        if self._store.project(project_id) is None:
-            return None
         encoder = self._embeddings.encoder()
         anew = False
         with self._files(project_id).embedding_lock():

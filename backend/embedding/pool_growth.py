@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from everylabel.backend.embedding.passes import PoolEmbedding
     from everylabel.backend.store import Store
 
+ENOUGH_TO_START = 400
+"""Crops among which the first batch is chosen as well as among all. Measured on the digits (mean of 12 runs): balanced accuracy
+after five labels is 0.36 where they are chosen among 12 crops, 0.42 among 100, 0.45 among 400 and 0.45 among 800."""
+
 
 class PoolGrowth:
     """The growth of each project's pool.
@@ -40,15 +44,18 @@ class PoolGrowth:
     def is_enough(self, project_id: int) -> bool:
         """Return whether enough crops have been embedded since the newest round for another one.
 
-        That is so when every crop that can be is embedded, and before that whenever their number has doubled: a pool of
-        100,000 gets a dozen rounds while it is embedded, besides those that labels cause.
+        That is so when every crop that can be is embedded, and before that whenever their number has doubled. Without a
+        label, a round only chooses what to ask first, and that is chosen as well from `ENOUGH_TO_START` crops as from all.
         """
         latest = self._store.latest_round(project_id)
         before = 0 if latest is None else latest.embedded_until
         now = self._store.known_rows(project_id)
         if now == before and project_id not in self._embedded_anew:
             return False
-        return now >= 2 * before or not self._lanes.is_active(project_id)
+        if not self._lanes.is_active(project_id):
+            return True
+        is_start = latest is not None and latest.n_labels == 0
+        return now >= 2 * before and not (is_start and before >= ENOUGH_TO_START)
 
     def learned(self, project_id: int) -> None:
         """Note that a round has used every embedded crop."""

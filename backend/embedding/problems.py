@@ -46,7 +46,7 @@ class EmbeddingProblems:
             if problem is not None and self._store.project(project_id) is not None:
                 self._store.save_project(project_id, problem=problem)
         except Exception:
-            log.exception("project %s: its problem could not be kept either", project_id)
+            log.exception("project %s: its problem could not be stored either", project_id)
 
 
 def unexpected(error: Exception) -> str:
@@ -61,6 +61,6 @@ def unexpected(error: Exception) -> str:
     if isinstance(error, OSError):
         kind += f", {os.strerror(error.errno)}" if error.errno else ""
     return (
-        f"The trainer failed unexpectedly ({kind}) and tries again, every half minute at last. Its log has the "
-        "traceback: check whether the disk is full or memory is short; if not, report the fault with it."
+        f"The trainer failed unexpectedly ({kind}). It tries again, ever more rarely, in the end every half minute. Check "
+        "whether the disk is full or memory is short; if neither is, report the fault with the traceback in its log."
     )

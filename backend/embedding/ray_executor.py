@@ -52,6 +52,8 @@ SCORED_ROWS = 16 * MOST_CHUNK_ROWS
 """How many rows one call scores: whole chunks of `each_chunk`, so that every product has the same shape."""
 CALLS = 100_000
 """How many calls Ray gets at a time: their arguments are in memory."""
+SLICE_CALLS = 128
+"""How many calls a process that embeds gets, a minute's or two: then it ends, and a command that waits for it has its turn."""
 BLOCKS = 2000
 """How many blocks the calls are divided into; if a process dies, its whole block is run again."""
 
@@ -194,6 +196,7 @@ class RayExecutor:
         for answer in self._map(
             calls(),
             _Embedder,
+            at_a_time=SLICE_CALLS * size,
             compute=self._data.ActorPoolStrategy(size=size),
             fn_constructor_args=(settings, encoder.signature, on_cards),
             **each,
@@ -205,13 +208,14 @@ class RayExecutor:
             yield _Chunk(rows, readable, problems, asked.popleft())
 
     def _map(
-        self, calls: Iterable[dict[str, Any]], function: Any, **options: Any
+        self, calls: Iterable[dict[str, Any]], function: Any, *, at_a_time: int = CALLS, **options: Any
     ) -> Iterator[dict[str, Any]]:
         """Have the cluster run every call, and yield the answers in the order of the calls.
 
         Args:
             calls: The arguments of the calls; a call whose process dies is made again.
             function: The function, or the class whose instances are called.
+            at_a_time: How many calls Ray gets before others that use the cluster have their turn.
             options: Further options of `Dataset.map`.
 
         Yields:
@@ -221,7 +225,7 @@ class RayExecutor:
             ExecutorError: A call has failed for good.
         """
         calls = iter(calls)
-        while some := [call for call, _ in zip(calls, range(CALLS), strict=False)]:
+        while some := list(islice(calls, at_a_time)):
             dataset = self._data.from_items(some, override_num_blocks=min(len(some), BLOCKS))
             try:
                 yield from dataset.map(function, **options).iter_rows()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,8 +16,19 @@ from everylabel.backend.label_studio.publisher import version_name
 MADE_AT_ONCE_SECONDS = 1.0
 """Label Studio stamps a new annotation's two times within microseconds; whoever edits it takes longer."""
 
-_VERSION = re.compile(r"accepted, round \d+")
-_MARK = re.compile(rf"({_VERSION.pattern}): in bulk by everylabel, ")
+_VERSION = re.compile(r"accepted, (?:round|certificate) \d+")
+_MARK = re.compile(rf"({_VERSION.pattern}): in bulk by everylabel, (?:confidence )?(\d+\.?\d*)?")
+
+
+@dataclass(frozen=True)
+class AcceptanceMark:
+    """The mark on an annotation, as it is read."""
+
+    round: int | None
+    """The round whose model it was accepted with, where no certificate covers it."""
+    certificate: int | None
+    confidence: float | None
+    """How confident the model was, 0 to 1."""
 
 
 def accepted_version(round_number: int) -> str:
@@ -24,8 +36,13 @@ def accepted_version(round_number: int) -> str:
     return f"accepted, {version_name(round_number)}"
 
 
+def certified_version(number: int) -> str:
+    """Return the model version under which Label Studio shows the crops that a certificate accepted."""
+    return f"accepted, certificate {number}"
+
+
 def is_accepted_version(name: str) -> bool:
-    """Return whether a model version is one of those that `accepted_version` makes."""
+    """Return whether a model version is one of those that `accepted_version` and `certified_version` make."""
     return _VERSION.fullmatch(name) is not None
 
 
@@ -59,13 +76,28 @@ def is_accepted(annotation: Mapping[str, Any]) -> bool:
 
 def marked_versions(result: object) -> set[str]:
     """Return the versions under which parts of a result were accepted; empty where none was."""
+    return {found.group(1) for found in _marks(result)}
+
+
+def read_mark(result: object) -> AcceptanceMark | None:
+    """Return what the mark on a result says; None where it has none."""
+    for found in _marks(result):
+        kind, number = found.group(1).removeprefix("accepted, ").split()
+        confidence = float(found.group(2)) / 100 if found.group(2) else None
+        if kind == "certificate":
+            return AcceptanceMark(None, int(number), confidence)
+        return AcceptanceMark(int(number), None, confidence)
+    return None
+
+
+def _marks(result: object) -> Iterable[re.Match[str]]:
     texts: Iterable[object] = (
         text
         for region in (result if isinstance(result, list) else [])
         if isinstance(region, Mapping) and isinstance(region.get("meta"), Mapping)
         for text in _list(region["meta"].get("text"))
     )
-    return {found.group(1) for text in texts if isinstance(text, str) and (found := _MARK.match(text))}
+    return (found for text in texts if isinstance(text, str) and (found := _MARK.match(text)))
 
 
 def _list(value: object) -> list[object]:

@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 import httpx
 
-from everylabel.backend.label_studio.connection import Connection
-from everylabel.backend.label_studio.task_pages import ANNOTATED, PAGE_SIZE, condition, read_pages
+from everylabel.backend.label_studio.annotation_requests import AnnotationRequests
+from everylabel.backend.label_studio.task_pages import ANNOTATED, PAGE_SIZE, all_of, condition, read_pages
 
 IMPORT_SIZE = 1000
 
 
-class LabelStudio(Connection):
+class LabelStudio(AnnotationRequests):
     """A Label Studio server, used with one user's token.
 
     Safe to share between threads. Every method raises `LabelStudioUnreachableError`, `TokenRefusedError` or another
@@ -57,7 +57,7 @@ class LabelStudio(Connection):
         """Change a project's settings."""
         return self.request_object("PATCH", f"/api/projects/{project_id}/", json=fields)
 
-    # --- tasks and annotations
+    # --- tasks
 
     def tasks(
         self,
@@ -84,18 +84,16 @@ class LabelStudio(Connection):
             there = datetime.fromtimestamp(changed_since - self.clock_lead, timezone.utc)
             since = there.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             items.append(condition("updated_at", "greater", "Datetime", since))
-        filters = {"conjunction": "and", "items": items} if items else None
-        return read_pages(self, project_id, "all" if annotated else "task_only", filters, progress, after)
+        return read_pages(self, project_id, "all" if annotated else "task_only", items, progress, after)
 
     def annotated(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
         """Return those of these tasks, 500 at most, that a person has annotated or skipped."""
         among = condition("id", "in_list", "List", list(task_ids))
-        items = [{**ANNOTATED, "child_filter": among}]
         params = {
             "project": project_id,
             "page_size": PAGE_SIZE,
             "fields": "task_only",
-            "query": json.dumps({"filters": {"conjunction": "and", "items": items}}),
+            "query": json.dumps({"filters": all_of(ANNOTATED, among)}),
         }
         answer = self.request_object("GET", "/api/tasks", "tasks", params={**params, "page": 1})
         return {int(task["id"]) for task in answer["tasks"]}
@@ -104,7 +102,7 @@ class LabelStudio(Connection):
         """Read those of these tasks that exist, with all their annotations and predictions."""
         for start in range(0, len(task_ids), PAGE_SIZE):
             among = condition("id", "in_list", "List", list(task_ids[start : start + PAGE_SIZE]))
-            yield from read_pages(self, project_id, "all", {"conjunction": "and", "items": [among]}, None)
+            yield from read_pages(self, project_id, "all", [among], None)
 
     def predicted_tasks(self, project_id: int, model_version: str) -> Iterator[dict[str, Any]]:
         """Read the tasks that have a prediction of a version, with all their predictions.
@@ -112,13 +110,13 @@ class LabelStudio(Connection):
         Label Studio compares parts of the name: asking for `round 1` gives those of `round 12` too.
         """
         item = condition("predictions_model_versions", "contains", "List", [model_version])
-        return read_pages(self, project_id, "all", {"conjunction": "and", "items": [item]}, None)
+        return read_pages(self, project_id, "all", [item], None)
 
     def whole_tasks(
         self, project_id: int, *, progress: Callable[[int, int], None] | None = None
     ) -> Iterator[dict[str, Any]]:
         """Read a project's tasks by id, with all their annotations and predictions."""
-        return read_pages(self, project_id, "all", None, progress)
+        return read_pages(self, project_id, "all", (), progress)
 
     def upload_files(self, project_id: int, files: Sequence[tuple[str, bytes]]) -> list[str]:
         """Upload files without making tasks of them.
@@ -153,40 +151,6 @@ class LabelStudio(Connection):
             return None
         return dict(self.decode(response, "GET", path))
 
-    def annotate(self, task_id: int, result: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
-        """Submit an annotation."""
-        return self.request_object(
-            "POST", f"/api/tasks/{task_id}/annotations/", json={"result": result, **fields}
-        )
-
-    def create_annotations(self, project_id: int, task_ids: Sequence[int], model_version: str) -> None:
-        """Turn these tasks' predictions of a version into annotations, in bulk (8 ms each).
-
-        Their `result` stays as it is, `origin` and `meta` too. A prediction that already has an annotation is
-        skipped.
-        """
-        self.request_object(
-            "POST",
-            "/api/dm/actions",
-            params={"id": "predictions_to_annotations", "project": project_id},
-            json={
-                "selectedItems": {"all": False, "included": list(task_ids)},
-                "model_version": model_version,
-            },
-        )
-
-    def annotation(self, annotation_id: int) -> dict[str, Any] | None:
-        """Return one annotation; None if it is gone."""
-        path = f"/api/annotations/{annotation_id}/"
-        response = self.request("GET", path, missing_ok=True)
-        if response.status_code == httpx.codes.NOT_FOUND:
-            return None
-        return dict(self.decode(response, "GET", path))
-
-    def delete_annotation(self, annotation_id: int) -> None:
-        """Delete an annotation (150 ms); nothing happens if it is already gone."""
-        self.request("DELETE", f"/api/annotations/{annotation_id}/", missing_ok=True)
-
     # --- predictions
 
     def import_predictions(self, project_id: int, predictions: Sequence[Mapping[str, Any]]) -> None:
@@ -200,16 +164,16 @@ class LabelStudio(Connection):
         return dict(self.request_object("GET", f"/api/projects/{project_id}/model-versions/"))
 
     def delete_predictions(self, project_id: int, model_version: str) -> int:
-        """Delete the predictions of one version (6.7 ms each).
-
-        A prediction an annotator has open must stay: with it gone, Label Studio 1.23.2 refuses their submit
-        (400, `parent_prediction` does not exist).
-        """
+        """Delete the predictions of one version (6.7 ms each); of one that is open a submit is refused then (400)."""
         path = f"/api/projects/{project_id}/model-versions/"
         answer = self.request_object(
             "DELETE", path, "deleted_predictions", json={"model_version": model_version}
         )
         return int(answer["deleted_predictions"])
+
+    def delete_prediction(self, prediction_id: int) -> None:
+        """Delete one prediction; one that is gone already is passed over."""
+        self.request("DELETE", f"/api/predictions/{prediction_id}/", missing_ok=True)
 
     def delete_task_predictions(self, project_id: int, task_ids: Sequence[int]) -> None:
         """Delete all predictions of these tasks, whoever made them (12 ms each, in one call)."""
@@ -254,6 +218,10 @@ class LabelStudio(Connection):
         return self.request_object("PATCH", f"/api/dm/views/{tab_id}/", json=body)
 
     # --- the token's owner
+
+    def whoami(self) -> dict[str, Any]:
+        """Return the user whose token this is: `id`, `email`, `first_name`, `last_name` and more."""
+        return self.request_object("GET", "/api/current-user/whoami", "id")
 
     def hotkeys(self) -> dict[str, Any] | None:
         """Return the user's own hotkeys by name, `{"key", "active"}` each; None before Label Studio 1.21."""

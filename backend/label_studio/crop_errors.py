@@ -26,6 +26,11 @@ class ImageError(Exception):
         self.reason = reason
         self.way_out = way_out
 
+    def without_traceback(self) -> ImageError:
+        """Return this error to be kept: its traceback, and those of its causes, would keep the file and its pixels too."""
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
+
 
 class UnexpectedImageError(ImageError):
     """Something unforeseen went wrong with one crop: a bug of ours, and no reason to stop the others."""

@@ -49,7 +49,7 @@ class Box:
             size: the image's width and height in pixels, without which the reach of a turned box is unknown.
         """
         if not all(map(math.isfinite, (self.x, self.y, self.width, self.height, self.rotation))):
-            return "a number of it is too large to be one"
+            return "one of its numbers is too large"
         if not self.width > 0 or not self.height > 0:
             return f"its width and height are {self.width:g} and {self.height:g}"
         if self.rotation:
@@ -59,7 +59,7 @@ class Box:
             return _reaches(self.x, right, self.y, bottom)
         seen = self.clipped()
         if not seen.width > 0 or not seen.height > 0:
-            return f"of its {self.width:g} x {self.height:g} % nothing lies on it"
+            return f"no part of its {self.width:g} x {self.height:g} % lies on it"
         return None
 
     @staticmethod
@@ -122,7 +122,7 @@ class Polygon:
     def problem(self, size: tuple[int, int] | None = None) -> str | None:
         """Return what is wrong with the polygon; None if it lies on the image."""
         if len(self.points) < 3:
-            return f"it takes three points or more, and has {len(self.points)}"
+            return f"it needs at least three points and has {len(self.points)}"
         return self.box.problem(size)
 
     def clipped(self) -> Polygon:

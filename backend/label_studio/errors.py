@@ -29,6 +29,19 @@ class ProjectNotFoundError(LabelStudioError):
     """There is no such project, or the token's owner may not see it."""
 
 
+class RequestRefusedError(LabelStudioError):
+    """Label Studio refuses this request, and would refuse it again.
+
+    Args:
+        message: Why, and what helps.
+        status: The status of its answer, 400 to 499.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class BackendUnreachableError(LabelStudioError):
     """Label Studio finds nobody at the address of an ML backend."""
 
@@ -53,9 +66,10 @@ def failure(url: str, response: httpx.Response, method: str, path: str) -> Label
         )
     if status in _NOBODY_THERE:
         return LabelStudioUnreachableError(
-            f"Nobody answers behind {url}, {method} {path} ({status}): {detail}"
+            f"Nothing answers behind {url}, {method} {path} ({status}): {detail}"
         )
-    return LabelStudioError(f"Label Studio refused {method} {path} ({status}): {detail}")
+    message = f"Label Studio refused {method} {path} ({status}): {detail}"
+    return RequestRefusedError(message, status) if response.is_client_error else LabelStudioError(message)
 
 
 def not_json(url: str, method: str, path: str) -> LabelStudioError:

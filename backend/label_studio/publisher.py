@@ -9,7 +9,7 @@ annotator sees the old queue or the new one, never half of one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -19,12 +19,13 @@ from everylabel.backend.label_studio.label_config import ImageChoices
 
 SAMPLING = "Uncertainty sampling"
 VERSION = re.compile(r"^round (\d+)$")
+SPOT_CHECK = "Spot check"
 NEXT_BATCH = "Next batch"
 PRE_ANNOTATED = "Pseudo-labels"
-FLAGGED = "Suspect labels"
+SUSPECTS = "Suspect labels"
 FORMER_TITLES = {
     PRE_ANNOTATED: ("Pseudo-labels to check",),
-    FLAGGED: ("Suspected labels", "Possible label errors"),
+    SUSPECTS: ("Suspected labels", "Possible label errors"),
 }
 """What these tabs were called before: Label Studio cuts the title of an open tab off after some 15 letters."""
 PLAIN_TAB = "Default"
@@ -45,11 +46,14 @@ _COLUMNS = (
 )  # fmt: skip
 """Label Studio's own columns; the crop itself is a column of the task's data, and always shown."""
 _SHOWN = {
+    SPOT_CHECK: ("id", "predictions_score"),
     NEXT_BATCH: ("id", "predictions_score"),
     PRE_ANNOTATED: ("id", "predictions_score", "predictions_results"),
-    FLAGGED: ("id", "annotators", "annotations_results", "predictions_results", "predictions_score"),
+    SUSPECTS: ("id", "annotators", "annotations_results", "predictions_results", "predictions_score"),
 }
 """What a tab shows beside the crop in a list; Label Studio's grid shows the score alone, and no class."""
+LISTS = (PRE_ANNOTATED, SUSPECTS)
+"""Tabs that need to show classes. In a grid a click on a picture enlarges it, and no form opens; in a list it opens one."""
 GRID_WIDTH = 5
 """Crops in a row of a grid of ours."""
 LIST_GRID_WIDTH = 4
@@ -81,15 +85,22 @@ class Queue:
     check: Sequence[QueuedCrop]
     batch: Sequence[QueuedCrop]
     pre_annotated: Sequence[QueuedCrop]
-    flagged: Sequence[QueuedCrop]
+    suspected: Sequence[QueuedCrop]
     """Labelled tasks whose label looks wrong, with the label suggested instead; most suspicious first."""
     emptied: Sequence[QueuedCrop] = ()
     """Tasks whose label became empty by an update, with the label they had."""
+    spot_check: Sequence[QueuedCrop] = ()
+    """Crops of the spot check of a certificate: served before all others, and blind."""
+    asked: Sequence[QueuedCrop] = ()
+    """Crops that somebody has asked for on the page: served before all others, with nothing pre-filled."""
+    reserve: Sequence[QueuedCrop] = ()
+    """Further tasks, served with nothing pre-filled once all others are labelled or held."""
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Queue:
         """Restore a queue from the fields that `dataclasses.asdict` made."""
-        keys = ("check", "batch", "pre_annotated", "flagged", "emptied")
+        keys = ("check", "batch", "pre_annotated", "suspected", "emptied", "spot_check", "asked", "reserve")
+        fields = {"suspected": fields.get("flagged", ()), **fields}  # as earlier versions stored it
         parts = {key: [QueuedCrop(**crop) for crop in fields.get(key, ())] for key in keys}
         return cls(str(fields["model_version"]), **parts)
 
@@ -108,12 +119,13 @@ def version_number(name: str) -> int | None:
 def predictions(queue: Queue, control: ImageChoices) -> list[dict[str, Any]]:
     """Return a round as Label Studio predictions, their scores rising in the order the tasks are to be served.
 
-    Blind check crops come first (empty result, score 0), then the batch, then the confident crops. A score is the
-    crop's confidence, or less where a crop of less confidence comes after it. Tasks with a suspected or an emptied label
+    Crops that were asked for, those of a spot check and blind check crops come first (empty result, score 0), then the batch, the confident crops
+    and the reserve (empty result). A score is the crop's confidence, or less where a crop of less confidence comes after
+    it; those of the reserve lie behind. Tasks with a suspected or an emptied label
     are annotated already and not served.
     """
     written, floor = [], 0.0
-    for i, crop in enumerate(queue.check):
+    for i, crop in enumerate((*queue.asked, *queue.spot_check, *queue.check)):
         floor = i * STEP
         written.append(_prediction(queue, control, replace(crop, label=None), floor))
     served = [*queue.batch, *queue.pre_annotated]
@@ -122,7 +134,10 @@ def predictions(queue: Queue, control: ImageChoices) -> list[dict[str, Any]]:
         # Rounded here: of two that are a step apart, rounding afterwards may make one.
         floor = round(max(floor + STEP, confidence), 6)
         written.append(_prediction(queue, control, crop, floor))
-    written.extend(_prediction(queue, control, c, c.confidence) for c in (*queue.flagged, *queue.emptied))
+    for crop in queue.reserve:
+        floor = round(floor + STEP, 6)
+        written.append(_prediction(queue, control, replace(crop, label=None), floor))
+    written.extend(_prediction(queue, control, c, c.confidence) for c in (*queue.suspected, *queue.emptied))
     return written
 
 
@@ -157,15 +172,18 @@ class Publisher:
         """Create or refresh the tabs that show the round's parts, beside the plain one."""
         tabs = tabs_by_title(self._label_studio, project_id)
         for title, part, ordering in (
-            (NEXT_BATCH, (*queue.check, *queue.batch), "tasks:predictions_score"),
+            (SPOT_CHECK, queue.spot_check, "tasks:predictions_score"),
+            (NEXT_BATCH, (*queue.asked, *queue.check, *queue.batch), "tasks:predictions_score"),
             (PRE_ANNOTATED, queue.pre_annotated, "-tasks:predictions_score"),
-            (FLAGGED, (*queue.emptied, *queue.flagged), "-tasks:predictions_score"),
+            (SUSPECTS, (*queue.emptied, *queue.suspected), "-tasks:predictions_score"),
         ):
             data = _tab(title, [crop.task_id for crop in part], ordering)
             names = (title, *FORMER_TITLES.get(title, ()))
             known = next((tabs[name] for name in names if name in tabs), None)
+            if title == SPOT_CHECK and known is None and not part:
+                continue  # few projects ever have one
             own = {"title": title, "filters": data["filters"]}  # how a person has arranged the tab stays
-            if known is not None and title == PRE_ANNOTATED and _is_former_grid(known):
+            if known is not None and title in LISTS and _is_former_grid(known):
                 own |= {key: data[key] for key in ("type", "gridWidth")}
             if (
                 known is None
@@ -197,6 +215,14 @@ class Publisher:
             self._label_studio.delete_predictions(project_id, name)
         return len(old)
 
+    def clean_reserve(self, project_id: int, model_version: str, reserve: Collection[int]) -> None:
+        """Delete a version's predictions of these tasks, its reserve; those of its queue stay, under their numbers."""
+        for task in self._label_studio.predicted_tasks(project_id, model_version):
+            if int(task["id"]) in reserve:
+                for prediction in task["predictions"]:
+                    if prediction.get("model_version") == model_version:
+                        self._label_studio.delete_prediction(int(prediction["id"]))
+
     def clean_tasks(self, project_id: int, task_ids: Sequence[int]) -> bool:
         """Delete the predictions of annotated tasks that no round shows, where all of a task's are of rounds.
 
@@ -220,6 +246,22 @@ class Publisher:
         if piled:
             self._label_studio.delete_task_predictions(project_id, piled)
         return True
+
+    def keep_one_suggestion(self, project_id: int, task_ids: Sequence[int], model_version: str) -> None:
+        """Leave annotated tasks no prediction but that of one version, where all of a task's are of rounds.
+
+        Label Studio shows every prediction in a tab before the annotation, and in a list the oldest first. It deletes
+        all predictions of a task at once, so the one that stays is written again.
+        """
+        again = []
+        for task in self._label_studio.tasks_among(project_id, task_ids):
+            held = {str(p.get("model_version")): p for p in task["predictions"]}
+            if len(held) > 1 and model_version in held and all(map(version_number, held)):
+                kept = {key: held[model_version].get(key) for key in ("result", "score", "model_version")}
+                again.append({"task": int(task["id"]), **kept})
+        if again:
+            self._label_studio.delete_task_predictions(project_id, [one["task"] for one in again])
+            self._label_studio.import_predictions(project_id, again)
 
 
 def tabs_by_title(label_studio: LabelStudio, project_id: int) -> dict[str, dict[str, Any]]:
@@ -251,9 +293,9 @@ def _prediction(queue: Queue, control: ImageChoices, crop: QueuedCrop, score: fl
 def _tab(title: str, task_ids: Sequence[int], ordering: str) -> dict[str, Any]:
     return {
         "title": title,
-        "type": "list" if title == PRE_ANNOTATED else "grid",
+        "type": "list" if title in LISTS else "grid",
         # A list has another width than the grids, so that a grid somebody makes of it is theirs.
-        "gridWidth": LIST_GRID_WIDTH if title == PRE_ANNOTATED else GRID_WIDTH,
+        "gridWidth": LIST_GRID_WIDTH if title in LISTS else GRID_WIDTH,
         "ordering": [ordering],
         "hiddenColumns": {
             "explore": [f"tasks:{name}" for name in _COLUMNS if name not in _SHOWN[title]],
@@ -272,7 +314,7 @@ def _tab(title: str, task_ids: Sequence[int], ordering: str) -> dict[str, Any]:
 
 
 def _is_former_grid(tab: Mapping[str, Any]) -> bool:
-    """Return whether a tab of pseudo-labels is the grid of an earlier version, which nobody has rearranged."""
+    """Return whether a tab that is a list now is the grid of an earlier version, which nobody has rearranged."""
     return (tab["data"].get("type"), tab["data"].get("gridWidth")) == ("grid", GRID_WIDTH)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from everylabel.backend.label_studio.connection import Connection
@@ -29,31 +29,30 @@ def condition(field: str, operator: str, kind: str, value: object) -> dict[str, 
     return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
 
 
-def _with_larger_ids(last: int, filters: dict[str, Any] | None) -> dict[str, Any]:
-    """Return a Data Manager query's filters, limited to tasks with a larger id."""
-    larger = condition("id", "greater", "Number", last)
-    if filters is None:
-        return {"conjunction": "and", "items": [larger]}
-    # Whatever joins the conditions, each holds together with its `child_filter`.
-    return {**filters, "items": [{**item, "child_filter": larger} for item in filters["items"]]}
+def all_of(*conditions: dict[str, Any]) -> dict[str, Any]:
+    """Return a Data Manager query's filters: tasks that meet every condition.
+
+    As conditions side by side: a condition within another (`child_filter`) is ignored before 1.21.
+    """
+    return {"conjunction": "and", "items": list(conditions)}
 
 
 def read_pages(
     connection: Connection,
     project_id: int,
     fields: str,
-    filters: dict[str, Any] | None,
+    conditions: Sequence[dict[str, Any]],
     progress: Callable[[int, int], None] | None,
     after: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """Read tasks by rising id, each page from where the last one ended.
+    """Read tasks that meet all conditions by rising id, each page from where the last one ended.
 
     Pages by number would skip a task for each one that leaves an earlier page meanwhile.
     """
     params = {"project": project_id, "page_size": PAGE_SIZE, "fields": fields, "page": 1}
     read, last, left = 0, after, 1
     while left > 0:
-        query = json.dumps({"filters": _with_larger_ids(last, filters)})
+        query = json.dumps({"filters": all_of(*conditions, condition("id", "greater", "Number", last))})
         answer = connection.request_object(
             "GET", "/api/tasks", "tasks", "total", params={**params, "query": query}
         )
@@ -67,5 +66,5 @@ def read_pages(
         before, last = last, int(tasks[-1]["id"])
         if last <= before:
             raise LabelStudioError(
-                f"Label Studio gave tasks up to {last} when asked for those after {before}. Is it 1.23.2 or later?"
+                f"Label Studio gave tasks up to {last} when asked for those after {before}. Is it 1.20.0 or later?"
             )

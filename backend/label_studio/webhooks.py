@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from math import isfinite
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
@@ -63,6 +64,24 @@ def _instant(value: object) -> str:
     except (ValueError, OverflowError):
         return text
     return found.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def _opened_at(body: Mapping[str, Any]) -> float | None:
+    """Return when the form of a new annotation was opened, in seconds since 1970; None where that is not said."""
+    if _is_seconds(body.get("opened_at")):
+        return float(body["opened_at"])
+    if not _is_seconds(body.get("lead_time")):
+        return None
+    try:
+        created = datetime.fromisoformat(str(body.get("created_at")).replace("Z", "+00:00"))
+        return created.timestamp() - float(body["lead_time"])
+    except (ValueError, OverflowError):
+        return None
+
+
+def _is_seconds(value: object) -> bool:
+    """Return whether this is a number of seconds."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
 
 
 def _items(value: object) -> list[Mapping[str, Any]]:
@@ -130,13 +149,16 @@ class AnnotationBody(RequestBody):
     updated_at: Annotated[str, BeforeValidator(_instant, json_schema_input_type=datetime)] = ""
     accepted: SkipJsonSchema[bool] = False
     """Accepted in bulk and touched by nobody since: kept in the inbox, where Label Studio tells it by other fields."""
+    opened_at: SkipJsonSchema[float | None] = None
+    """When its form was opened, in seconds since 1970: kept in the inbox, where Label Studio says how long it was open."""
 
     @model_validator(mode="before")
     @classmethod
-    def _note_accepted(cls, body: object) -> object:
+    def _derive(cls, body: object) -> object:
         if not is_map(body):
             return body
-        return {**body, "accepted": body.get("accepted") is True or is_accepted(body)}
+        accepted = body.get("accepted") is True or is_accepted(body)
+        return {**body, "accepted": accepted, "opened_at": _opened_at(body)}
 
 
 OneAnnotation = Annotated[

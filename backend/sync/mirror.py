@@ -12,7 +12,7 @@ from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
 from everylabel.backend.label_studio.webhooks import TRAINING, AnnotationBody
-from everylabel.backend.store import Annotation, Event, Store
+from everylabel.backend.store import Annotation, Event, Project, Store
 from everylabel.backend.sync.task_listing import TaskListing, stored_task
 
 log = logging.getLogger(__name__)
@@ -60,25 +60,26 @@ class Mirror:
         self._store = store
         self._clock = clock
 
-    def apply(self, project_id: int, events: Iterable[Event]) -> Change:
+    def apply(self, project: Project, events: Iterable[Event]) -> Change:
         """Apply webhooks to the store.
 
         Args:
-            project_id: The project.
+            project: The project, as it is in the store.
             events: Its webhooks, oldest first.
 
         Returns:
-            The kinds of changes that they made.
+            The kinds of changes that they made; after one of `config`, the project is another.
         """
+        project_id, config = project.id, project.label_config
         events = list(events)
         payloads = [event.payload for event in events]
         change = Change(training_asked=any(event.action in {*TRAINING, SYNC_AND_TRAIN} for event in events))
         configs = [payload["label_config"] for payload in payloads if "label_config" in payload]
         if configs:
-            change |= self._save_config(project_id, configs[-1])
-        project = self._store.project(project_id)
+            config = configs[-1]
+            change |= self._save_config(project_id, config, before=project)
         try:
-            control = label_config.parse(project.label_config if project else "")
+            control = label_config.parse(config)
         except LabelConfigError as error:
             if events:
                 log.warning("project %s: %s", project_id, error)
@@ -87,7 +88,7 @@ class Mirror:
             int(task["id"]): stored_task(int(task["id"]), control.crop(task.get("data")))
             for task in _all(payloads, "tasks")
         }
-        annotations = [_annotation(found, control) for found in _all(payloads, "annotations")]
+        annotations = [stored_annotation(found, control) for found in _all(payloads, "annotations")]
         deleted, gone = _all(payloads, "annotation_ids"), _all(payloads, "task_ids")
         if tasks:
             self._store.save_tasks(project_id, list(tasks.values()))
@@ -129,7 +130,8 @@ class Mirror:
             return None if progress is None else (lambda done, total: progress(what, done, total))
 
         project = label_studio.project(project_id)
-        change = self._save_config(project_id, str(project["label_config"]))
+        before = self._store.project(project_id)
+        change = self._save_config(project_id, str(project["label_config"]), before)
         self._store.save_project(project_id, title=str(project.get("title") or "")[:255])
         control = label_config.parse(str(project["label_config"]))
 
@@ -178,9 +180,9 @@ class Mirror:
         for task in read:
             annotated.add(int(task["id"]))
             for body in task.get("annotations") or []:
-                annotation = _annotation(body, control)
+                annotation = stored_annotation(body, control)
                 found[annotation.id] = annotation
-        held = {a.id: a for a in self._store.annotations(project_id)}
+        held = {a.id: a for a in self._store.mirrored_annotations(project_id)}
         if touched is not None:
             among = annotated.union(touched)
             held = {id_: annotation for id_, annotation in held.items() if annotation.task_id in among}
@@ -198,13 +200,12 @@ class Mirror:
         there = [project.get(f"{kind}_annotations_number") or 0 for kind in ("total", "skipped")]
         return sum(map(int, there)) != self._store.number_of_annotations(project_id)
 
-    def _save_config(self, project_id: int, config: str) -> Change:
-        project = self._store.project(project_id)
-        if project is not None and project.label_config == config:
+    def _save_config(self, project_id: int, config: str, before: Project | None) -> Change:
+        if before is not None and before.label_config == config:
             return Change()
         # Tasks were read by the old config, including those of an interrupted listing: it starts again.
         self._store.save_project(project_id, label_config=config, listed_until=None, listed_whole_at=None)
-        return Change(config=project is not None)
+        return Change(config=before is not None)
 
 
 def with_waiting(
@@ -222,7 +223,7 @@ def with_waiting(
     """
     found = {annotation.id: annotation for annotation in annotations}
     for event in events:
-        for new in [_annotation(body, control) for body in _all([event.payload], "annotations")]:
+        for new in [stored_annotation(body, control) for body in _all([event.payload], "annotations")]:
             if new.id not in found or found[new.id].updated_at <= new.updated_at:
                 found[new.id] = new.after(found.get(new.id))
         for id_ in _all([event.payload], "annotation_ids"):
@@ -234,7 +235,12 @@ def _all(payloads: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
     return [item for payload in payloads for item in payload.get(key) or []]
 
 
-def _annotation(body: Mapping[str, Any], control: ImageChoices) -> Annotation:
+def stored_annotation(body: Mapping[str, Any], control: ImageChoices) -> Annotation:
+    """Return an annotation of Label Studio as the store keeps it.
+
+    Raises:
+        BodyError: It has no id or no task.
+    """
     read = AnnotationBody.read(body)
     return Annotation(
         id=read.id,
@@ -244,4 +250,5 @@ def _annotation(body: Mapping[str, Any], control: ImageChoices) -> Annotation:
         cancelled=read.was_cancelled,
         updated_at=read.updated_at,
         accepted=read.accepted,
+        opened_at=read.opened_at,
     )

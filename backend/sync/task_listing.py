@@ -93,8 +93,8 @@ class TaskListing:
 
     def _since(self) -> float | None:
         last = self._store.listing(self._project_id)
-        if last.at is None or last.whole_at is None:
-            return None
+        if last.at is None or last.whole_at is None or last.at > self._began + LATE_SECONDS:
+            return None  # the first time, or the clock was set back: nothing has changed since a time to come
         return last.at - LATE_SECONDS if self._began - last.whole_at < READ_WHOLE_SECONDS else None
 
     def _knows(self, task_ids: Collection[int]) -> bool:

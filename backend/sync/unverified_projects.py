@@ -84,11 +84,12 @@ class UnverifiedProjects:
                 else:
                     forgotten += self._forget(project_id)
         except LabelStudioUnreachableError as error:
-            log.warning("projects that nobody has confirmed wait: %s", error)
+            log.warning("projects are waiting to be confirmed by Label Studio: %s", error)
             self._retry_at = time.monotonic() + RETRY_SECONDS
         if forgotten:
             log.warning(
-                "%d projects that Label Studio does not have were named, and are forgotten", forgotten
+                "%d projects that requests had named are forgotten: Label Studio does not have them",
+                forgotten,
             )
 
     def _is_there(self, project_id: int) -> bool:
@@ -100,7 +101,9 @@ class UnverifiedProjects:
             raise
         except LabelStudioError as error:
             log.debug(
-                "work on project %d will find the same, and keep it as its problem: %s", project_id, error
+                "project %d: work on it will meet this too, and store it as its problem: %s",
+                project_id,
+                error,
             )
         return True
 
