@@ -4,44 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
 from everylabel.backend.regions import region_tasks
 from everylabel.backend.regions.region_tasks import REGION, TASK, Region, RegionChoices
 from everylabel.backend.rounds.labels import current_labels
+from everylabel.backend.rounds.parts import RoundParts
 from everylabel.backend.rounds.pool_predictions import predict_pool
 
 if TYPE_CHECKING:
-    from everylabel.backend.embedding.embeddings import Embeddings
-    from everylabel.backend.label_studio.client import LabelStudio
     from everylabel.backend.progress import Progress
-    from everylabel.backend.rounds.live_loop import LiveLoop
-    from everylabel.backend.rounds.models import Models
-    from everylabel.backend.store import Store
 
 WRITTEN_TOGETHER = 1000
 """How many regions or tasks are read before they are written: a project may have a million."""
 
 
-class _Parts(Protocol):
-    """The parts of a backend that a project of regions uses."""
-
-    @property
-    def store(self) -> Store: ...
-    @property
-    def label_studio(self) -> LabelStudio: ...
-    @property
-    def embeddings(self) -> Embeddings: ...
-    @property
-    def models(self) -> Models: ...
-    @property
-    def loop(self) -> LiveLoop: ...
-
-
 def spread_out(
-    parts: _Parts, project_id: int, to: int | None, report: Progress | None = None
+    parts: RoundParts, project_id: int, to: int | None, report: Progress | None = None
 ) -> tuple[int, int, int]:
     """Make a task in another project for each region that has none there.
 
@@ -89,7 +70,7 @@ def spread_out(
 
 
 def put_back(
-    parts: _Parts, project_id: int, to: int, min_confidence: float, report: Progress | None = None
+    parts: RoundParts, project_id: int, to: int, min_confidence: float, report: Progress | None = None
 ) -> tuple[int, int]:
     """Write the classes of the regions into the project they came from, one prediction for each task.
 
@@ -134,7 +115,7 @@ def put_back(
 
 
 def _classified(
-    parts: _Parts,
+    parts: RoundParts,
     project_id: int,
     control: RegionChoices,
     known: Mapping[tuple[int, str], tuple[str, float]],
@@ -151,7 +132,7 @@ def _classified(
             yield int(task["id"]), found
 
 
-def _pictures(parts: _Parts, project_id: int, report: Progress | None) -> Iterator[dict[str, Any]]:
+def _pictures(parts: RoundParts, project_id: int, report: Progress | None) -> Iterator[dict[str, Any]]:
     """Yield the tasks of the project that has the regions, with their annotations and predictions."""
     return parts.label_studio.whole_tasks(project_id, progress=_told(report, "Reading"))
 
@@ -161,7 +142,7 @@ def _told(report: Progress | None, what: str) -> Callable[[int, int], None] | No
 
 
 def _classes(
-    parts: _Parts, project_id: int, min_confidence: float, report: Progress | None
+    parts: RoundParts, project_id: int, min_confidence: float, report: Progress | None
 ) -> dict[tuple[int, str], tuple[str, float]]:
     """Return the label and confidence of each region: a person's label, or else a confident prediction."""
     control, store = _crops(parts, project_id), parts.store
@@ -182,7 +163,7 @@ def _classes(
     return known
 
 
-def _crops(parts: _Parts, project_id: int) -> ImageChoices:
+def _crops(parts: RoundParts, project_id: int) -> ImageChoices:
     """Return the choices of a project of regions.
 
     Raises:

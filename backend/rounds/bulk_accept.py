@@ -25,17 +25,14 @@ from everylabel.backend.label_studio.acceptance_mark import (
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.publisher import tabs_by_title
 from everylabel.backend.rounds.labels import current_labels
+from everylabel.backend.rounds.parts import RoundParts
 from everylabel.backend.rounds.pool_predictions import predict_pool
 from everylabel.backend.rounds.rare_classes import rare_classes
 
 if TYPE_CHECKING:
-    from everylabel.backend.embedding.embeddings import Embeddings
     from everylabel.backend.label_studio.client import LabelStudio
     from everylabel.backend.label_studio.label_config import ImageChoices
     from everylabel.backend.progress import Progress
-    from everylabel.backend.rounds.live_loop import LiveLoop
-    from everylabel.backend.rounds.models import Models
-    from everylabel.backend.store import Store
     from everylabel.backend.store.files import ProjectFiles
 
 ACCEPTED = "Bulk-accepted"
@@ -48,21 +45,11 @@ DELETED_AT_ONCE = 20
 """How many annotations are deleted before the next round may run: about three seconds for Label Studio."""
 
 
-class _Parts(Protocol):
+class _Parts(RoundParts, Protocol):
     """The parts of a backend that accepting and undoing use."""
 
     @property
-    def store(self) -> Store: ...
-    @property
     def files(self) -> Callable[[int], ProjectFiles]: ...
-    @property
-    def label_studio(self) -> LabelStudio: ...
-    @property
-    def embeddings(self) -> Embeddings: ...
-    @property
-    def models(self) -> Models: ...
-    @property
-    def loop(self) -> LiveLoop: ...
 
 
 class NothingLearnedError(RuntimeError):
@@ -152,7 +139,12 @@ def acceptable(
 
 
 def accept(
-    parts: _Parts, project_id: int, crops: Sequence[Acceptable], progress: Progress | None = None
+    parts: _Parts,
+    project_id: int,
+    crops: Sequence[Acceptable],
+    progress: Progress | None = None,
+    *,
+    version: str | None = None,
 ) -> Accepted:
     """Write annotations for these crops, 200 at a time, and let rounds that are due run in between.
 
@@ -165,6 +157,7 @@ def accept(
         project_id: The project.
         crops: The crops, as `acceptable` returns them.
         progress: Called with (what, done, total).
+        version: The model version that Label Studio shows them under; that of the model's round if None.
 
     Returns:
         The crops that were accepted.
@@ -177,7 +170,7 @@ def accept(
     if project is None or project.model_round is None:
         raise NothingLearnedError(f"Project {project_id} has no model yet.")
     control = label_config.parse(project.label_config)
-    label_studio, version = parts.label_studio, accepted_version(project.model_round)
+    label_studio, version = parts.label_studio, version or accepted_version(project.model_round)
     predicted = (
         {
             int(task["id"])
@@ -207,7 +200,12 @@ def accept(
 
 
 def undo(
-    parts: _Parts, project_id: int, *, dry_run: bool = False, progress: Progress | None = None
+    parts: _Parts,
+    project_id: int,
+    *,
+    version: str | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
 ) -> Undone:
     """Delete every accepted annotation that nobody has edited since, one by one, each checked just before.
 
@@ -217,6 +215,7 @@ def undo(
     Args:
         parts: The backend.
         project_id: The project.
+        version: Delete only those that were accepted under this model version; all if None.
         dry_run: Count the annotations, and delete none.
         progress: Called with (what, done, total).
 
@@ -231,7 +230,7 @@ def undo(
         (int(annotation["id"]), annotation)
         for task in label_studio.tasks(project_id, annotated=True)
         for annotation in task.get("annotations") or []
-        if marked_versions(annotation.get("result"))
+        if (marks := marked_versions(annotation.get("result"))) and (version is None or version in marks)
     ]
     if dry_run:
         untouched = sum(is_accepted(annotation) for _, annotation in held)
@@ -249,9 +248,9 @@ def undo(
                     kept_versions |= marked_versions(now.get("result"))
                 if progress is not None:
                     progress("Taking back", done, len(held))
-    for version in label_studio.model_versions(project_id):
-        if is_accepted_version(version) and version not in kept_versions:
-            label_studio.delete_predictions(project_id, version)
+    for name in label_studio.model_versions(project_id):
+        if is_accepted_version(name) and name not in kept_versions and version in (None, name):
+            label_studio.delete_predictions(project_id, name)
     return Undone(taken_back, kept)
 
 
@@ -289,7 +288,7 @@ def _closed(parts: _Parts, project_id: int) -> set[int]:
     if project is not None:
         closed |= {*project.check_tasks}
     if latest is not None:
-        closed |= {*latest.queue, *latest.flagged}
+        closed |= {*latest.queue, *latest.suspected}
     return closed
 
 

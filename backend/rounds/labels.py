@@ -8,7 +8,7 @@ have changed since, or that no round could weigh, has the label that most of its
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +39,14 @@ def current_labels(
     return resolve_labels(annotations, classes, store.resolved_disagreements(project_id))
 
 
+def labels_of(
+    store: Store, project_id: int, task_ids: Collection[int], classes: Sequence[str]
+) -> dict[int, str]:
+    """Return the label of each of these tasks that has one, as `current_labels` does of all."""
+    annotations = store.annotations_of(project_id, task_ids)
+    return resolve_labels(annotations, classes, store.resolved_disagreements(project_id))
+
+
 def resolve_labels(
     annotations: Sequence[Annotation],
     classes: Sequence[str],
@@ -58,7 +66,7 @@ def resolve_labels(
         The label, by task.
     """
     counted = counted_annotations(annotations, classes)
-    votes = _votes(annotation for annotation in counted if annotation.task_id in resolved)
+    votes = votes_by_task(annotation for annotation in counted if annotation.task_id in resolved)
     still = {
         task_id: found.label
         for task_id, found in resolved.items()
@@ -89,7 +97,7 @@ def weigh_disagreements(
     """
     from everylabel.model.label_quality.consensus import find_consensus  # noqa: PLC0415 - takes long to load
 
-    votes = _votes(annotation for annotation in counted if annotation.task_id in row_of)
+    votes = votes_by_task(annotation for annotation in counted if annotation.task_id in row_of)
     disagreements = [task_id for task_id, given in votes.items() if len(set(given.values())) > 1]
     if not disagreements or not classifier.closed_form:
         return {}
@@ -144,7 +152,7 @@ def _majority(counted: Iterable[Annotation]) -> dict[int, str]:
     return labels
 
 
-def _votes(counted: Iterable[Annotation]) -> dict[int, dict[str, str]]:
+def votes_by_task(counted: Iterable[Annotation]) -> dict[int, dict[str, str]]:
     """Return the newest choice of each annotator, by task and annotator."""
     votes: dict[int, dict[str, str]] = {}
     for annotation in counted:

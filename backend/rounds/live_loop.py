@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 from everylabel.backend.embedding.passes import PoolGoneError
 from everylabel.backend.embedding.pool_growth import PoolGrowth
-from everylabel.backend.label_studio.errors import (
-    LabelStudioError,
-    ProjectNotFoundError,
-)
+from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.rounds.deleted_projects import forget_if_deleted
 from everylabel.backend.rounds.publishing import RoundPublishing
 from everylabel.backend.rounds.round_lock import round_lock
 from everylabel.backend.rounds.runner import FinishedRound
+from everylabel.backend.store import faults
 from everylabel.backend.sync.mirror import SYNC, SYNC_AND_TRAIN, Change, Mirror
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from everylabel.backend.progress import Progress
     from everylabel.backend.rounds.runner import Rounds
     from everylabel.backend.settings import Settings
-    from everylabel.backend.store import Store
+    from everylabel.backend.store import Project, Store
     from everylabel.backend.store.files import ProjectFiles
 
 log = logging.getLogger(__name__)
@@ -43,6 +42,8 @@ PAUSE_FACTOR = 100.0
 class _Found:
     """The changes that webhooks, and perhaps a comparison with Label Studio, have brought."""
 
+    project: Project
+    """The project after them."""
     change: Change
     events: list[int]
     """The events to delete once the round they ask for is stored."""
@@ -100,12 +101,21 @@ class LiveLoop:
 
     def reconcile(self, project_id: int, progress: Progress | None = None, *, whole: bool = False) -> Change:
         """Compare a project with Label Studio and record when; arguments, result and errors are `Mirror.reconcile`'s."""
+        return self._reconcile(project_id, self._store.project(project_id), progress, whole=whole)[0]
+
+    def _reconcile(
+        self, project_id: int, before: Project | None, progress: Progress | None, *, whole: bool
+    ) -> tuple[Change, Project]:
+        """Compare a project with Label Studio; return the changes, and the project after them."""
         started = time.monotonic()
         change = self._mirror.reconcile(self._label_studio, project_id, progress, whole=whole)
         self.compare_seconds[project_id] = time.monotonic() - started
-        self._store.save_project(project_id, reconciled_at=self._clock(), problem=None)
+        if change.labels and before is not None and before.connected and before.reconciled_at is not None:
+            what = "labels that no webhook told of"
+            faults.note(self._files(project_id).folder, faults.WEBHOOKS, what, self._clock())
+        project = self._store.save_project(project_id, reconciled_at=self._clock(), problem=None)
         self._store.forget_old_deletions(project_id)
-        return change
+        return change, project
 
     def catch_up(
         self,
@@ -142,46 +152,51 @@ class LiveLoop:
             time.sleep(self._settings.coalesce_seconds)
         with ExitStack() as turn:
             turn.enter_context(round_lock(self._files(project_id), wait, progress))
-            if self._forget_deleted(project_id):
+            if forget_if_deleted(self._store, self._files(project_id), self._label_studio, project_id):
                 return None
             found = self._bring_up_to_date(project_id, compare, progress)
             if not embed:
-                found = self._request_missing(project_id, found)
+                found = self._request_missing(found)
             else:
-                self._embed_missing(project_id, found, turn, wait, progress)
-                if self._store.project(project_id) is None:
+                project = self._embed_missing(found, turn, wait, progress)
+                if project is None:
                     return None
-            return self._finish(project_id, found, batch_size, force)
+                found = replace(found, project=project)
+            return self._finish(found, batch_size, force)
 
-    def _finish(
-        self, project_id: int, found: _Found, batch_size: int | None, force: bool
-    ) -> FinishedRound | None:
+    def _finish(self, found: _Found, batch_size: int | None, force: bool) -> FinishedRound | None:
         """Run and publish a round, if one is due."""
+        project, project_id = found.project, found.project.id
         latest = self._store.latest_round(project_id)
         newest = None if latest is None else latest.number
         # The changes are in the store: a round that was run since has learned from them.
         due = force or newest is None or (found.is_due and newest == found.newest_round)
         due = due or self.has_grown_enough(project_id)
         finished = None
-        unpublished = None if due else self._publishing.unpublished(project_id)
-        if due or (unpublished is None and self._publishing.is_awaited(project_id)):
-            finished = self._run(project_id, batch_size, force)
+        unpublished = None if due else self._publishing.unpublished(project)
+        if due or (unpublished is None and self._publishing.is_awaited(project)):
+            finished = self._run(project, batch_size, force)
             if finished is not None:
                 self._growth.learned(project_id)
         # Not before the round is stored: after a crash during it, the events ask for it again.
         self._store.delete_events(found.events)
         if finished is not None:
-            self._publishing.publish(project_id, finished, force)
+            self._publishing.publish(project, finished, force)
         elif unpublished is not None:
-            self._publishing.publish(project_id, unpublished, force, again=True)
+            self._publishing.publish(project, unpublished, force, again=True)
         return finished or unpublished
 
     def _embed_missing(
-        self, project_id: int, found: _Found, turn: ExitStack, wait: bool, progress: Progress | None
-    ) -> None:
-        """Embed missing crops, and release our `turn` meanwhile so that the trainer can run this project's rounds."""
+        self, found: _Found, turn: ExitStack, wait: bool, progress: Progress | None
+    ) -> Project | None:
+        """Embed missing crops, and release our `turn` meanwhile so that the trainer can run this project's rounds.
+
+        Returns:
+            The project, read again if our turn was released; None if it was forgotten meanwhile.
+        """
+        project_id = found.project.id
         if not self._growth.is_missing_any(project_id):
-            return
+            return found.project
         # The trainer should run a round that is due, but not compare again, nor run a round that nothing asks for.
         if found.is_due:
             found.events.append(self._store.add_event(project_id, "START_TRAINING", {}))
@@ -193,16 +208,17 @@ class LiveLoop:
                 # The embedded crops are worth a round; the others are tried again at the next comparison.
                 log.warning("project %s: %s", project_id, embedded.failure)
         turn.enter_context(round_lock(self._files(project_id), wait, progress))
+        return self._store.project(project_id)
 
-    def _request_missing(self, project_id: int, found: _Found) -> _Found:
+    def _request_missing(self, found: _Found) -> _Found:
         """Ask the embedding lanes for the missing crops, and do not wait for them.
 
         They are asked every time, because another machine that was asked may have been killed. A pass that embeds
         nothing makes no round due.
         """
-        if not self._growth.is_missing_any(project_id):
+        if not self._growth.is_missing_any(found.project.id):
             return found
-        self._lanes.request(project_id)
+        self._lanes.request(found.project.id)
         # New tasks make a round due when they are embedded.
         return replace(found, change=replace(found.change, tasks=False)) if found.newest_round else found
 
@@ -218,8 +234,8 @@ class LiveLoop:
         Returns:
             The round; None while no crop is embedded. Arguments and errors are those of `catch_up`.
         """
-        with self._synced(project_id, progress):
-            return self._rounds.run(project_id, batch_size=batch_size, save=False)
+        with self._synced(project_id, progress) as project:
+            return None if project is None else self._rounds.run(project, batch_size=batch_size, save=False)
 
     def sync(self, project_id: int, progress: Progress | None = None) -> None:
         """Bring the store up to date with Label Studio and run no round, which is left to the trainer.
@@ -230,34 +246,36 @@ class LiveLoop:
             pass
 
     @contextmanager
-    def _synced(self, project_id: int, progress: Progress | None) -> Iterator[None]:
+    def _synced(self, project_id: int, progress: Progress | None) -> Iterator[Project | None]:
+        """Hold the round lock of a project that is up to date; yield it, or None if it was forgotten meanwhile."""
         with ExitStack() as turn:
             turn.enter_context(round_lock(self._files(project_id), True, progress))
             found = self._bring_up_to_date(project_id, True, progress)
             if not found.is_due:
                 self._store.delete_events(found.events)  # a sync alone asks for no round
-            self._embed_missing(project_id, found, turn, True, progress)
-            yield
-        if self._publishing.is_wanted(project_id):
+            project = self._embed_missing(found, turn, True, progress)
+            yield project
+        if project is not None and project.connected:
             self._request_update(project_id)  # The changes found here still wait for their round.
 
     def _bring_up_to_date(self, project_id: int, compare: bool, progress: Progress | None) -> _Found:
         """Apply waiting webhooks, and compare with Label Studio if that is due or asked for."""
-        if self._store.project(project_id) is None:
-            self._store.save_project(project_id)
+        project = self._store.project(project_id) or self._store.save_project(project_id)
         events = self._store.events(project_id)
         ids = [event.id for event in events]
-        change = self._mirror.apply(project_id, events)
-        project = self._store.project(project_id)
-        reconciled_at = None if project is None else project.reconciled_at
-        never_connected = reconciled_at is None and not (project is not None and project.connected)
+        change = self._mirror.apply(project, events)
+        if change.labels:
+            faults.over(self._files(project_id).folder, faults.WEBHOOKS)
+        reconciled_at = project.reconciled_at
+        never_connected = reconciled_at is None and not project.connected
         # An event asks for this, and not `reconciled_at` alone: a sync that is running may have begun too early.
         asked = compare or change.config or any(e.action in (SYNC, SYNC_AND_TRAIN) for e in events)
         if asked or reconciled_at is None or self.reconcile_due(project_id, reconciled_at):
             # One event stands for all that this sync finds, until a round has been run on it.
             marker = self._store.add_event(project_id, SYNC_AND_TRAIN, {})
             try:
-                change |= self.reconcile(project_id, progress, whole=reconciled_at is None)
+                found, project = self._reconcile(project_id, project, progress, whole=reconciled_at is None)
+                change |= found
             except (LabelStudioError, LabelConfigError):
                 # The events are applied, and the comparison with Label Studio stays due: keep one event to ask for it.
                 self._store.delete_events(ids)
@@ -268,29 +286,16 @@ class LiveLoop:
             # While crops are being embedded their problems are new, and a command that embeds counts them at its end.
             if compare or not self._lanes.is_active(project_id):
                 self._store.forget_problems(project_id)
+        elif change.config:
+            project = self._store.project(project_id) or project
         latest = self._store.latest_round(project_id)
-        return _Found(change, ids, None if latest is None else latest.number)
+        return _Found(project, change, ids, None if latest is None else latest.number)
 
-    def _run(self, project_id: int, batch_size: int | None, force: bool) -> FinishedRound | None:
-        first = self._store.latest_round(project_id) is None
-        publish = force or self._publishing.is_wanted(project_id)
-        versions = list(self._label_studio.model_versions(project_id)) if first and publish else []
-        return self._rounds.run(project_id, batch_size=batch_size, versions=versions)
-
-    def _forget_deleted(self, project_id: int) -> bool:
-        """Forget a project if a webhook says that it was deleted and Label Studio confirms it; return whether it was."""
-        if not any(event.action == "PROJECT_DELETED" for event in self._store.events(project_id)):
-            return False
-        try:
-            self._label_studio.project(project_id)
-        except ProjectNotFoundError:
-            files = self._files(project_id)
-            with files.embedding_lock():  # nobody appends rows to what is being deleted
-                self._store.delete_project(project_id)
-                files.delete()
-            log.info("project %s was deleted in Label Studio and is forgotten", project_id)
-            return True
-        return False
+    def _run(self, project: Project, batch_size: int | None, force: bool) -> FinishedRound | None:
+        first = self._store.latest_round(project.id) is None
+        publish = force or project.connected
+        versions = list(self._label_studio.model_versions(project.id)) if first and publish else []
+        return self._rounds.run(project, batch_size=batch_size, versions=versions)
 
     def reconcile_due(self, project_id: int, last: float) -> bool:
         """Return whether it is time to compare a project with Label Studio again; `last` is the time it was, in seconds."""

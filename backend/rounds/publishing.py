@@ -14,7 +14,7 @@ from everylabel.backend.rounds.runner import FinishedRound
 
 if TYPE_CHECKING:
     from everylabel.backend.label_studio.publisher import Publisher
-    from everylabel.backend.store import Store
+    from everylabel.backend.store import Project, RoundRecord, Store
     from everylabel.backend.store.files import ProjectFiles
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class RoundPublishing:
     """The publishing of the rounds of connected projects.
 
     Args:
-        store: Knows which projects are connected, and which rounds are published.
+        store: Knows which rounds are published.
         files: Returns a project's files, which hold the queue that is not published yet.
         publisher: Writes into Label Studio.
     """
@@ -34,33 +34,31 @@ class RoundPublishing:
         self._files = files
         self._publisher = publisher
 
-    def is_wanted(self, project_id: int) -> bool:
-        """Return whether a project is connected, so that its rounds are published."""
-        project = self._store.project(project_id)
-        return project is not None and project.connected
-
-    def is_awaited(self, project_id: int) -> bool:
+    def is_awaited(self, project: Project) -> bool:
         """Return whether the newest round of a connected project is not published yet."""
-        latest = self._store.latest_round(project_id)
-        return self.is_wanted(project_id) and latest is not None and latest.published_at is None
+        return project.connected and self._newest_unpublished(project) is not None
 
-    def unpublished(self, project_id: int) -> FinishedRound | None:
-        """Return the newest round if it is stored and not published yet, or else None."""
-        project, latest = self._store.project(project_id), self._store.latest_round(project_id)
-        if project is None or latest is None or not self.is_awaited(project_id):
+    def unpublished(self, project: Project) -> FinishedRound | None:
+        """Return the newest round of a connected project if its queue is stored and not published yet, or else None."""
+        latest = self._newest_unpublished(project) if project.connected else None
+        if latest is None:
             return None
-        fields = self._files(project_id).queue(latest.number)
+        fields = self._files(project.id).queue(latest.number)
         if fields is None:
             return None
         return FinishedRound(latest, Queue.of(fields), label_config.parse(project.label_config))
 
+    def _newest_unpublished(self, project: Project) -> RoundRecord | None:
+        latest = self._store.latest_round(project.id)
+        return latest if latest is not None and latest.published_at is None else None
+
     def publish(
-        self, project_id: int, finished: FinishedRound, force: bool = False, *, again: bool = False
+        self, project: Project, finished: FinishedRound, force: bool = False, *, again: bool = False
     ) -> None:
         """Have Label Studio serve a round, if the project is connected or `force` is set.
 
         Args:
-            project_id: The project.
+            project: The project.
             finished: Its newest round.
             force: Publish even if the project is not connected.
             again: Some of the round may be in Label Studio already.
@@ -68,10 +66,10 @@ class RoundPublishing:
         Raises:
             LabelStudioError: Label Studio does not answer, or refuses; the round is kept.
         """
-        if not force and not self.is_wanted(project_id):
+        if not force and not project.connected:
             return
-        with logs.about(project=project_id, round=finished.record.number):
-            self._write(project_id, finished, again=again)
+        with logs.about(project=project.id, round=finished.record.number):
+            self._write(project.id, finished, again=again)
 
     def _write(self, project_id: int, finished: FinishedRound, *, again: bool) -> None:
         try:

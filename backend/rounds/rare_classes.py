@@ -59,15 +59,21 @@ def rare_classes(
 
 def single_in_words(rare: RareClasses) -> str:
     """Return a sentence that names the classes with one label, and what follows."""
-    return f"{', '.join(rare.single)}: no label error can be found there, and nothing is pre-filled with them"
+    return f"{', '.join(rare.single)}: a label error cannot be found among single labels, and no crop is pre-filled with them"
 
 
 def missing_in_words(rare: RareClasses) -> str:
     """Return a sentence that names the classes without a label, and what was done to find them."""
-    tried = f"{', '.join(rare.missing)}: none in {rare.n_labels} labels"
+    each, them = ("it", "it") if len(rare.missing) == 1 else ("each of them", "them")
+    tried = f"{', '.join(rare.missing)}. "
+    if rare.n_labels == 1:
+        tried += "One label has been given"
+    else:
+        tried += f"{rare.n_labels} labels have been given, most of them to crops unlike those labelled before"
     if rare.share_below is not None:
+        sampled = "1 was given to a crop" if rare.n_blind == 1 else f"{rare.n_blind} were given to crops"
         tried += (
-            f", {rare.n_blind} of them of crops sampled at random, so each is less than {rare.share_below:.0%} of the crops "
-            "(95 %)"
+            f"; {sampled} sampled at random, so {each} makes up less than {rare.share_below:.0%} of the crops "
+            "(95% confidence)"
         )
-    return f"{tried}; the others were chosen to be unlike what is labelled. Look for them on the page's map"
+    return f"{tried}. Look for {them} on the page's map"

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from everylabel.backend.embedding.embeddings import check_encoder
 from everylabel.backend.label_studio import label_config
-from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
+from everylabel.backend.label_studio.label_config import ImageChoices
 from everylabel.backend.rounds.empty_annotations import former_labels
+from everylabel.backend.rounds.held_crops import ROUNDS, held_crops
 from everylabel.backend.rounds.labels import (
     closed_tasks,
     counted_annotations,
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from everylabel.model.classifiers.base import Classifier
     from everylabel.model.encoders import Encoder
     from everylabel.model.session import ActiveLearningSession
+
+ASKED_SERVED = 100
+"""So many crops that were asked for are in one round; the others follow."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +59,54 @@ class RoundInput:
     """The decisions of CROWDLAB on tasks whose annotators disagree."""
     labels: dict[int, str]
     """The label of each task that has one."""
+    held: set[int]
+    """The tasks that somebody has open, and nobody else gets."""
+    waiting: list[int]
+    """The tasks that somebody has asked to be asked for next, in their order."""
 
     def fill(self, session: ActiveLearningSession) -> None:
         """Give a session the labels, the check crops, and the rows that nobody is asked about."""
-        session.exclude(np.flatnonzero(self.task_at == 0))
-        session.exclude(self._rows(closed_tasks(self.annotations, self.labels)))
+        session.exclude(np.flatnonzero(~self._usable_rows()))
         labeled = [
             (self.row_of[id_], label) for id_, label in sorted(self.labels.items()) if id_ in self.row_of
         ]
         session.add_labels([row for row, _ in labeled], [label for _, label in labeled])
         session.set_check_crops(self._rows(self.project.check_tasks))
 
+    def open_rows(self) -> NDArray[Any]:
+        """Return which crops anybody may be asked for beside the queue, (n,) bool: no label, and no check crop."""
+        is_open = self._usable_rows()
+        is_open[self._rows(self.labels)] = False
+        is_open[self._rows(self.project.check_tasks)] = False
+        return is_open
+
     def emptied(self) -> dict[int, str]:
         """Return the label that each row had before its annotation became empty."""
         former = former_labels(self.annotations, self.labels, self.control)
         return {self.row_of[id_]: label for id_, label in former.items() if id_ in self.row_of}
+
+    def asked(self) -> tuple[int, ...]:
+        """Return the tasks that people are to be asked for before all others, because somebody wants them."""
+        left_out = self._annotated() | self.held | {*self.project.check_tasks}
+        usable = [id_ for id_ in self.waiting if id_ in self.row_of and id_ not in left_out]
+        return tuple(usable[:ASKED_SERVED])
+
+    def waited_enough(self) -> tuple[int, ...]:
+        """Return the tasks that were asked for and are annotated by now."""
+        annotated = self._annotated()
+        return tuple(id_ for id_ in self.waiting if id_ in annotated)
+
+    def _annotated(self) -> set[int]:
+        return {annotation.task_id for annotation in self.annotations}
+
+    def _usable_rows(self) -> NDArray[Any]:
+        """Return the crops that are of a task, not closed, and held by nobody where others are left, (n,) bool."""
+        usable: NDArray[Any] = self.task_at != 0
+        usable[self._rows(closed_tasks(self.annotations, self.labels))] = False
+        held = self._rows(self.held)
+        if np.count_nonzero(usable) > len({*self._rows(self.labels), *held}):
+            usable[held] = False
+        return usable
 
     def _rows(self, task_ids: Iterable[int]) -> list[int]:
         return [self.row_of[id_] for id_ in task_ids if id_ in self.row_of]
@@ -78,31 +115,28 @@ class RoundInput:
 def read_input(
     store: Store,
     files: ProjectFiles,
-    project_id: int,
+    project: Project,
     encoder_name: str,
     get_encoder: Callable[[], Encoder],
+    now: float,
 ) -> RoundInput | None:
     """Read the input of a round.
 
     Args:
         store: Holds the project, its crops and its annotations.
         files: The project's files.
-        project_id: The project.
+        project: The project, as it is in the store.
         encoder_name: The encoder that the settings name.
         get_encoder: Returns that encoder; called once the labeling config is known to fit it.
+        now: Seconds since 1970.
 
     Returns:
         The input; None while no crop is embedded.
 
     Raises:
-        LabelConfigError: The project is not connected, nothing in its labeling config classifies an image or a text,
-            or the encoder cannot read what it shows.
+        LabelConfigError: Nothing in its labeling config classifies what the encoder reads.
     """
-    project = store.project(project_id)
-    if project is None:
-        raise LabelConfigError(
-            f"Project {project_id} is not connected. Run: everylabel connect --project {project_id}"
-        )
+    project_id = project.id
     control = label_config.parse(project.label_config)
     check_encoder(control, encoder_name)
     encoder = get_encoder()
@@ -116,7 +150,9 @@ def read_input(
     pool = file.read()
     classifier = make_classifier(control, encoder)
     crops = CropRows(embedded, rows, len(pool))
-    row_of = crops.row_of({annotation.task_id for annotation in annotations} | {*project.check_tasks})
+    held = _held(store, project_id, latest, annotations, now)
+    waiting = store.asked_next(project_id)
+    row_of = crops.row_of({*(one.task_id for one in annotations), *project.check_tasks, *waiting, *held})
     counted = counted_annotations(annotations, control.classes)
     resolved = weigh_disagreements(counted, row_of, pool, classifier)
     return RoundInput(
@@ -133,4 +169,15 @@ def read_input(
         counted=counted,
         resolved=resolved,
         labels=resolve_labels(annotations, control.classes, resolved),
+        held=held,
+        waiting=waiting,
+    )
+
+
+def _held(
+    store: Store, project_id: int, latest: RoundRecord | None, annotations: list[Annotation], now: float
+) -> set[int]:
+    """Return the tasks that somebody seems to have open."""
+    return held_crops(
+        [] if latest is None else store.rounds(project_id, after=latest.number - ROUNDS), annotations, now
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everylabel.backend.label_studio.publisher import Queue, QueuedCrop, version_name
+from everylabel.backend.rounds.reserve import reserve_rows
 from everylabel.model.pseudo_labels.pre_annotated import mix_in
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class QueueMaker:
         promoted: True if the round's model comes into use.
         emptied: The label that each row had before its annotation became empty.
         n_before: The number of labels, without those of check crops.
+        open_rows: (n,) bool, the crops that anybody may be asked for.
+        spot_check: Tasks of a spot check, which come before the batch and are in no other part of the queue.
+        asked: Tasks that somebody has asked for: they come first, those of the two kinds of blind crops excepted.
     """
 
     settings: Settings
@@ -45,6 +49,9 @@ class QueueMaker:
     promoted: bool
     emptied: Mapping[int, str]
     n_before: int
+    open_rows: NDArray[Any]
+    spot_check: tuple[int, ...] = ()
+    asked: tuple[int, ...] = ()
 
     def make(self) -> Queue:
         """Return the queue."""
@@ -62,23 +69,37 @@ class QueueMaker:
         )
         asked |= {*batch}
         confident = [label for label in reversed(most_confident) if label.index not in asked]
-        flagged = outcome.label_issues[: settings.flags_per_round]
+        served = [*outcome.check, *batch, *(label.index for label in confident)]
+        reserve = reserve_rows(outcome, self.open_rows, served, self.settings.seed + self.project_id)
+        suspected = outcome.label_issues[: settings.flags_per_round]
         lost = dict(islice(self.emptied.items(), settings.flags_per_round))
-        urls = self._urls(
-            [*asked, *(label.index for label in confident), *(issue.index for issue in flagged), *lost]
-        )
+        urls = self._urls([*served, *reserve, *(issue.index for issue in suspected), *lost])
 
         def queued(row: int, label: str | None, confidence: float) -> QueuedCrop:
             task_id = int(self.task_at[row])
             return QueuedCrop(task_id, label, float(confidence), urls.get(task_id))
 
+        blind = {*self.spot_check, *self.task_at[[*outcome.check]].tolist()}
+        asked_for = [id_ for id_ in self.asked if id_ not in blind]
+        first = {*self.spot_check, *asked_for}
+        first_urls = {task.id: task.image_url for task in self.store.tasks(self.project_id, first)}
+
+        def by_task(tasks: Iterable[int]) -> list[QueuedCrop]:
+            return [QueuedCrop(id_, None, 0.0, first_urls.get(id_)) for id_ in tasks]
+
+        def others(crops: Iterable[QueuedCrop]) -> list[QueuedCrop]:
+            return [crop for crop in crops if crop.task_id not in first]
+
         return Queue(
             model_version=version_name(outcome.number),
-            check=[queued(row, None, 0.0) for row in outcome.check],
-            batch=[queued(row, *self._suggested(row)) for row in batch],
-            pre_annotated=[queued(p.index, p.label, p.confidence) for p in confident],
-            flagged=[queued(issue.index, issue.suggested_label, 1.0 - issue.score) for issue in flagged],
+            asked=by_task(asked_for),
+            spot_check=by_task(self.spot_check),
+            check=others(queued(row, None, 0.0) for row in outcome.check),
+            batch=others(queued(row, *self._suggested(row)) for row in batch),
+            pre_annotated=others(queued(p.index, p.label, p.confidence) for p in confident),
+            suspected=[queued(issue.index, issue.suggested_label, 1.0 - issue.score) for issue in suspected],
             emptied=[queued(row, label, 1.0) for row, label in lost.items()],
+            reserve=others(queued(row, None, 0.0) for row in reserve),
         )
 
     def _urls(self, rows: list[int]) -> dict[int, str | None]:

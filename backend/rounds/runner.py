@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from everylabel.backend.label_studio.label_config import ImageChoices
 from everylabel.backend.label_studio.publisher import Queue, version_number
+from everylabel.backend.rounds import spot_check
+from everylabel.backend.rounds.accuracy import stored
 from everylabel.backend.rounds.round_input import RoundInput, read_input
 from everylabel.backend.rounds.round_queue import QueueMaker
 from everylabel.backend.store import Annotation, Project, RoundRecord, Store, round_snapshot
@@ -59,7 +61,7 @@ def confirmed_labels(
     updated = {annotation.task_id: annotation.updated_at for annotation in annotations}
     reviewed = {
         id_: labels[id_]
-        for id_, seen in latest.flagged_updates.items()
+        for id_, seen in latest.suspected_updates.items()
         if id_ in labels and updated.get(id_, "") > seen
     }
     return {id_: label for id_, label in {**latest.confirmed, **reviewed}.items() if labels.get(id_) == label}
@@ -95,7 +97,7 @@ class Rounds:
 
     def run(
         self,
-        project_id: int,
+        project: Project,
         *,
         batch_size: int | None = None,
         versions: Sequence[str] = (),
@@ -104,7 +106,7 @@ class Rounds:
         """Run one round and store it.
 
         Args:
-            project_id: The project, which must be in the store.
+            project: The project, as it is in the store.
             batch_size: How many crops to ask for; the setting's number if None.
             versions: Model versions that Label Studio holds already, never to be used again.
             save: Store the round; if False, nothing changes (`sync --dry-run`).
@@ -115,8 +117,8 @@ class Rounds:
         Raises:
             LabelConfigError: As for `read_input`.
         """
-        files = self._files(project_id)
-        found = read_input(self._store, files, project_id, self._settings.encoder, self._encoder)
+        project_id, files = project.id, self._files(project.id)
+        found = self._read(project)
         if found is None:
             return None
         numbers = [version_number(name) or 0 for name in versions]
@@ -134,19 +136,19 @@ class Rounds:
         history = files.predictions(signature)
         session.set_previous_predictions(history)
         outcome = session.run_round()
-        confirmed = confirmed_labels(found.latest, found.counted, found.labels)
+        confirmed = self._confirmed(project_id, found)
         open_issues = (i for i in outcome.label_issues if int(found.task_at[i.index]) not in confirmed)
         outcome = replace(outcome, label_issues=tuple(open_issues))
-        queue, record = self._asked(project_id, found, outcome, confirmed)
+        queue, record = self._asked(project_id, found, outcome, confirmed, save=save)
         if save:
             if outcome.probabilities is not None:
                 files.save_model(record.number, session.classifier.state(), signature)
-                files.keep_models(MODELS_KEPT, also=found.project.model_round)
+                files.keep_models(MODELS_KEPT, also=project.model_round)
             if outcome.predictions is not None:
                 files.save_predictions(signature, [*history, outcome.predictions])
             round_snapshot.save(files.folder, outcome, found.task_at)
             files.save_queue(record.number, asdict(queue))
-            check_tasks = self._check_tasks(found.project, session, found.task_at)
+            check_tasks = self._check_tasks(project, session, found.task_at)
             self._store.save_round(project_id, record, check_tasks, found.resolved)
         took = sum(record.seconds.values())
         log.info(
@@ -154,11 +156,45 @@ class Rounds:
         )
         return FinishedRound(record, queue, found.control)
 
+    def _confirmed(self, project_id: int, found: RoundInput) -> dict[int, str]:
+        """Return the labels that somebody has reviewed, in Label Studio or on the page, by task."""
+        kept = {
+            id_: label
+            for id_, label in self._store.kept_reviews(project_id).items()
+            if found.labels.get(id_) == label
+        }
+        return confirmed_labels(found.latest, found.counted, found.labels) | kept
+
+    def _spot_check(self, project_id: int, found: RoundInput, *, save: bool) -> tuple[int, ...]:
+        """Return the tasks of a spot check that people are asked for first."""
+        folder = self._files(project_id).folder
+        try:
+            return spot_check.serve(
+                self._store, folder, project_id, found.annotations, found.labels, save=save
+            )
+        except spot_check.FrozenLabelsLostError as error:
+            log.error("project %s: %s", project_id, error)  # rounds go on without it; `accept` says so too
+            return ()
+
+    def _read(self, project: Project) -> RoundInput | None:
+        encoder = self._settings.encoder
+        return read_input(
+            self._store, self._files(project.id), project, encoder, self._encoder, self._clock()
+        )
+
     def _asked(
-        self, project_id: int, found: RoundInput, outcome: Round, confirmed: dict[int, str]
+        self,
+        project_id: int,
+        found: RoundInput,
+        outcome: Round,
+        confirmed: dict[int, str],
+        *,
+        save: bool,
     ) -> tuple[Queue, RoundRecord]:
         """Return the queue that Label Studio is to serve, and the record of the round."""
         project = found.project
+        if save:
+            self._store.forget_asked(project_id, found.waited_enough())
         promoted = not project.model_pinned and self._is_no_worse(project_id, project.model_round, outcome)
         queue = QueueMaker(
             self._settings,
@@ -170,6 +206,9 @@ class Rounds:
             promoted,
             found.emptied(),
             n_before=outcome.n_labels - sum(id_ in found.labels for id_ in project.check_tasks),
+            spot_check=self._spot_check(project_id, found, save=save),
+            asked=found.asked(),
+            open_rows=found.open_rows(),
         ).make()
         record = RoundRecord(
             number=outcome.number,
@@ -177,15 +216,19 @@ class Rounds:
             n_labels=outcome.n_labels,
             classes=tuple(outcome.classes),
             threshold=outcome.threshold,
+            asked=tuple(crop.task_id for crop in queue.asked),
+            spot_check=tuple(crop.task_id for crop in queue.spot_check),
             check=tuple(crop.task_id for crop in queue.check),
             batch=tuple(crop.task_id for crop in queue.batch),
             pre_annotated=tuple(crop.task_id for crop in queue.pre_annotated),
-            flagged=tuple(crop.task_id for crop in queue.flagged),
+            suspected=tuple(crop.task_id for crop in queue.suspected),
             emptied=tuple(crop.task_id for crop in queue.emptied),
+            reserve=tuple(crop.task_id for crop in queue.reserve),
             single_classes=outcome.single_classes,
-            flagged_updates=_updates(found.counted, [crop.task_id for crop in queue.flagged]),
+            suspected_updates=_updates(found.counted, [crop.task_id for crop in queue.suspected]),
             confirmed=confirmed,
             check_set=_check_set(outcome),
+            accuracy=None if outcome.accuracy is None else stored(outcome.accuracy),
             stopping=None if outcome.stopping is None else asdict(outcome.stopping),
             seconds={phase: round(seconds, 4) for phase, seconds in outcome.seconds.items()},
             finished_at=self._clock(),
