@@ -1,1 +1,1 @@
-"""Serve the page of a project: figures, galleries, the map. It only reads the store, and writes nothing but thumbnails."""
+"""Serve the page of a project: figures, galleries, the map. Only the routes to label by write to the store."""

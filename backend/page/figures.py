@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from everylabel.backend.label_pages.glance import fast_pages_in_words
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.annotators import annotator_name, names_by_id
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
@@ -15,11 +16,12 @@ from everylabel.backend.label_studio.publisher import version_name
 from everylabel.backend.rounds.accuracy import Accuracy, accuracy_of
 from everylabel.backend.rounds.empty_annotations import EmptyAnnotation, empty_annotations
 from everylabel.backend.rounds.labels import closed_tasks, counted_annotations, current_labels
+from everylabel.backend.rounds.outlook import curve_of, next_labels_in_words, seconds_per_label
 from everylabel.backend.rounds.rare_classes import RareClasses, rare_classes
 from everylabel.backend.store import Annotation, Project, ProjectState, RoundRecord
 from everylabel.backend.sync import mirror
 from everylabel.model import label_set
-from everylabel.model.evaluation.forecast import CurvePoint, Forecast, forecast_gain
+from everylabel.model.evaluation.forecast import Forecast, forecast_gain
 
 if TYPE_CHECKING:
     from everylabel.backend.store import Store
@@ -28,7 +30,7 @@ LOGGED = 30
 WAITING_SHOWN = 500
 CHART_POINTS = 300
 FEW = 5
-"""Below this many check crops a share says next to nothing, and is not in the chart."""
+"""Below this many check crops a share of them says next to nothing, and is not in the chart."""
 FORECAST_LABELS = (10, 50)
 
 
@@ -75,10 +77,21 @@ class Figures:
     """For the chart, oldest first."""
     forecasts: tuple[Forecast, ...]
     """Empty while there are too few rounds to say anything."""
+    seconds_per_label: float | None
+    """None while too little is known of how long people take."""
     latest: RoundRecord | None
     model: str | None
     log: tuple[RoundRecord, ...]
     """Newest first."""
+    fast_pages: tuple[str, ...]
+    """Sentences on people who confirmed pages of crops without looking at them."""
+
+    @property
+    def outlook(self) -> str:
+        """The time that the next labels take and the accuracy they bring; empty while there is no forecast."""
+        if not self.forecasts:
+            return ""
+        return next_labels_in_words(self.forecasts[-1], self.seconds_per_label)
 
 
 def read_figures(
@@ -93,10 +106,11 @@ def read_figures(
         annotations = mirror.with_waiting(annotations, store.events(project_id), control)
     classes = shown_classes(control, annotations)
     labels = current_labels(store, project_id, annotations, classes)
+    names = names_by_id(store)
     records = rounds.read(store, project_id, state.newest_round)
     history = [found for record in records if (found := accuracy_of(record)) is not None]
     by_class = Counter(_names(labels.values(), classes))
-    curve = [CurvePoint(a.n_labels, a.estimate * a.n, a.n) for a in history]
+    curve = curve_of(history)
     forecasts = [forecast_gain(curve, more) for more in FORECAST_LABELS]
     return Figures(
         project_id=project_id,
@@ -107,7 +121,7 @@ def read_figures(
         classes=classes,
         labels=labels,
         by_class=_counts(by_class, classes),
-        by_annotator=_by_annotator(annotations, classes, names_by_id(store)),
+        by_annotator=_by_annotator(annotations, classes, names),
         skipped=len({a.task_id for a in annotations if a.cancelled} - set(labels)),
         closed=closed_tasks(annotations, labels),
         empty=tuple(empty_annotations(annotations, labels, classes)),
@@ -120,9 +134,11 @@ def read_figures(
         accuracy=accuracy_of(records[-1]) if records else None,
         history=tuple(_thinned(_curve(history), CHART_POINTS)),
         forecasts=tuple(found for found in forecasts if found is not None),
+        seconds_per_label=seconds_per_label(annotations),
         latest=records[-1] if records else None,
         model=None if state.model_round is None else version_name(state.model_round),
         log=tuple(reversed(records[-LOGGED:])),
+        fast_pages=tuple(fast_pages_in_words(store.fast_pages(project_id), names)),
     )
 
 
@@ -151,7 +167,7 @@ def status(project_id: int, state: ProjectState, trainer_alive: bool) -> Status:
         (
             state.waits_too_long,
             "trouble",
-            f"Labels have waited for minutes to be learned from: run everylabel doctor --project {project_id}.",
+            f"Labels have been waiting for minutes: run everylabel doctor --project {project_id}.",
         ),
         (missing > 0, "busy", f"Embedding crops: {state.embedded:,} of {state.tasks:,}"),
         (state.events, "busy", "Learning from what was just labelled"),
@@ -209,7 +225,7 @@ def _curve(history: Sequence[Accuracy]) -> list[Accuracy]:
     """Return the newest round of each number of labels, ascending, without rounds before labels were withdrawn."""
     kept: list[Accuracy] = []
     for found in reversed(history):
-        if found.n >= FEW and (not kept or found.n_labels < kept[-1].n_labels):
+        if (found.n_crops or found.n >= FEW) and (not kept or found.n_labels < kept[-1].n_labels):
             kept.append(found)
     return kept[::-1]
 

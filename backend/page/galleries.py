@@ -72,8 +72,8 @@ class Galleries:
 
 def galleries(
     latest: RoundRecord | None,
-    view: RoundSnapshot | None,
-    drawn: PoolMap | None,
+    snapshot: RoundSnapshot | None,
+    pool_map: PoolMap | None,
     labels: Mapping[int, str],
     check_tasks: Sequence[int],
     closed: Collection[int] = (),
@@ -82,85 +82,90 @@ def galleries(
 
     Args:
         latest: the newest round.
-        view: its predictions of the pool.
-        drawn: the map, which knows which crops are alike.
+        snapshot: its predictions of the pool.
+        pool_map: the map, which knows which crops are alike.
         labels: the label of each labelled task, as of now: the round may be older.
         check_tasks: every task ever sampled for the check set.
         closed: tasks nobody is asked for again, as of now: they are in no gallery of crops to label.
     """
     blind = {task for task in check_tasks if task not in labels}
     return Galleries(
-        next_batch=() if latest is None else _next_batch(latest, view, labels, blind, closed),
-        suspects=() if view is None else _suspects(view, labels),
-        near_threshold=() if view is None else _near_threshold(view, labels, blind, closed),
-        near_duplicates=() if view is None or drawn is None else _near_duplicates(view, drawn, labels, blind),
+        next_batch=() if latest is None else _next_batch(latest, snapshot, labels, blind, closed),
+        suspects=() if snapshot is None else _suspects(snapshot, labels),
+        near_threshold=() if snapshot is None else _near_threshold(snapshot, labels, blind, closed),
+        near_duplicates=()
+        if snapshot is None or pool_map is None
+        else _near_duplicates(snapshot, pool_map, labels, blind),
     )
 
 
 def _next_batch(
     latest: RoundRecord,
-    view: RoundSnapshot | None,
+    snapshot: RoundSnapshot | None,
     labels: Mapping[int, str],
     blind: set[int],
     closed: Collection[int],
 ) -> tuple[Crop, ...]:
     open_tasks = [task for task in latest.queue if task not in labels and task not in closed][:SHOWN]
-    row_of = {} if view is None else dict(_rows(view, open_tasks))
-    return tuple(_crop(task, row_of.get(task), view, labels, blind) for task in open_tasks)
+    row_of = {} if snapshot is None else dict(_rows(snapshot, open_tasks))
+    return tuple(_crop(task, row_of.get(task), snapshot, labels, blind) for task in open_tasks)
 
 
-def _suspects(view: RoundSnapshot, labels: Mapping[int, str]) -> tuple[Suspect, ...]:
+def _suspects(snapshot: RoundSnapshot, labels: Mapping[int, str]) -> tuple[Suspect, ...]:
     # One that was corrected since the round is no suspect any more.
-    still = (s for s in view.suspected if labels.get(s.task_id) == s.given)
+    still = (s for s in snapshot.suspected if labels.get(s.task_id) == s.given)
     return tuple(Suspect(s.task_id, s.given, s.suggested, 1 - s.score) for s in still)[:SHOWN]
 
 
 def _near_threshold(
-    view: RoundSnapshot, labels: Mapping[int, str], blind: set[int], closed: Collection[int]
+    snapshot: RoundSnapshot, labels: Mapping[int, str], blind: set[int], closed: Collection[int]
 ) -> tuple[Crop, ...]:
     taken = np.array([*{*labels, *blind, *closed}], dtype=np.int64)
-    usable = (view.tasks > 0) & (view.predicted != NO_CLASS) & ~np.isin(view.tasks, taken)
+    usable = (snapshot.tasks > 0) & (snapshot.predicted != NO_CLASS) & ~np.isin(snapshot.tasks, taken)
     rows = np.flatnonzero(usable)
-    away = view.confidence[rows] - view.threshold
+    away = snapshot.confidence[rows] - snapshot.threshold
     above, below = rows[away >= 0], rows[away < 0]
     # Half from either side: a person reviews where the threshold cuts.
     nearest = [
-        *above[np.argsort(view.confidence[above], kind="stable")][: SHOWN // 2],
-        *below[np.argsort(-view.confidence[below], kind="stable")][: SHOWN // 2],
+        *above[np.argsort(snapshot.confidence[above], kind="stable")][: SHOWN // 2],
+        *below[np.argsort(-snapshot.confidence[below], kind="stable")][: SHOWN // 2],
     ]
-    nearest.sort(key=lambda row: -view.confidence[row])
-    return tuple(_crop(int(view.tasks[row]), int(row), view, labels, blind) for row in nearest)
+    nearest.sort(key=lambda row: -snapshot.confidence[row])
+    return tuple(_crop(int(snapshot.tasks[row]), int(row), snapshot, labels, blind) for row in nearest)
 
 
 def _near_duplicates(
-    view: RoundSnapshot, drawn: PoolMap, labels: Mapping[int, str], blind: set[int]
+    snapshot: RoundSnapshot, pool_map: PoolMap, labels: Mapping[int, str], blind: set[int]
 ) -> tuple[NearDuplicates, ...]:
     found = []
-    for (one, other), similarity in zip(drawn.near_duplicates, drawn.near_duplicate_similarity, strict=True):
-        if max(one, other) >= len(view.tasks):
+    for (one, other), similarity in zip(
+        pool_map.near_duplicates, pool_map.near_duplicate_similarity, strict=True
+    ):
+        if max(one, other) >= len(snapshot.tasks):
             continue
-        tasks = int(view.tasks[one]), int(view.tasks[other])
+        tasks = int(snapshot.tasks[one]), int(snapshot.tasks[other])
         if 0 in tasks:
             continue
         first, second = (
-            _crop(task, int(row), view, labels, blind) for task, row in zip(tasks, (one, other), strict=True)
+            _crop(task, int(row), snapshot, labels, blind)
+            for task, row in zip(tasks, (one, other), strict=True)
         )
         found.append(NearDuplicates((first, second), float(similarity)))
     found.sort(key=lambda pair: not pair.disagree)  # stable: the most alike first
     return tuple(found[: SHOWN // 2])
 
 
-def _rows(view: RoundSnapshot, tasks: Sequence[int]) -> list[tuple[int, int]]:
-    rows = np.flatnonzero(np.isin(view.tasks, np.asarray(tasks, dtype=np.int64)))
-    return [(int(view.tasks[row]), int(row)) for row in rows]
+def _rows(snapshot: RoundSnapshot, tasks: Sequence[int]) -> list[tuple[int, int]]:
+    rows = np.flatnonzero(np.isin(snapshot.tasks, np.asarray(tasks, dtype=np.int64)))
+    return [(int(snapshot.tasks[row]), int(row)) for row in rows]
 
 
 def _crop(
-    task: int, row: int | None, view: RoundSnapshot | None, labels: Mapping[int, str], blind: set[int]
+    task: int, row: int | None, snapshot: RoundSnapshot | None, labels: Mapping[int, str], blind: set[int]
 ) -> Crop:
     if task in blind:
         return Crop(task, blind=True)
     label = labels.get(task)
-    if view is None or row is None or view.predicted[row] == NO_CLASS:
+    if snapshot is None or row is None or snapshot.predicted[row] == NO_CLASS:
         return Crop(task, label=label)
-    return Crop(task, label, view.classes[int(view.predicted[row])], float(view.confidence[row]))
+    return Crop(task, label, snapshot.classes[int(snapshot.predicted[row])], float(snapshot.confidence[row]))

@@ -17,20 +17,24 @@ from everylabel.backend.metrics import health
 from everylabel.backend.page import points
 from everylabel.backend.page.figures import RoundLog, read_control, read_figures, shown_classes, status
 from everylabel.backend.page.galleries import galleries
-from everylabel.backend.page.pool_files import PoolFiles
-from everylabel.backend.page.thumbnails import BusyError, Thumbnails
+from everylabel.backend.page.thumbnails import LARGE_KEPT, LARGE_SIDE, BusyError, Thumbnails
+from everylabel.backend.rounds import certificates
 from everylabel.backend.rounds.accuracy import accuracy_of
+from everylabel.backend.rounds.certificates import StoreAndFiles
 from everylabel.backend.rounds.empty_annotations import counted_in_words, named
+from everylabel.backend.rounds.labelled_in import labelled_in
 from everylabel.backend.rounds.labels import current_labels
+from everylabel.backend.rounds.outlook import certificate_in_words
 from everylabel.backend.rounds.rare_classes import missing_in_words, single_in_words
 from everylabel.backend.store import LARGEST_ID
 
 if TYPE_CHECKING:
     from everylabel.backend.images.reader import ImageReader
     from everylabel.backend.settings import Settings
-    from everylabel.backend.store import ProjectState, Store
+    from everylabel.backend.store import Project, ProjectState, RoundRecord, Store
     from everylabel.backend.store.files import ProjectFiles
     from everylabel.backend.store.heartbeat import Heartbeat
+    from everylabel.backend.store.pool_files import PoolFiles
 
 HEADERS = {
     # Nothing but what this server sends; no script and no style inside a page, where task data could bring one.
@@ -56,6 +60,7 @@ class Page:
         settings: Where Label Studio's own pages are.
         store: What is shown.
         files: Returns a project's files.
+        pool_files: The newest round's predictions, and the map.
         reader: Fetches the crops of thumbnails.
         heartbeat: Of the trainer.
     """
@@ -65,6 +70,7 @@ class Page:
         settings: Settings,
         store: Store,
         files: Callable[[int], ProjectFiles],
+        pool_files: PoolFiles,
         reader: ImageReader,
         heartbeat: Heartbeat,
     ) -> None:
@@ -72,8 +78,10 @@ class Page:
         self._store = store
         self._heartbeat = heartbeat
         self._rounds = RoundLog()
-        self._files = PoolFiles(files)
+        self._files = pool_files
+        self._certificates = StoreAndFiles(store, files)
         self._thumbnails = Thumbnails(files, reader)
+        self._large = Thumbnails(files, reader, LARGE_KEPT, LARGE_SIDE)
         self._edition = _edition()
         self.blueprint = Blueprint(
             "page",
@@ -141,23 +149,29 @@ class Page:
         def render() -> str:
             figures = read_figures(self._store, self._rounds, project_id, state, trainer_alive=alive)
             project = self._store.project(project_id)
-            view, drawn = self._files.view(project_id), self._files.map(project_id)
+            snapshot, pool_map = self._files.snapshot(project_id), self._files.map(project_id)
             shown = galleries(
                 figures.latest,
-                view,
-                drawn,
+                snapshot,
+                pool_map,
                 figures.labels,
-                project.check_tasks if project else (),
+                _blind(project, figures.latest),
                 figures.closed,
             )
             return render_template(
                 "page/project.html",
                 figures=figures,
+                certificate=certificates.describe(self._certificates, project_id),
+                certificate_cost=certificate_in_words(
+                    snapshot,
+                    {*figures.labels, *figures.closed, *(project.check_tasks if project else ())},
+                    figures.seconds_per_label,
+                ),
                 chart=[(a.n_labels, a.estimate, a.low, a.high) for a in figures.history],
                 galleries=shown,
                 texts=self._texts(project_id, shown.tasks()),
-                view=view,
-                drawn=drawn,
+                snapshot=snapshot,
+                pool_map=pool_map,
                 map_version=versions[1],
                 colours_version=f"{versions[0]}-{state.newest_round}-{state.annotations}-{state.annotated_at}",
                 settings=self._settings,
@@ -172,17 +186,17 @@ class Page:
         self._require(project_id)
         # Before the files are read: of one that changes meanwhile, the tag must not be the new one's.
         versions = self._files.versions(project_id)
-        view, drawn = self._files.view(project_id), self._files.map(project_id)
-        if view is None or drawn is None:
+        snapshot, pool_map = self._files.snapshot(project_id), self._files.map(project_id)
+        if snapshot is None or pool_map is None:
             raise NotFound("There is no map yet: it is drawn after the first round.")
-        return self._fresh(lambda: points.points(view, drawn), versions)
+        return self._fresh(lambda: points.points(snapshot, pool_map), versions)
 
     def colours(self, project_id: int) -> Response:
         """Send the labels and predictions of every crop of the map."""
         state = self._known(project_id)
         versions = self._files.versions(project_id)
-        view, drawn = self._files.view(project_id), self._files.map(project_id)
-        if view is None or drawn is None:
+        snapshot, pool_map = self._files.snapshot(project_id), self._files.map(project_id)
+        if snapshot is None or pool_map is None:
             raise NotFound("There is no map yet: it is drawn after the first round.")
 
         def render() -> bytes:
@@ -192,20 +206,17 @@ class Page:
             labels = current_labels(self._store, project_id, annotations, classes)
             records = self._rounds.read(self._store, project_id, state.newest_round)
             rounds = {
-                task: number
-                for task, number in points.labelled_in(annotations, records).items()
-                if task in labels
+                task: number for task, number in labelled_in(annotations, records).items() if task in labels
             }
-            return points.colours(
-                view, drawn, classes, labels, rounds, project.check_tasks if project else ()
-            )
+            blind = _blind(project, records[-1] if records else None)
+            return points.colours(snapshot, pool_map, classes, labels, rounds, blind)
 
         return self._fresh(render, state, versions)
 
     # --- crops
 
     def crop(self, project_id: int, task_id: int) -> Response:
-        """Send a crop's thumbnail, or the beginning of its text."""
+        """Send a crop's thumbnail, a larger one for `?size=large`, or the beginning of its text."""
         self._require(project_id)
         tasks = self._store.tasks(project_id, [task_id]) if task_id <= LARGEST_ID else []
         if not tasks:
@@ -216,7 +227,8 @@ class Page:
         if text is not None:
             return Response(text[:TEXT_SHOWN], content_type="text/plain; charset=utf-8")
         try:
-            content = self._thumbnails.get(project_id, tasks[0])
+            sizes = self._large if request.args.get("size") == "large" else self._thumbnails
+            content = sizes.get(project_id, tasks[0])
         except ImageError as error:
             raise NotFound(str(error)) from error
         except BusyError:
@@ -321,3 +333,9 @@ def _iso(seconds: float) -> str:
 def _sentence(text: str) -> str:
     """Turn a stored reason into a sentence."""
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def _blind(project: Project | None, latest: RoundRecord | None) -> tuple[int, ...]:
+    """Return the tasks whose prediction is not shown until they are labelled: the check set and the spot check."""
+    check = project.check_tasks if project else ()
+    return (*check, *(latest.spot_check if latest else ()))

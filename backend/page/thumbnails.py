@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from everylabel.backend.store.files import ProjectFiles
 
 SIDE = 128
-ENOUGH = 2 * SIDE
-"""Pixels the longer side of a picture needs for a thumbnail as sharp as from all of them."""
+LARGE_SIDE = 512
+"""Of the pictures that people label by."""
+ENOUGH = 2
+"""Times the thumbnail's side that the longer side of a picture needs for one as sharp as from all its pixels."""
+LARGE_KEPT = 3_000
 KEPT = 20_000
 """Thumbnails of one project on disk; the oldest make room."""
 PRUNE_EVERY = 200
@@ -41,18 +44,26 @@ class Thumbnails:
         files: Returns a project's files.
         reader: Fetches the crops, with all its limits and guards.
         kept: how many thumbnails a project keeps on disk.
+        side: their longest width and height in pixels; each size has a folder of its own.
     """
 
-    def __init__(self, files: Callable[[int], ProjectFiles], reader: ImageReader, kept: int = KEPT) -> None:
+    def __init__(
+        self,
+        files: Callable[[int], ProjectFiles],
+        reader: ImageReader,
+        kept: int = KEPT,
+        side: int = SIDE,
+    ) -> None:
         self._files = files
         self._reader = reader
         self._kept = kept
+        self._side = side
         # The other threads of the web server answer webhooks, which have one second: nobody waits in one for a turn.
         self._makers = threading.BoundedSemaphore(MAKERS)
         self._made = 0
 
     def get(self, project_id: int, task: Task) -> bytes:
-        """Return the thumbnail of a task's crop, a WebP file at most `SIDE` pixels wide and high.
+        """Return the thumbnail of a task's crop, a WebP file at most `side` pixels wide and high.
 
         Raises:
             ImageError: the crop cannot be read.
@@ -67,8 +78,8 @@ class Thumbnails:
             raise BusyError
         try:
             with one_crop_only("The crop"), decoding_memory.scope():
-                picture = self._reader.read(task.image_url or "", task.id, enough=ENOUGH)
-                content = thumbnail(picture)
+                picture = self._reader.read(task.image_url or "", task.id, enough=ENOUGH * self._side)
+                content = thumbnail(picture, self._side)
         finally:
             self._makers.release()
         self._keep(path, content)
@@ -77,7 +88,11 @@ class Thumbnails:
     def _path(self, project_id: int, task: Task) -> Path:
         # Named after the address too: a task that is given another image shows that one.
         digest = hashlib.sha256((task.image_url or "").encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        return self._files(project_id).folder / "thumbnails" / f"{task.id}-{digest}.webp"
+        return self._files(project_id).folder / self._folder / f"{task.id}-{digest}.webp"
+
+    @property
+    def _folder(self) -> str:
+        return "thumbnails" if self._side == SIDE else f"thumbnails-{self._side}"
 
     def _keep(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,15 +111,15 @@ class Thumbnails:
             Path(path).unlink(missing_ok=True)
 
 
-def thumbnail(picture: Image.Image) -> bytes:
+def thumbnail(picture: Image.Image, side: int = SIDE) -> bytes:
     """Return an image as a small WebP file, its proportions kept; a small one grows by whole pixels."""
     width, height = picture.size
-    times = max(1, SIDE // max(width, height))
+    times = max(1, side // max(width, height))
     if times > 1:
         # Bicubic blur hides what an 8 x 8 crop shows.
         small = picture.resize((width * times, height * times), Image.Resampling.NEAREST)
     else:
-        scale = SIDE / max(width, height)
+        scale = side / max(width, height)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         # Never a copy of a huge one first, nor a filter as wide as a picture of one pixel's height.
         small = picture.reduce((max(1, width // (4 * size[0])), max(1, height // (4 * size[1]))))

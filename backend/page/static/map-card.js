@@ -13,6 +13,7 @@ export class MapCard {
     this.words = this.card.querySelector(".words");
     this.root = place;
     this.address = place.dataset.crop;
+    this.like = this.card.querySelector("a.like");
   }
 
   show({ task, label, predicted, confidence, round, queued, aloud }) {
@@ -24,8 +25,9 @@ export class MapCard {
     const number = document.createElement("strong");
     number.textContent = `Task ${task}`;
     this.lines.replaceChildren(number, ...known.map(line));
+    this.like.href = this.root.dataset.like + task;
     this.card.hidden = false;
-    if (aloud) this.aloud.textContent = `Task ${task}: ${known.join("; ")}. Enter opens it.`;
+    if (aloud) this.aloud.textContent = `Task ${task}: ${known.join("; ")}. Enter opens it, M those most like it.`;
     empty(this.image);
     delete this.image.dataset.picture;
     clearTimeout(this.timer);

@@ -87,7 +87,7 @@ function asHex(colour) {
 }
 
 export function drawLegend(place, mode, known, classes, highlighted, choose) {
-  if (mode === "uncertainty") return scaleLegend(place, "sure", "no idea", "labelled");
+  if (mode === "uncertainty") return scaleLegend(place, "certain", "uncertain", "labelled");
   if (mode === "round") {
     const most = largest(known.round);
     return scaleLegend(place, most ? "round 1" : "", most ? `round ${most}` : "", "not labelled");

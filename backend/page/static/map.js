@@ -211,7 +211,7 @@ class PoolMap {
       const found = this.near(event.offsetX, event.offsetY);
       // A finger cannot hover: its first tap shows the crop, its second opens it.
       if (event.pointerType === "touch" && found !== this.chosen) return this.choose(found);
-      if (found >= 0) this.open(found);
+      if (found >= 0) this.open(found, event.shiftKey);
     });
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("blur", () => this.choose(-1));
@@ -236,6 +236,7 @@ class PoolMap {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.points) return;
     if (direction) this.choose(this.next(...direction), true);
     else if (event.key === "Enter" && this.chosen >= 0) this.open(this.chosen);
+    else if (event.key.toLowerCase() === "m" && this.chosen >= 0) this.open(this.chosen, true);
     else if (event.key === "+" || event.key === "=") this.zoomBy(1.6);
     else if (event.key === "-") this.zoomBy(1 / 1.6);
     else if (event.key === "0" || event.key === "Escape") this.zoomBy(0);
@@ -275,8 +276,9 @@ class PoolMap {
   }
 
   // In a tab of its own: here the place on the map, and all that was opened, stays.
-  open(i) {
-    window.open(this.place.dataset.task + this.points.tasks[i], "_blank", "noopener");
+  open(i, thoseLikeIt = false) {
+    const { task, like } = this.place.dataset;
+    window.open((thoseLikeIt ? like : task) + this.points.tasks[i], "_blank", "noopener");
   }
 
   // --- which point is where

@@ -1,0 +1,103 @@
+"""Compare every crop of a pool with one of them: the way from the first example of a rare class to the others."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from everylabel.backend.store.task_rows import CropRows
+
+if TYPE_CHECKING:
+    from everylabel.backend.embedding.embeddings import Embeddings
+    from everylabel.backend.store import Store
+    from everylabel.backend.store.pool_files import PoolFiles
+
+KEPT = 8
+"""Comparisons that are kept for the pages that follow: 12 MB each at a million crops."""
+
+
+class NotComparableError(RuntimeError):
+    """A crop cannot be compared with the others; the message says why and the way out."""
+
+
+@dataclass(frozen=True)
+class SimilarCrops:
+    """The crops of a pool, and how similar each is to one of them."""
+
+    task: int
+    """The task whose crop the others are compared with."""
+    tasks: NDArray[Any]
+    """(n,) int64 by row of the embedding file: the task whose crop the row is, 0 where it is none's."""
+    similarity: NDArray[Any]
+    """(n,) float32 cosines from -1 to 1."""
+
+
+class Likeness:
+    """Compares the crops of projects. Safe to share between threads.
+
+    Args:
+        store: Knows the row of each crop.
+        pool_files: The newest round's list of crops, which is read faster than the store's.
+        embeddings: The embeddings of each project.
+    """
+
+    def __init__(self, store: Store, pool_files: PoolFiles, embeddings: Embeddings) -> None:
+        self._store = store
+        self._pool_files = pool_files
+        self._embeddings = embeddings
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[int, int, int, int], SimilarCrops] = OrderedDict()
+
+    def to(self, project_id: int, task_id: int) -> SimilarCrops:
+        """Return how similar every crop of a project is to one of them.
+
+        Raises:
+            NotComparableError: The task is gone, its crop cannot be read, or it is not embedded yet.
+        """
+        row = self._row(project_id, task_id)
+        pool = self._embeddings.read(project_id)
+        if row >= len(pool):
+            raise NotComparableError(_not_yet(task_id))
+        key = (project_id, task_id, row, len(pool))
+        with self._lock:  # one comparison at a time: it takes every core
+            known = self._kept.get(key)
+            if known is None:
+                known = self._kept[key] = self._compare(project_id, task_id, row, pool)
+            self._kept.move_to_end(key)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+            return known
+
+    def _row(self, project_id: int, task_id: int) -> int:
+        found = self._store.tasks(project_id, [task_id])
+        if not found:
+            raise NotComparableError(
+                f"Task {task_id} is not in this project any more. Choose other crops under Show."
+            )
+        if found[0].problem is not None:
+            raise NotComparableError(f"The crop of task {task_id} cannot be read: {found[0].problem}")
+        if found[0].embedding_row is None:
+            raise NotComparableError(_not_yet(task_id))
+        return found[0].embedding_row
+
+    def _compare(self, project_id: int, task_id: int, row: int, pool: NDArray[Any]) -> SimilarCrops:
+        from everylabel.model.similarity import similarity_to  # noqa: PLC0415 - takes long to load
+
+        snapshot = self._pool_files.snapshot(project_id)
+        if snapshot is not None and row < len(snapshot.tasks) <= len(pool) and snapshot.tasks[row] == task_id:
+            tasks = snapshot.tasks
+        else:
+            tasks = CropRows(*self._store.embedding_rows(project_id), len(pool)).task_at
+        space = self._embeddings.encoder().make_classifier().space
+        return SimilarCrops(task_id, tasks, similarity_to(pool, row, space)[: len(tasks)])
+
+
+def _not_yet(task_id: int) -> str:
+    return (
+        f"The crop of task {task_id} is not embedded yet, so that nothing can be compared with it. Try again in a moment; if "
+        "it stays so, `everylabel doctor` says why."
+    )

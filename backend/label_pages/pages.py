@@ -1,0 +1,273 @@
+"""Pages of crops for the people who label: give one to a person, take the confirmation in, undo the last."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from everylabel.backend.label_pages.crops import KINDS, LIKE, OF_CLASS, SPOT_CHECK, LabelsOf, OpenCrops
+from everylabel.backend.label_pages.glance import is_too_fast
+from everylabel.backend.label_pages.likeness import NotComparableError
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.store.asked_next import MOST, TooManyAskedError
+from everylabel.backend.store.fast_pages import CONFIRMED
+from everylabel.backend.store.label_pages import SUSPECTS, UNDONE, Review
+
+if TYPE_CHECKING:
+    from everylabel.backend.label_pages.likeness import Likeness
+    from everylabel.backend.label_studio.label_config import ImageChoices
+    from everylabel.backend.store import LabelPage, Person, Project, Store
+    from everylabel.backend.store.label_pages import Choose
+    from everylabel.backend.store.pool_files import PoolFiles
+
+PAGES_AT_A_TIME = 12
+"""Pages that one person may have and not have confirmed, in all their windows; the oldest are given back first."""
+
+
+class PageError(RuntimeError):
+    """A page cannot be given or confirmed; the message says why and the way out."""
+
+
+class UnknownPageError(PageError):
+    """There is no such page of this person's in this project."""
+
+
+class NotLabelledHereError(PageError):
+    """The project cannot be labelled on pages; the message says where it is."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of a project for the person who labels it."""
+
+    classes: tuple[str, ...]
+    """The classes of the labeling config."""
+    open: Mapping[str, int]
+    """How many open crops are predicted to be of each class."""
+    spot_check: int
+    """How many crops of a spot check wait."""
+    suspects: int
+    """How many labels are suspected to be wrong."""
+    has_model: bool
+
+
+class Pages:
+    """Pages of every project.
+
+    Args:
+        store: Keeps them.
+        pool_files: The newest round's predictions, and the map.
+        likeness: Compares crops with one of them.
+        labels_of: Returns the label of each of some tasks, given the project, the tasks and the classes.
+    """
+
+    def __init__(self, store: Store, pool_files: PoolFiles, likeness: Likeness, labels_of: LabelsOf) -> None:
+        self._labels_of = labels_of
+        self._store = store
+        self._pool_files = pool_files
+        self._likeness = likeness
+
+    def control(self, project_id: int) -> ImageChoices:
+        """Return the labeling config of a project that can be labelled on pages.
+
+        Raises:
+            NotLabelledHereError: It takes several classes a crop, or cannot be read.
+        """
+        return _control(self._project(project_id))
+
+    def progress(self, project_id: int) -> Progress:
+        """Return how much of a project is open.
+
+        Raises:
+            NotLabelledHereError: The project cannot be labelled on pages.
+        """
+        project = self._project(project_id)
+        crops = self._open(project)
+        return Progress(
+            classes=crops.control.classes,
+            open=crops.predicted().counts(),
+            spot_check=len(crops.asked_for(SPOT_CHECK, set())[1]),
+            suspects=len(crops.suggested()),
+            has_model=project.model_round is not None,
+        )
+
+    def give(
+        self,
+        project_id: int,
+        person: Person,
+        kind: str,
+        class_name: str | None = None,
+        like: int | None = None,
+    ) -> LabelPage | None:
+        """Give a person a page that nobody else has.
+
+        Args:
+            project_id: The project.
+            person: The person.
+            kind: One of `KINDS`.
+            class_name: The class of a page of that kind; the one with the most confident crops if None.
+            like: The task whose crop those of a page of that kind are most similar to.
+
+        Returns:
+            The page; None if no crop is left for it.
+
+        Raises:
+            PageError: There is no such kind or class, nothing can be compared with that crop, or the project cannot be
+                labelled on pages.
+        """
+        crops = self._open(self._project(project_id))
+        if kind not in KINDS or (kind == LIKE) != (like is not None):
+            raise PageError("There is no such kind of page. Load the page again.")
+        if class_name is not None and class_name not in crops.control.classes:
+            raise PageError(f"The labeling config has no class {class_name!r}. Choose another.")
+        held = [page.id for page in self._store.reserved_pages(project_id, person.id)]
+        self._store.release_pages(project_id, person.id, held[: 1 - PAGES_AT_A_TIME])
+        choose: Choose = partial(crops.asked_for, kind)
+        if kind == OF_CLASS:
+            choose = partial(crops.of_class, crops.predicted(), class_name)
+        if kind == SUSPECTS:
+            choose = crops.suspects
+        if like is not None:
+            try:
+                similar = self._likeness.to(project_id, like)
+            except NotComparableError as error:
+                raise PageError(str(error)) from error
+            choose = partial(crops.like, similar)
+        return self._store.reserve_page(project_id, person.id, kind, choose, like)
+
+    def resume(self, project_id: int, person: Person, page_id: str) -> LabelPage | None:
+        """Give a person a page of theirs once more, as their browser asks after it was loaded again.
+
+        Returns:
+            The page; None if it is confirmed, or its crops are not free any more.
+        """
+        return self._store.resume_page(project_id, person.id, page_id)
+
+    def give_back(self, project_id: int, person: Person, page_ids: Collection[str] | None = None) -> None:
+        """Take pages that a person does not want to label; all of theirs if None."""
+        self._store.release_pages(project_id, person.id, page_ids)
+
+    def confirm(
+        self, project_id: int, person: Person, page_id: str, labels: Mapping[int, str], seconds: float
+    ) -> LabelPage:
+        """Store the labels of a page, and have the next round learn from them; a second time changes nothing.
+
+        Args:
+            project_id: The project.
+            person: The person.
+            page_id: The page.
+            labels: The label of each task that is not left out.
+            seconds: How long the person looked at the page, by their browser.
+
+        Returns:
+            The page, as it is stored.
+
+        Raises:
+            PageError: The page is not this person's, was undone, or a label is not possible any more.
+        """
+        page = self._store.page(project_id, person.id, page_id)
+        if page is None:
+            raise UnknownPageError("This page of crops is not known any more. Load the page again.")
+        if page.state == UNDONE:
+            raise PageError("This page was undone. Load the page again.")
+        if page.state == CONFIRMED:
+            return page
+        control = self.control(project_id)
+        if gone := sorted({label for label in labels.values() if not control.knows(label)}):
+            raise PageError(
+                f"The labeling config has no class {', '.join(map(repr, gone))} any more. Give these crops another class; "
+                "nothing else on the page has changed."
+            )
+        if labels.keys() - {*page.tasks}:
+            raise PageError("These labels are of crops that are not on this page. Load the page again.")
+        reviews = {} if page.kind != SUSPECTS else self._reviews(page, control.classes)
+        if page.kind == SUSPECTS and labels.keys() - reviews:
+            raise PageError("A label of this page is gone meanwhile. Load the page again.")
+        confirmed = self._store.confirm_page(page, labels, seconds, is_too_fast, reviews)
+        if labels:
+            self._store.add_event(project_id, "START_TRAINING", {})
+        return confirmed
+
+    def ask_next(self, project_id: int, person: Person, task_ids: Sequence[int]) -> int:
+        """Have crops stand at the head of Label Studio's queue, from the next round until they are labelled.
+
+        A crop that is annotated by now, labelled blind or gone is left out. Asked for twice, one is there once.
+
+        Returns:
+            How many of them are asked for now.
+
+        Raises:
+            PageError: Too many wait already, or the project cannot be labelled on pages.
+        """
+        wanted = self._open(self._project(project_id)).offered(task_ids)
+        try:
+            self._store.ask_next(project_id, person.id, wanted)
+        except TooManyAskedError as error:
+            raise PageError(
+                f"{MOST} crops may be asked for at a time, and that many wait already. Label some of them in Label Studio first."
+            ) from error
+        if wanted:
+            self._store.add_event(project_id, "START_TRAINING", {})
+        return len(wanted)
+
+    def withdraw(self, project_id: int, task_ids: Sequence[int]) -> None:
+        """Ask for crops no more that somebody has asked for."""
+        self._store.forget_asked(project_id, task_ids)
+        self._store.add_event(project_id, "START_TRAINING", {})
+
+    def undo(self, project_id: int, person: Person) -> LabelPage | None:
+        """Take the last page of a person back and give it to them once more; None if they have none.
+
+        Raises:
+            NotLabelledHereError: The project cannot be labelled on pages.
+        """
+        self.control(project_id)
+        page = self._store.undo_page(project_id, person.id)
+        if page is not None:
+            self._store.add_event(project_id, "START_TRAINING", {})
+        return page
+
+    def suggested(self, page: LabelPage) -> dict[int, tuple[str, str | None]]:
+        """Return the label of each crop of a page of suspect labels, and what is suggested instead."""
+        crops = self._open(self._project(page.project_id))
+        suggested = crops.suggested()
+        given = self._labels_of(page.project_id, page.tasks, crops.control.classes)
+        return {task: suggested.get(task, (label, None)) for task, label in given.items()}
+
+    def _reviews(self, page: LabelPage, classes: Sequence[str]) -> dict[int, Review]:
+        """Return what a person reviews on a page: the label of each crop, and their own annotation of it."""
+        own = {
+            annotation.task_id: annotation
+            for annotation in self._store.annotations_of(page.project_id, page.tasks)
+            if annotation.annotator == page.annotator and annotation.id > 0
+        }
+        given = self._labels_of(page.project_id, page.tasks, classes)
+        return {
+            task: Review(own[task].choice or "", own[task].id) if task in own else Review(label, None)
+            for task, label in given.items()
+        }
+
+    def _project(self, project_id: int) -> Project:
+        project = self._store.project(project_id)
+        if project is None:
+            raise UnknownPageError(f"This backend does not know project {project_id}.")
+        return project
+
+    def _open(self, project: Project) -> OpenCrops:
+        return OpenCrops(self._store, self._pool_files, project, _control(project), self._labels_of)
+
+
+def _control(project: Project) -> ImageChoices:
+    try:
+        control = label_config.parse(project.label_config)
+    except LabelConfigError as error:
+        raise NotLabelledHereError(str(error)) from error
+    if control.multiple:
+        raise NotLabelledHereError(
+            'This project takes several classes a crop (choice="multiple"), and a page gives one class to each crop. '
+            "Label it in Label Studio."
+        )
+    return control

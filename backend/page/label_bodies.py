@@ -1,0 +1,52 @@
+"""The bodies of the requests that label on the page."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from everylabel.backend.label_studio.request_bodies import RequestBody
+
+Text = Annotated[str, Field(max_length=4000)]
+PageId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+TaskKey = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
+class SignInBody(RequestBody):
+    """A person's token."""
+
+    token: SecretStr
+
+
+class GiveBody(RequestBody):
+    """A wish for a page."""
+
+    kind: Text
+    class_name: Text | None = None
+    like: TaskKey | None = None
+    """The task whose crop the crops of the page are most similar to."""
+    resume: PageId | None = None
+    """A page that the browser was on before it was loaded again."""
+
+
+class GiveBackBody(RequestBody):
+    """Pages that a person does not label now."""
+
+    pages: Annotated[list[PageId], Field(max_length=100)]
+
+
+class AskNextBody(RequestBody):
+    """Crops to ask for next."""
+
+    tasks: Annotated[list[TaskKey], Field(max_length=100)]
+    withdraw: bool = False
+    """They are to be asked for no more."""
+
+
+class ConfirmBody(RequestBody):
+    """The labels of a page."""
+
+    labels: Annotated[dict[TaskKey, Text], Field(max_length=200)]
+    """By task; a task that is missing stays unlabelled."""
+    seconds: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]

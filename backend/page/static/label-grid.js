@@ -1,0 +1,186 @@
+// The grid of crops: which class each has, which one is current, and how it is seen large.
+import { findPictures } from "./pictures.js";
+
+const ZOOM_AFTER = 450; // milliseconds of pointing at a crop
+
+const grid = document.getElementById("grid");
+const zoom = document.getElementById("zoom");
+
+let crops = []; // {task, label, preset, element}
+let last = null; // the class given last: what the rest of the page may be given too
+let current = 0;
+let keyOf = {};
+let changed = () => {};
+let timer;
+let pointer = {};
+
+export const onChange = (told) => (changed = told);
+export const setKeys = (keys) => (keyOf = keys);
+export const labels = () => Object.fromEntries(crops.filter((crop) => crop.label !== null).map((crop) => [crop.task, crop.label]));
+export const currentCrop = () => crops[current];
+export const isEmpty = () => !crops.length;
+export const openTasks = () => crops.filter(isOpen).map(({ task }) => task);
+const isOpen = (crop) => crop.element.dataset.state === "open";
+
+// Show a page; `chosen` are the labels given to it before it was loaded again, by task.
+// Until a class is given on it, `first` is what the rest may be given.
+export function showPage(page, chosen, first = null) {
+  hideZoom();
+  last = first;
+  crops = (page?.crops ?? []).map((crop) => ({
+    ...crop,
+    preset: crop.label,
+    label: chosen ? (chosen[crop.task] ?? null) : crop.label,
+  }));
+  grid.replaceChildren(...crops.map(cell));
+  grid.classList.toggle("of-texts", crops.some((crop) => crop.text));
+  crops.forEach(renew);
+  findPictures();
+  if (crops.length) focus(0, true);
+}
+
+function cell(crop, at) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "cell";
+  button.dataset.task = crop.task;
+  button.tabIndex = -1;
+  if (crop.text) {
+    button.append(Object.assign(document.createElement("span"), { className: "words", textContent: crop.text }));
+  } else {
+    const image = Object.assign(document.createElement("img"), { alt: "", decoding: "async" });
+    image.dataset.picture = crop.picture;
+    button.append(image);
+  }
+  button.append(Object.assign(document.createElement("span"), { className: "given" }));
+  button.addEventListener("pointermove", ({ pointerType, screenX, screenY }) => {
+    // A browser tells of a move, too, where the page was scrolled under a pointer at rest.
+    const moved = screenX !== pointer.x || screenY !== pointer.y;
+    pointer = { x: screenX, y: screenY };
+    if (pointerType === "touch" || !moved) return;
+    if (current !== at || document.activeElement !== button) focus(at, true);
+  });
+  button.addEventListener("pointerenter", ({ pointerType }) => {
+    if (pointerType === "touch") return;
+    clearTimeout(timer);
+    timer = setTimeout(() => current === at && showZoom(), ZOOM_AFTER);
+  });
+  button.addEventListener("pointerleave", hideZoom);
+  button.addEventListener("focus", () => mark(at));
+  crop.element = button;
+  return button;
+}
+
+function mark(at) {
+  if (crops[current]) crops[current].element.tabIndex = -1;
+  current = at;
+  crops[at].element.tabIndex = 0;
+}
+
+export function focus(at, preventScroll = false) {
+  mark(at);
+  crops[at].element.focus({ preventScroll });
+}
+
+// What a crop is said to be, in sight and to a screen reader.
+function renew(crop, at) {
+  const { element, label, preset } = crop;
+  const isReview = crop.given !== null && crop.given !== undefined;
+  const open = isReview ? (crop.suggested === null ? crop.given : `${crop.given} → ${crop.suggested}?`) : "no class";
+  const chosen = isReview && label === crop.given ? `${label}, kept` : label;
+  const shown = label === null ? (preset === null ? open : "left out") : chosen;
+  const state = label === null ? (preset === null ? "open" : "left-out") : label === preset ? "" : "changed";
+  element.dataset.state = state;
+  element.querySelector(".given").textContent = shown;
+  const said = state === "open" && isReview ? `given ${crop.given}${crop.suggested === null ? "" : `, suggested ${crop.suggested}`}` : shown;
+  element.setAttribute("aria-label", `Crop ${at + 1} of ${crops.length}, task ${crop.task}: ${said}`);
+}
+
+// Give the current crop a class; null leaves it out.
+export function give(label) {
+  const crop = crops[current];
+  if (!crop) return;
+  crop.label = label;
+  last = label ?? last;
+  renew(crop, current);
+  if (label === null && crop.preset === null) {
+    crop.element.dataset.state = "left-out";
+    crop.element.querySelector(".given").textContent = "left out";
+  }
+  changed();
+}
+
+// Of a suspect label: keep it, or take the one suggested instead.
+export const keepLabel = () => reviewed("given");
+export const takeSuggested = () => reviewed("suggested");
+
+function reviewed(which) {
+  const label = crops[current]?.[which];
+  if (label === null || label === undefined) return;
+  give(label);
+  goOn();
+}
+
+// Give every crop without a class the class that was given last.
+export function giveRest() {
+  if (last === null) return;
+  for (const [at, crop] of crops.entries()) {
+    if (!isOpen(crop)) continue;
+    crop.label = last;
+    renew(crop, at);
+  }
+  changed();
+}
+
+// Go on to the next crop without a class, where the page gives none.
+export function goOn() {
+  const next = crops.findIndex((crop, at) => at > current && isOpen(crop));
+  if (next >= 0) focus(next);
+}
+
+// The crops whose class is not among these any more lose it.
+export function keepClasses(classes) {
+  for (const [at, crop] of crops.entries()) {
+    if (crop.label !== null && !classes.includes(crop.label)) {
+      crop.label = null;
+      renew(crop, at);
+    }
+  }
+  changed();
+}
+
+function columns() {
+  const top = crops[0].element.offsetTop;
+  const wide = crops.findIndex((crop) => crop.element.offsetTop > top);
+  return wide < 0 ? crops.length : wide;
+}
+
+export function step(key) {
+  const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(), ArrowDown: columns() }[key];
+  const to = key === "Home" ? 0 : key === "End" ? crops.length - 1 : current + by;
+  hideZoom();
+  if (to >= 0 && to < crops.length) focus(to);
+}
+
+// --- large
+
+export function showZoom() {
+  const crop = crops[current];
+  if (!crop) return;
+  const image = zoom.querySelector("img");
+  image.hidden = Boolean(crop.text);
+  zoom.querySelector(".words").textContent = crop.text ?? "";
+  if (!crop.text) image.src = crop.picture;
+  const { left, width } = crop.element.getBoundingClientRect();
+  zoom.classList.toggle("on-the-left", left + width / 2 > innerWidth / 2);
+  zoom.hidden = false;
+}
+
+export function hideZoom() {
+  clearTimeout(timer);
+  zoom.hidden = true;
+}
+
+export const toggleZoom = () => (zoom.hidden ? showZoom() : hideZoom());
+
+export const keyOfClass = (name) => keyOf[name];

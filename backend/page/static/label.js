@@ -1,0 +1,413 @@
+// Label crops page by page. The next page is here before it is asked for; a page counts once the backend has it on disk.
+import { Refusal, get, post, postOnLeaving } from "./label-requests.js";
+import { isChoosing, onMoreLike, openChooser, setClasses } from "./label-chooser.js";
+import * as grid from "./label-grid.js";
+import * as like from "./label-like.js";
+
+const RETRY_AFTER = 2000;
+const STATE_EVERY = 3000;
+const KEPT = "everylabel-label-page"; // in this window: the page and its classes, for when it is loaded again
+
+const byId = (id) => document.getElementById(id);
+const root = byId("label");
+const kindOf = byId("kind");
+
+let page = null;
+let ahead = []; // pages that were given and are not on show yet
+let asking = null; // the promise of the next page
+let shownAt = 0;
+let seconds = 0; // that the page was in sight before
+let busy = false;
+let confirmed = 0;
+let waiting = 0;
+let classes = [];
+
+// --- what is shown
+
+function say(text) {
+  byId("problem").textContent = text ?? "";
+}
+
+function tell({ waiting: left, trouble }) {
+  waiting = left ?? waiting;
+  const given = confirmed ? `${confirmed.toLocaleString()} confirmed since you opened this page. ` : "Nothing confirmed since you opened this page. ";
+  byId("counts").textContent = given + (waiting ? `${waiting.toLocaleString()} on their way to Label Studio.` : confirmed ? "All are in Label Studio." : "");
+  if (!trouble) return;
+  byId("trouble").hidden = !trouble.length;
+  byId("trouble").querySelector("ul").replaceChildren(
+    ...trouble.map(({ task, label, reason, address }) => {
+      const link = Object.assign(document.createElement("a"), { href: address, textContent: `Task ${task}` });
+      const entry = document.createElement("li");
+      entry.append(link, ` as ${label}: ${reason}`);
+      return entry;
+    }),
+  );
+}
+
+function describe({ classes: names, keys, open, spot_check: spot, suspects }) {
+  if (!names) return;
+  classes = names;
+  grid.setKeys(keys);
+  setClasses(names);
+  const chosen = kindOf.value;
+  const options = [
+    ["class", "crops alike, class by class"],
+    ...names.filter((name) => open[name]).map((name) => [`class:${name}`, `${name} (${open[name].toLocaleString()})`]),
+    ["next-batch", "the next batch, no class given"],
+    ...(suspects ? [["suspects", `suspect labels (${suspects})`]] : []),
+    ...(spot ? [["spot-check", `the spot check (${spot})`]] : []),
+  ];
+  if (!options.some(([value]) => value === chosen)) options.push([chosen, like.nameOfKind(chosen)]);
+  kindOf.replaceChildren(...options.map(([value, text]) => new Option(text, value, false, value === chosen)));
+  byId("key-list").replaceChildren(
+    ...names.map((name) => {
+      const button = Object.assign(document.createElement("button"), { type: "button", textContent: name });
+      if (keys[name]) button.prepend(Object.assign(document.createElement("kbd"), { textContent: keys[name] }));
+      button.addEventListener("click", () => (grid.give(name), grid.goOn()));
+      return button;
+    }),
+  );
+}
+
+function show(next, chosen) {
+  page = next;
+  seconds = 0;
+  shownAt = performance.now();
+  byId("empty").hidden = Boolean(page);
+  byId("confirm").disabled = !page;
+  const number = page?.crops.length === 1 ? "1 crop" : `${page?.crops.length} crops`;
+  byId("page-title").textContent =
+    !page ? ""
+    : page.class_name ? `${number}, predicted: ${page.class_name}`
+    : (like.title(page, number) ?? `${number} without a class`);
+  like.show(page);
+  grid.showPage(page, chosen, like.firstClass(page));
+  keep();
+}
+
+function nothingLeft({ has_model: hasModel }) {
+  const [kind] = kindOf.value.split(":");
+  byId("empty").querySelector("p").textContent =
+    kind === "class" && !hasModel ? "There is no model yet, so no crop has a predicted class. Label the next batch first: ten crops of two classes are enough."
+    : kind === "like" ? "No open crop is left to show: all are labelled, or on other people's pages just now, or you have left them out today. Choose other crops above."
+    : kind === "suspects" ? "No label is suspect just now, or you have left out those that are, or other people are reviewing them. Choose other crops above."
+    : kind === "class" ? "No open crop is predicted to be of this class, or other people are labelling them just now. Choose another above."
+    : "Nothing waits to be labelled here: the next round may bring more, or other people are labelling the rest just now.";
+}
+
+function keep() {
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify({ id: page?.id ?? null, kind: kindOf.value, labels: grid.labels(), waiting: like.pagesThatWait() }));
+  } catch {
+    // Storage is forbidden: the choices last until the page is left.
+  }
+}
+
+function kept() {
+  try {
+    return JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
+  } catch {
+    return null;
+  }
+}
+
+// --- getting pages
+
+async function ask(more = {}) {
+  const [kind, ...name] = kindOf.value.split(":");
+  const which = kind === "like" ? { like: Number(name[0]) } : { class_name: name.length ? name.join(":") : null };
+  return post("/pages", { kind, ...which, ...more });
+}
+
+// Have the next page here, and its pictures in the browser's cache, while this one is being looked at.
+function prefetch() {
+  if (ahead.length || asking) return;
+  const wanted = kindOf.value;
+  asking = ask()
+    .then((found) => {
+      tell(found);
+      describe(found);
+      if (!found.page) return;
+      if (wanted !== kindOf.value) return post("/give-back", { pages: [found.page.id] });
+      ahead.push(found.page);
+      return fetchPictures(found.page);
+    })
+    .catch(() => {}) // it is asked for when it is needed, and says then what is wrong
+    .finally(() => (asking = null));
+}
+
+async function fetchPictures({ crops }) {
+  const line = crops.filter((crop) => !crop.text).map((crop) => crop.picture);
+  const fetchNext = async () => {
+    while (line.length) await fetch(line.shift()).then((answer) => answer.blob()).catch(() => {});
+  };
+  await Promise.all([fetchNext(), fetchNext()]);
+}
+
+// `before` is a page that was on show before, with the classes chosen on it.
+async function showNext(before) {
+  const more = before?.id ? { resume: before.id } : undefined;
+  if (!more && !ahead.length && asking) await asking;
+  if (ahead.length) {
+    show(ahead.shift());
+  } else {
+    const found = await ask(more);
+    describe(found);
+    tell(found);
+    if (!found.page) nothingLeft(found);
+    show(found.page, more && found.page?.id === before.id ? before.labels : null);
+  }
+  if (page) prefetch();
+}
+
+// --- what a person does
+
+async function confirm() {
+  if (busy || !page) return;
+  busy = true;
+  const given = page;
+  const labels = grid.labels();
+  const took = seconds + (document.hidden ? 0 : (performance.now() - shownAt) / 1000);
+  say();
+  try {
+    // The next page is shown while this one is stored.
+    const stored = store(given, labels, took);
+    if (ahead.length) show(ahead.shift());
+    const answer = await stored;
+    confirmed += answer.confirmed;
+    tell(answer);
+    if (answer.too_fast) say("That page was confirmed faster than anybody can look at it; the project's owner is told. Undo it if that was a slip.");
+    if (page === given) await showNext();
+    else if (page) prefetch();
+  } catch (error) {
+    if (page !== given) {
+      if (page) ahead.unshift(page);
+      show(given, labels);
+    }
+    fail(error);
+    if (error.status === 409) await renewClasses();
+    if (error.status === 404) await showNext().catch(fail);
+  } finally {
+    busy = false;
+  }
+}
+
+// Send a page until it is stored or refused: the backend takes it once, however often it comes.
+async function store(given, labels, took) {
+  for (;;) {
+    try {
+      return await post(`/pages/${given.id}/confirm`, { labels, seconds: took });
+    } catch (error) {
+      if (!(error instanceof Refusal) || !error.passes) throw error;
+      say(error.message);
+    }
+    await new Promise((resume) => setTimeout(resume, RETRY_AFTER));
+    say();
+  }
+}
+
+async function renewClasses() {
+  const found = await ask({ resume: page.id }).catch(() => null);
+  if (!found) return;
+  describe(found);
+  grid.keepClasses(classes);
+}
+
+async function undo() {
+  if (busy) return;
+  busy = true;
+  say();
+  try {
+    const found = await post("/undo");
+    tell(found);
+    if (!found.page) return say("There is no page of yours to undo.");
+    if (page) ahead.unshift(page);
+    confirmed = Math.max(0, confirmed - found.page.crops.filter((crop) => crop.label !== null).length);
+    show(found.page);
+  } catch (error) {
+    fail(error);
+  } finally {
+    busy = false;
+  }
+}
+
+function fail(error) {
+  if (!(error instanceof Refusal)) throw error;
+  say(error.message);
+  if (error.wantsSignIn) askForToken(error.message);
+}
+
+// Leave the page on show for another: of the kind that is chosen, or for one that waits.
+async function leaveFor(choose) {
+  if (busy) return;
+  busy = true;
+  say();
+  try {
+    if (asking) await asking;
+    const { back, before } = choose();
+    const given = [...back, ...ahead.map(({ id }) => id)];
+    ahead = [];
+    show(null);
+    byId("empty").hidden = true;
+    if (given.length) await post("/give-back", { pages: given });
+    await showNext(before);
+  } catch (error) {
+    fail(error);
+  } finally {
+    busy = false;
+  }
+}
+
+const onShow = () => (page ? [page.id] : []);
+
+const changeKind = () => leaveFor(() => ({ back: onShow(), before: like.comeBack(kindOf.value) }));
+
+// The crops most like the current one. The page it is on waits, with the classes chosen on it.
+function moreLike() {
+  const crop = grid.currentCrop();
+  if (crop) leaveFor(() => {
+    const back = like.leave(page, kindOf.value, crop);
+    choose(like.kindLike(crop.task));
+    return { back, before: null };
+  });
+}
+
+const goBack = () => leaveFor(() => {
+  const back = onShow();
+  const before = like.comeBack();
+  choose(before.kind);
+  return { back, before };
+});
+
+function choose(kind) {
+  if (![...kindOf.options].some(({ value }) => value === kind)) kindOf.append(new Option(like.nameOfKind(kind), kind));
+  kindOf.value = kind;
+}
+
+// --- sign-in
+
+function askForToken(why) {
+  byId("sign-in").hidden = false;
+  byId("labelling").hidden = true;
+  byId("sign-in-refused").textContent = why ?? "";
+  byId("token").focus();
+}
+
+async function signIn(event) {
+  event.preventDefault();
+  const token = byId("token").value;
+  byId("token").value = "";
+  try {
+    await post("/sign-in", { token });
+    location.reload(); // the page on show is kept, and so are its classes
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    byId("sign-in-refused").textContent = error.message;
+    byId("token").focus();
+  }
+}
+
+async function signOut() {
+  await post("/sign-out").catch(() => {});
+  sessionStorage.removeItem(KEPT);
+  location.reload();
+}
+
+// The crops without a class are asked for next in Label Studio; those with one are confirmed, as Enter does.
+async function askNext() {
+  const tasks = grid.openTasks();
+  if (busy || !page || !tasks.length) return;
+  busy = true;
+  say();
+  try {
+    await like.askNext(tasks);
+  } catch (error) {
+    return fail(error);
+  } finally {
+    busy = false;
+  }
+  if (Object.keys(grid.labels()).length) await confirm();
+  else await leaveFor(() => ({ back: onShow(), before: null }));
+}
+
+const withdraw = () => like.withdraw().catch(fail);
+
+function giveRest() {
+  if (page && page.class_name === null) grid.giveRest();
+}
+
+// --- keys
+
+function onKey(event) {
+  if (byId("labelling").hidden || isChoosing() || event.altKey || event.isComposing) return;
+  const key = event.key;
+  if ((event.ctrlKey || event.metaKey) && key.toLowerCase() === "z" && !event.shiftKey) {
+    event.preventDefault();
+    return void undo();
+  }
+  if (event.ctrlKey || event.metaKey) return;
+  const inGrid = event.target.closest?.("#grid");
+  if (!inGrid && event.target.closest?.("select, input, button, a")) return;
+  const name = classes.find((one) => grid.keyOfClass(one) === key.toLowerCase());
+  if (key === "Enter") {
+    if (!event.repeat) confirm(); // a key held down confirms one page, not all
+  } else if (grid.isEmpty()) return;
+  else if (key.startsWith("Arrow") || key === "Home" || key === "End") grid.step(key);
+  else if (key === " ") grid.toggleZoom();
+  else if (key === "Escape") grid.hideZoom();
+  else if (key === "/") openChooser();
+  else if (key === "+") moreLike();
+  else if (key === "." && page.kind === "suspects") grid.takeSuggested();
+  else if (key === "," && page.kind === "suspects") grid.keepLabel();
+  else if (key === ".") giveRest();
+  else if (key === "Backspace" || key === "Delete") grid.give(null), page.class_name ?? grid.goOn();
+  else if (name !== undefined) grid.give(name), page.class_name ?? grid.goOn();
+  else return;
+  event.preventDefault();
+}
+
+async function keepTelling() {
+  for (;;) {
+    await new Promise((resume) => setTimeout(resume, STATE_EVERY));
+    if (waiting && !document.hidden) await get("/state").then(tell).catch(() => {});
+  }
+}
+
+function start() {
+  byId("sign-in").addEventListener("submit", signIn);
+  if (!root.dataset.signedIn) return byId("token").focus();
+  byId("sign-out").addEventListener("click", signOut);
+  byId("confirm").addEventListener("click", confirm);
+  byId("undo").addEventListener("click", undo);
+  byId("rest").addEventListener("click", giveRest);
+  byId("ask-next").addEventListener("click", askNext);
+  byId("withdraw").addEventListener("click", withdraw);
+  byId("keep").addEventListener("click", grid.keepLabel);
+  byId("suggestion").addEventListener("click", grid.takeSuggested);
+  byId("back").addEventListener("click", goBack);
+  onMoreLike(moreLike);
+  kindOf.addEventListener("change", changeKind);
+  document.addEventListener("keydown", onKey);
+  byId("grid").addEventListener("click", ({ target }) => target.closest(".cell") && openChooser());
+  // A page that nobody sees is not being looked at.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) seconds += (performance.now() - shownAt) / 1000;
+    shownAt = performance.now();
+  });
+  // Nobody else waits for a page of a window that is closed; one that is loaded again asks for it once more.
+  addEventListener("pagehide", () => {
+    const left = [...ahead, page, ...like.pagesThatWait()].filter(Boolean).map(({ id }) => id);
+    if (left.length) postOnLeaving("/give-back", { pages: left });
+  });
+  addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
+  grid.onChange(keep);
+  const asked = like.takeFromAddress();
+  const before = asked ? null : kept();
+  if (before) like.restore(before.waiting);
+  const kind = asked ?? before?.kind;
+  if (kind) choose(kind);
+  showNext(before).catch(fail);
+  keepTelling();
+}
+
+if (root) start();
