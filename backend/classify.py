@@ -1,0 +1,216 @@
+"""Classify pictures that a program sends, with the model in use of a project: no task and no Label Studio is involved."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from everylabel.backend.embedding.clients import image_limits
+from everylabel.backend.embedding.embeddings import check_encoder
+from everylabel.backend.images.decode import decode
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.label_studio.crop_errors import ImageError
+from everylabel.backend.label_studio.publisher import version_name
+from everylabel.backend.label_studio.request_bodies import BodyError
+from everylabel.backend.rounds.parts import PredictingParts
+from everylabel.backend.store import LARGEST_ID
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from everylabel.backend.settings import Settings
+    from everylabel.model.classifiers.base import Classifier
+    from everylabel.model.exported.novelty import Novelty
+
+MOST_PICTURES = 16
+"""Pictures that one request may send."""
+MOST_REQUESTS = 2
+"""Requests that hold a thread of the web server at a time: one is answered, the others wait."""
+PATIENCE = 10.0
+"""Seconds that a request waits for the one before it: then it is told to come back."""
+GROWN = 1.25
+"""Growth of a pool after which it is measured anew which crops are unlike all of it."""
+_DATA_URL = re.compile(r"data:image/[\w.+-]{1,40};base64,", re.ASCII)
+
+
+class UnknownProjectError(LookupError):
+    """The project is not known here; the message says what to do."""
+
+
+class NotYetError(RuntimeError):
+    """The project has no model, or this process is busy; the message says when to come back."""
+
+    def __init__(self, message: str, *, busy: bool = False) -> None:
+        super().__init__(message)
+        self.busy = busy
+
+
+class _Parts(PredictingParts, Protocol):
+    """The parts of a backend that classify."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+
+class PictureClassifier:
+    """Classifies pictures, one request at a time: webhooks, which have one second, need the cores too.
+
+    Args:
+        parts: of a backend.
+    """
+
+    def __init__(self, parts: _Parts) -> None:
+        self._parts = parts
+        self._turn = threading.Lock()
+        self._requests = threading.BoundedSemaphore(MOST_REQUESTS)
+        self._novelty: dict[int, tuple[int, Novelty | None]] = {}
+
+    def classify(self, project_id: int, pictures: Sequence[bytes | None]) -> dict[str, Any]:
+        """Classify pictures.
+
+        Args:
+            project_id: the project.
+            pictures: image files; None for what was none.
+
+        Returns:
+            `model_version`, and under `results`, for each picture in its order, `class`, `confidence`,
+            `probabilities`, `novelty` and `unlike`; or `error`.
+
+        Raises:
+            UnknownProjectError: there is no such project.
+            NotYetError: it has no model yet, or other requests take too long.
+            LabelConfigError: it classifies no images.
+        """
+        if not pictures:
+            return {"model_version": "", "results": []}
+        project = self._parts.store.project(project_id) if project_id <= LARGEST_ID else None
+        if project is None:
+            raise UnknownProjectError(
+                f"Project {project_id} is not connected. To connect it: everylabel connect --project {project_id}"
+            )
+        check_encoder(label_config.parse(project.label_config), self._parts.settings.encoder)
+        model = self._parts.models.of(project_id)
+        if model is None:
+            raise NotYetError("Nothing has been learned yet: label crops of two classes first.")
+        with self._a_turn():
+            results = self._results(project_id, model, pictures)
+        return {"model_version": version_name(project.model_round or 0), "results": results}
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Hold one of `MOST_REQUESTS` places: the remaining threads answer others.
+
+        To be entered before a body is read: while tens of megabytes of JSON are, no other thread runs.
+
+        Raises:
+            NotYetError: every place is taken.
+        """
+        if not self._requests.acquire(blocking=False):
+            raise _busy()
+        try:
+            yield
+        finally:
+            self._requests.release()
+
+    @contextmanager
+    def _a_turn(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=PATIENCE):
+            raise _busy()
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _results(
+        self, project_id: int, model: Classifier, pictures: Sequence[bytes | None]
+    ) -> list[dict[str, Any]]:
+        read = [self._crop(content) for content in pictures]
+        crops = [crop for crop in read if not isinstance(crop, str)]
+        if not crops:
+            return [{"error": problem} for problem in read]
+        rows = self._parts.embeddings.encoder().encode(np.stack(crops))
+        novelty = self._novelty_of(project_id, model)
+        scores = [None] * len(rows) if novelty is None else novelty.score(rows).tolist()
+        said = map(_said, repeat(model.classes_), model.predict_proba(rows), scores)
+        return [{"error": crop} if isinstance(crop, str) else next(said) for crop in read]
+
+    def _crop(self, content: bytes | None) -> NDArray[np.uint8] | str:
+        """Return the crop of an image file, or why there is none."""
+        limits, encoder = image_limits(self._parts.settings), self._parts.embeddings.encoder()
+        if content is None:
+            return "It is no data: URL of an image. Send data:image/png;base64,…"
+        if len(content) > limits.max_bytes:
+            return "The file is too large. Shrink the image, or set EVERYLABEL_MAX_IMAGE_MEGABYTES"
+        try:
+            return encoder.prepare(decode(content, limits, "The picture", enough=encoder.enough_pixels))
+        except ImageError as error:
+            return str(error)
+
+    def _novelty_of(self, project_id: int, model: Classifier) -> Novelty | None:
+        """Return the novelty of a project's pool, measured anew once the pool has grown."""
+        from everylabel.model.exported.novelty import of_rows  # noqa: PLC0415 - takes long to load
+
+        _, rows = self._parts.store.embedding_rows(project_id)
+        known = self._novelty.get(project_id)
+        if known is None or len(rows) > GROWN * known[0] or len(rows) < known[0]:
+            pool = self._parts.embeddings.read(project_id)
+            found = of_rows(pool, rows, by_direction=model.space is not None, seed=project_id)
+            known = self._novelty[project_id] = (len(rows), found)
+        return known[1]
+
+
+def pictures_in(body: Mapping[str, Any]) -> list[bytes | None]:
+    """Return the image files of a JSON body, `{"images": ["data:image/png;base64,…"]}`; None for what is none.
+
+    Raises:
+        BodyError: there is no such list, or it is too long.
+    """
+    images = body.get("images")
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        raise BodyError("The request has no list of data: URLs in 'images'.")
+    require_few(len(images))
+    return [_of_data_url(image) for image in images]
+
+
+def require_few(number: int) -> None:
+    """Check that a request does not send too many pictures.
+
+    Raises:
+        BodyError: it does.
+    """
+    if number > MOST_PICTURES:
+        raise BodyError(f"{number} pictures are too many for one request: send up to {MOST_PICTURES}.")
+
+
+def _busy() -> NotYetError:
+    return NotYetError("Other pictures are being classified: try again in some seconds.", busy=True)
+
+
+def _of_data_url(url: str) -> bytes | None:
+    match = _DATA_URL.match(url)
+    if match is None:
+        return None
+    try:
+        return base64.b64decode(url[match.end() :], validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _said(classes: Sequence[str], probabilities: NDArray[Any], score: float | None) -> dict[str, Any]:
+    best = int(probabilities.argmax())
+    novelty = {} if score is None else {"novelty": score, "unlike": score > 1}
+    shares = probabilities.tolist()
+    return {
+        "class": classes[best],
+        "confidence": shares[best],
+        "probabilities": dict(zip(classes, shares, strict=True)),
+        **novelty,
+    }
