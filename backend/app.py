@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
@@ -15,12 +14,20 @@ from werkzeug.exceptions import HTTPException
 from everylabel.backend.auth import DELIVERY_ROUTES, Access, access
 from everylabel.backend.bootstrap import Backend
 from everylabel.backend.browser_guard import READING, is_foreign, is_known_host, unknown_host
+from everylabel.backend.classify import (
+    NotYetError,
+    PictureClassifier,
+    UnknownProjectError,
+    pictures_in,
+    require_few,
+)
 from everylabel.backend.label_studio import webhooks
 from everylabel.backend.label_studio.label_config import LabelConfigError
-from everylabel.backend.label_studio.request_bodies import BodyError, PredictBody, SetupBody
+from everylabel.backend.label_studio.request_bodies import BodyError, PredictBody, SetupBody, json_object
 from everylabel.backend.metrics import health
 from everylabel.backend.ml_backend import ActiveLearningBackend
 from everylabel.backend.openapi import DESCRIPTION
+from everylabel.backend.page.label_routes import LabelRoutes
 from everylabel.backend.page.routes import Page
 from everylabel.backend.page_token import HEADER, PageToken
 from everylabel.backend.settings import Settings
@@ -29,6 +36,8 @@ from everylabel.backend.store import StorageError
 log = logging.getLogger(__name__)
 
 OPEN_ROUTES = {"/health"}
+CLASSIFY = "/projects/<int:project_id>/classify"
+"""A program posts pictures to it, and nothing changes: it needs no token of the page."""
 
 
 def create_app(backend: Backend) -> Flask:
@@ -38,8 +47,7 @@ def create_app(backend: Backend) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
 
     _let_in(app, backend.settings)
-    page = Page(backend.settings, backend.store, backend.files, backend.reader, backend.heartbeat)
-    app.register_blueprint(page.blueprint)
+    _add_page(app, backend)
 
     @app.get("/health")
     def liveness() -> Any:
@@ -83,8 +91,37 @@ def create_app(backend: Backend) -> Flask:
     def metrics() -> Any:
         return Response(backend.metrics.render(), content_type=CONTENT_TYPE_LATEST)
 
+    _classify_pictures(app, backend)
     _answer_errors(app)
     return app
+
+
+def _classify_pictures(app: Flask, backend: Backend) -> None:
+    """Register the route that programs post pictures to."""
+    classifier = PictureClassifier(backend)
+
+    @app.post(CLASSIFY)
+    def classify(project_id: int) -> Any:
+        """Classify up to 16 pictures with a project's model: data: URLs in JSON, or files as multipart/form-data."""
+        with classifier.admitted():
+            return jsonify(classifier.classify(project_id, _pictures()))
+
+
+def _pictures() -> list[bytes | None]:
+    """Return the image files that a request sends; None for what is none."""
+    if request.mimetype != "multipart/form-data":
+        return pictures_in(_body())
+    files = [file for _, file in request.files.items(multi=True)]
+    require_few(len(files))
+    return [file.read() for file in files]
+
+
+def _add_page(app: Flask, backend: Backend) -> None:
+    """Register the page for people, and the routes that they label by."""
+    pool_files = backend.labelling.pool_files
+    page = Page(backend.settings, backend.store, backend.files, pool_files, backend.reader, backend.heartbeat)
+    LabelRoutes(backend.settings, backend.store, backend.labelling, page.task_address).add_to(page.blueprint)
+    app.register_blueprint(page.blueprint)
 
 
 def _let_in(app: Flask, settings: Settings) -> None:
@@ -117,7 +154,9 @@ def _refuse_person(reach: Access, token: PageToken) -> Response | None:
         answer.headers["WWW-Authenticate"] = 'Basic realm="everylabel"'
         return answer
     if reach is Access.DELIVERY:
-        return _refusal(403, "This key is Label Studio's, to deliver with. Sign in with the one for people.")
+        return _refusal(
+            403, "This is the key that Label Studio delivers with. Sign in with the one for people."
+        )
     if _writes_for_a_person() and not token.is_shown(request.headers.get(HEADER)):
         return _refusal(403, "The page that sent this has no token, or an old one. Load it again.")
     return None
@@ -131,6 +170,14 @@ def _answer_errors(app: Flask) -> None:
     def bad_request(error: ValueError) -> Response:
         return _refusal(400, str(error))
 
+    @app.errorhandler(UnknownProjectError)
+    def unknown(error: UnknownProjectError) -> Response:
+        return _refusal(404, str(error))
+
+    @app.errorhandler(NotYetError)
+    def not_yet(error: NotYetError) -> Response:
+        return _refusal(503 if error.busy else 409, str(error))
+
     @app.errorhandler(StorageError)
     def not_kept(error: StorageError) -> Response:
         log.error("%s", error)
@@ -139,7 +186,9 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(OperationalError)
     def no_database(error: OperationalError) -> Response:
         log.error("%s %s: the database fails (%s)", request.method, request.path, error.orig)
-        return _refusal(503, "The backend's database takes nothing at the moment; its log says why.")
+        return _refusal(
+            503, "The backend's database accepts nothing at the moment; the backend's log says why."
+        )
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
@@ -155,7 +204,8 @@ def _writes_for_a_person() -> bool:
     """Return whether a request changes something and may come from a browser that was tricked into sending it."""
     login = _login()
     by_hand = login is not None and login.type == "bearer"  # no browser sends that by itself
-    return request.url_rule is not None and request.method not in READING and not by_hand
+    changes = request.url_rule is not None and request.url_rule.rule != CLASSIFY
+    return changes and request.method not in READING and not by_hand
 
 
 def _login() -> Authorization | None:
@@ -167,27 +217,7 @@ def _login() -> Authorization | None:
 
 
 def _body() -> dict[str, Any]:
-    try:
-        body = request.get_json(force=True, silent=True)
-        if b"\\ud" in request.get_data().lower():
-            _refuse_lone_surrogates(body)
-    except RecursionError as error:
-        raise BodyError("The request's body is nested too deeply.") from error
-    if not isinstance(body, dict):
-        raise BodyError("The request's body is not a JSON object.")
-    return body
-
-
-def _refuse_lone_surrogates(body: object) -> None:
-    r"""Refuse half a character, such as `"\ud800"`: JSON allows it, and no database takes it.
-
-    Raises:
-        BodyError: The body holds one.
-    """
-    try:
-        json.dumps(body, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise BodyError("The request's body holds text that is not Unicode.") from error
+    return json_object(request.get_data())
 
 
 def _refusal(code: int, why: str) -> Response:

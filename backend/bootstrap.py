@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from everylabel.backend.embedding.clients import make_label_studio, make_reader
@@ -15,10 +16,12 @@ from everylabel.backend.embedding.lanes import EmbeddingLanes
 from everylabel.backend.embedding.passes import PoolEmbedding
 from everylabel.backend.embedding.problems import EmbeddingProblems
 from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.label_pages.parts import LabelPageParts, make_label_page_parts
 from everylabel.backend.label_studio.annotators import AnnotatorNames
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.publisher import Publisher
 from everylabel.backend.metrics import Metrics
+from everylabel.backend.rounds.labels import labels_of
 from everylabel.backend.rounds.live_loop import LiveLoop
 from everylabel.backend.rounds.models import Models
 from everylabel.backend.rounds.runner import Rounds
@@ -65,6 +68,7 @@ class Backend:
     trainer: Trainer
     jobs: Jobs
     annotator_names: AnnotatorNames
+    labelling: LabelPageParts
     heartbeat: Heartbeat
     metrics: Metrics
     embedding_waits: threading.BoundedSemaphore = field(
@@ -88,21 +92,17 @@ def build(
         clock: Returns seconds since 1970.
         encoder: Used instead of the one that the settings name.
         encoder_threads: CPU threads the encoder takes; one a core if None.
-        make_executor: Makes the executor that embeds and scores, from the settings, the store and a function that
-            returns the encoder; if None, that happens in this process.
+        make_executor: Makes the executor that embeds and scores, given what `MakeExecutor` says; this process if None.
 
     Raises:
         StorageError: The store is damaged, or cannot be reached or written to.
     """
     store, files = _open_store(settings, clock), _files(settings)
-    with private_umask():  # a database is made on opening
-        jobs = Jobs(_requests(settings), lambda: trainer, settings.redis_url.get_secret_value())
+    jobs = _jobs(settings, lambda: trainer)
     label_studio = make_label_studio(settings)
     reader, publisher = make_reader(settings, label_studio), Publisher(label_studio)
     embeddings = Embeddings(settings, files, encoder, encoder_threads)
-    executor: Executor = LocalExecutor(store, reader, embeddings.encoder, settings.download_threads)
-    if make_executor is not None:
-        executor = make_executor(settings, store, embeddings.encoder)
+    executor = (make_executor or partial(_local_executor, reader))(settings, store, embeddings.encoder)
     pool_embedding = PoolEmbedding(settings.encoder, store, files, embeddings, executor)
     problems = EmbeddingProblems(store)
     lanes = EmbeddingLanes(store, files, pool_embedding, problems, settings.download_threads)
@@ -111,7 +111,9 @@ def build(
         settings, store, files, label_studio, pool_embedding, lanes, rounds, publisher, clock, jobs.learn
     )
     heartbeat, names = Heartbeat(settings.model_dir / HEARTBEAT), AnnotatorNames(store, label_studio, clock)
-    trainer = Trainer(store, files, loop, lanes, problems, label_studio, publisher, names, heartbeat, clock)
+    labelling = make_label_page_parts(settings, store, files, embeddings, partial(labels_of, store))
+    parts = (label_studio, publisher, names, labelling.sender, heartbeat, clock)
+    trainer = Trainer(store, files, loop, lanes, problems, *parts)
     return Backend(
         settings=settings,
         clock=clock,
@@ -130,8 +132,9 @@ def build(
         trainer=trainer,
         jobs=jobs,
         annotator_names=names,
+        labelling=labelling,
         heartbeat=heartbeat,
-        metrics=Metrics(store, heartbeat, clock),
+        metrics=Metrics(store, heartbeat),
     )
 
 
@@ -140,6 +143,17 @@ def _open_store(settings: Settings, clock: Callable[[], float]) -> Store:
     with private_umask():  # a database is made on opening
         set_aside_damaged(settings.model_dir)
         return Store(settings.store_url, clock)
+
+
+def _jobs(settings: Settings, trainer: Callable[[], Trainer]) -> Jobs:
+    with private_umask():  # a database is made on opening
+        return Jobs(_requests(settings), trainer, settings.redis_url.get_secret_value())
+
+
+def _local_executor(
+    reader: ImageReader, settings: Settings, store: Store, encoder: Callable[[], Encoder]
+) -> Executor:
+    return LocalExecutor(store, reader, encoder, settings.download_threads)
 
 
 def _requests(settings: Settings) -> str:

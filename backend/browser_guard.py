@@ -7,8 +7,8 @@ A browser sends its login, and reaches addresses that nobody else can, whichever
 - A page whose name is pointed at this machine after it was loaded (DNS rebinding) has our origin in the eyes of the
   browser. It gives itself away by the name it calls us by (`Host`). A numeric address cannot be rebound.
 
-Every route that takes more than GET and is not called by Label Studio also asks for a token
-(`everylabel.backend.page_token`), without any code of its own. Such a route has to be called with `fetch`: a form on a
+Every route that takes more than GET, is not called by Label Studio and changes something (`/classify` does not) also asks
+for a token (`everylabel.backend.page_token`), without any code of its own. Such a route has to be called with `fetch`: a form on a
 page with `Referrer-Policy: no-referrer`, such as ours, sends `Origin: null`.
 """
 

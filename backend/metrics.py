@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
@@ -24,10 +24,9 @@ class Metrics:
     Args:
         store: The store, which is read at each request.
         heartbeat: The trainer's heartbeat.
-        clock: Returns seconds since 1970.
     """
 
-    def __init__(self, store: Store, heartbeat: Heartbeat, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, heartbeat: Heartbeat) -> None:
         self._registry = CollectorRegistry()
         self.events = Counter("everylabel_events", "Webhooks taken in", ["action"], registry=self._registry)
         self.predictions = Counter(
@@ -36,7 +35,7 @@ class Metrics:
         if MULTIPROCESS in os.environ:  # several workers: each counts in files, and any of them sums these
             self._registry = CollectorRegistry()
             MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
-        self._registry.register(_Shared(store, heartbeat, clock))
+        self._registry.register(_Shared(store, heartbeat))
 
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
@@ -55,22 +54,21 @@ def health(heartbeat: Heartbeat) -> dict[str, Any]:
 class _Shared:
     """A collector of state that is read from the store at each request, so that every process returns the same."""
 
-    def __init__(self, store: Store, heartbeat: Heartbeat, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, heartbeat: Heartbeat) -> None:
         self._store = store
         self._heartbeat = heartbeat
-        self._clock = clock
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         return ()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         store = self._store
-        waiting, oldest = store.events_waiting()
-        yield GaugeMetricFamily("everylabel_events_waiting", "Webhooks not yet worked in", value=waiting)
+        waiting, longest = store.events_waiting()
+        yield GaugeMetricFamily("everylabel_events_waiting", "Webhooks not processed yet", value=waiting)
         yield GaugeMetricFamily(
             "everylabel_oldest_event_age_seconds",
-            "Age of the oldest webhook not yet worked in",
-            value=0.0 if oldest is None else max(0.0, self._clock() - oldest),
+            "Age of the oldest webhook not processed yet",
+            value=longest,
         )
         yield GaugeMetricFamily(
             "everylabel_trainer_alive",
@@ -80,7 +78,7 @@ class _Shared:
         told = self._heartbeat.figures()
         for name, help_text in (
             ("label_studio_calls", "Requests of the trainer to Label Studio since it started"),
-            ("label_studio_failures", "Those that Label Studio refused or did not answer"),
+            ("label_studio_failures", "Requests of the trainer that Label Studio refused or did not answer"),
         ):
             yield GaugeMetricFamily(f"everylabel_{name}", help_text, value=told.get(name, 0.0))
         labels = ["project"]

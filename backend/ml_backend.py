@@ -25,19 +25,16 @@ from everylabel.backend.label_studio import webhooks
 from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.publisher import version_name
 from everylabel.backend.label_studio.request_bodies import is_id, project_number
+from everylabel.backend.rounds.parts import PredictingParts
 from everylabel.backend.store import StorageError, Task
 from everylabel.backend.sync.task_listing import stored_task
 
 if TYPE_CHECKING:
     from threading import BoundedSemaphore
 
-    from everylabel.backend.embedding.embeddings import Embeddings
-    from everylabel.backend.label_studio.client import LabelStudio
     from everylabel.backend.label_studio.label_config import ImageChoices
     from everylabel.backend.metrics import Metrics
-    from everylabel.backend.rounds.models import Models
     from everylabel.backend.settings import Settings
-    from everylabel.backend.store import Store
     from everylabel.backend.worker.jobs import Jobs
 
 log = logging.getLogger(__name__)
@@ -62,21 +59,13 @@ def _contract() -> type:
     return object
 
 
-class _Parts(Protocol):
+class _Parts(PredictingParts, Protocol):
     """The parts of a backend that the ML backend uses."""
 
     @property
     def settings(self) -> Settings: ...
     @property
-    def store(self) -> Store: ...
-    @property
-    def label_studio(self) -> LabelStudio: ...
-    @property
     def jobs(self) -> Jobs: ...
-    @property
-    def models(self) -> Models: ...
-    @property
-    def embeddings(self) -> Embeddings: ...
     @property
     def metrics(self) -> Metrics: ...
     @property
@@ -132,7 +121,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         project = self._parts.store.project(self._project_id)
         if project is None and self._parts.store.count_unverified_projects() >= MOST_UNVERIFIED:
             raise StorageError(
-                f"{MOST_UNVERIFIED} other projects wait to be found in Label Studio first. Is the trainer running, and "
+                f"{MOST_UNVERIFIED} other projects are waiting to be looked up in Label Studio first. Is the trainer running, and "
                 "does Label Studio answer it? `everylabel doctor` tells."
             )
         if project is None or not project.label_config:
@@ -200,7 +189,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             if found is None or found.embedding_row is None:
                 answer["error"] = _why_not(task, found)
             elif model is None:
-                answer["error"] = "Nothing is learned yet: label crops of two classes first."
+                answer["error"] = "Nothing has been learned yet: label crops of two classes first."
             else:
                 rows.append(found.embedding_row)
                 answer["row"] = len(rows) - 1

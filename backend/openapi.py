@@ -44,6 +44,30 @@ class Predictions(BaseModel):
     results: list[Prediction]
 
 
+class Pictures(BaseModel):
+    """Pictures to classify."""
+
+    images: list[str] = Field(max_length=16, description="`data:image/png;base64,…`, one a picture.")
+
+
+class ClassifiedPicture(BaseModel):
+    """The predicted class of a picture, or why there is none."""
+
+    class_: str = Field(default="", alias="class")
+    confidence: float = Field(default=0, ge=0, le=1)
+    probabilities: dict[str, float] = Field(default={}, description="By class.")
+    novelty: float = Field(default=0, ge=0, description="Above 1: unlike everything in the project's pool.")
+    unlike: bool = Field(default=False, description="Whether it is above 1.")
+    error: str = Field(default="", description="Why there is no prediction.")
+
+
+class ClassifiedPictures(BaseModel):
+    """One answer for each picture, in order."""
+
+    model_version: str
+    results: list[ClassifiedPicture]
+
+
 class WebhookAnswer(BaseModel):
     """The fate of a webhook."""
 
@@ -94,6 +118,8 @@ _MODELS: list[Any] = [
     ModelVersion,
     ModelVersions,
     Predictions,
+    Pictures,
+    ClassifiedPictures,
     WebhookAnswer,
     Refusal,
 ]
@@ -101,6 +127,27 @@ _SCHEMAS, _DEFINITIONS = TypeAdapter.json_schemas(
     [(model, "validation", TypeAdapter(model)) for model in _MODELS],
     ref_template="#/components/schemas/{model}",
 )
+
+
+def _classify() -> dict[str, Any]:
+    found = _post(
+        "Classify up to 16 pictures with a project's model: JSON, or files named `images` as multipart/form-data.",
+        Pictures,
+        200,
+        ClassifiedPictures,
+    )
+    number = {"type": "integer", "minimum": 1}
+    refused = {
+        "404": "There is no such project.",
+        "409": "It has no model yet.",
+        "503": "Other pictures are being classified.",
+    }
+    found["post"]["parameters"] = [{"name": "project_id", "in": "path", "required": True, "schema": number}]
+    found["post"]["responses"] |= {
+        code: {"description": why, "content": _content(Refusal)} for code, why in refused.items()
+    }
+    return found
+
 
 DESCRIPTION: dict[str, Any] = {
     "openapi": "3.1.0",
@@ -125,6 +172,7 @@ DESCRIPTION: dict[str, Any] = {
             ModelVersion,
         ),
         "/predict": _post("Return one prediction for each task, in order.", PredictBody, 200, Predictions),
+        "/projects/{project_id}/classify": _classify(),
         "/webhook": _post(
             "Receive what has happened in a project; it is on disk before it is answered.",
             Webhook,

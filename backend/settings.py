@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     basic_auth_user: str = Field(
         "",
         validation_alias="BASIC_AUTH_USER",
-        description="User name of people: every route but /health asks for it.",
+        description="User name for people; every route but /health asks for it.",
     )
     basic_auth_pass: SecretStr = Field(
         SecretStr(""), validation_alias="BASIC_AUTH_PASS", description="Password that goes with it."
@@ -69,8 +69,8 @@ class Settings(BaseSettings):
     )
     delivery_secret: SecretStr = Field(
         SecretStr(""),
-        description="What Label Studio delivers with: a secret of 16 or more characters that opens /webhook, "
-        "/predict, /setup and /versions, and that every account of Label Studio can read; empty: derived, one way, from the password.",
+        description="The secret that Label Studio delivers with, of 16 or more characters. It opens /webhook, /predict, /setup and "
+        "/versions, and every account of Label Studio can read it; empty: derived, one way, from the password.",
     )
     allowed_hosts: str = Field(
         "",
@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     )
     reconcile_seconds: Annotated[float, Field(ge=10)] = Field(
         300.0,
-        description="How often the backend compares its labels with Label Studio's at least: oftener, where that is quick.",
+        description="The longest time between two comparisons of the backend's labels with Label Studio's; quick ones come more often.",
     )
     predict_seconds: Annotated[float, Field(gt=0, le=95)] = Field(
         60.0, description="How long /predict waits for crops that are not embedded yet."
@@ -182,7 +182,7 @@ class Settings(BaseSettings):
     def _whole_credentials(self) -> Settings:
         # One alone would leave the backend open to everybody, while its owner believes that it is not.
         if bool(self.basic_auth_user) != bool(self.basic_auth_pass.get_secret_value()):
-            raise ValueError("set BASIC_AUTH_USER and BASIC_AUTH_PASS both, or neither")
+            raise ValueError("set both BASIC_AUTH_USER and BASIC_AUTH_PASS, or neither")
         # Label Studio sends them in Latin-1, a browser in UTF-8: only what is the same in both can be compared.
         if not (self.basic_auth_user + self.basic_auth_pass.get_secret_value()).isascii():
             raise ValueError(
@@ -214,7 +214,7 @@ class Settings(BaseSettings):
         for name in value.split(","):
             if not all(letter.isalnum() or letter in ".-_" for letter in name.strip()):
                 raise ValueError(
-                    f"{name.strip()!r} is no host name: give names alone, without scheme or port"
+                    f"{name.strip()!r} is not a host name: give names alone, without scheme or port"
                 )
         return value
 

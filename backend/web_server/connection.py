@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
                         self._hand_over(self._request)
                     return
         except h11.RemoteProtocolError as error:
-            self.refuse(error.error_status_hint, f"This is no request that HTTP/1.1 knows: {error}.")
+            self.refuse(error.error_status_hint, f"This is not a valid HTTP/1.1 request: {error}.")
 
     def _begin(self, request: h11.Request) -> bool:
         self._state = State.READING
@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
         try:
             self._write(answer, close=self._server.stopping)
         except h11.LocalProtocolError:
-            log.exception("the application answered what HTTP/1.1 does not know")
+            log.exception("the application's answer is not valid HTTP/1.1")
             self.drop()
             return
         if not self._transport.get_write_buffer_size():

@@ -49,6 +49,10 @@ class Jobs:
         if task_ids:
             self._requests.add(project_id, task_ids)
 
+    def longest_wait(self) -> float:
+        """Return for how many seconds the oldest request has waited that the trainer has not taken."""
+        return self._requests.longest_wait()
+
     def waiting(self) -> int:
         """Return how many requests the trainer has not taken yet."""
         return self._requests.count()

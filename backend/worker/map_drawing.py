@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from filelock import Timeout
 
-from everylabel.backend.store import pool_map, round_snapshot
-from everylabel.backend.worker.bounded_process import bound_resources, end_with_parent
+from everylabel.backend.bounded_process import bound_resources, end_with_parent
+from everylabel.backend.store import faults, pool_map, round_snapshot
 
 if TYPE_CHECKING:
     from everylabel.backend.embedding.embeddings import Embeddings
@@ -79,9 +80,25 @@ class MapDrawer:
                 continue
             if pool_map.is_due(pool_map.load(folder), file.path.name, np.flatnonzero(snapshot.tasks)):
                 with suppress(Timeout), self._files(project.id).drawing_lock():
-                    self._draw(project.id, folder, file)
+                    self._draw_or_note(project.id, folder, file)
 
-    def _draw(self, project_id: int, folder: Path, file: EmbeddingFile) -> None:
+    def _draw_or_note(self, project_id: int, folder: Path, file: EmbeddingFile) -> None:
+        """Draw one map; note a failure, which `doctor` shows, and try again with the next round."""
+        try:
+            why = self._draw(project_id, folder, file)
+        except subprocess.TimeoutExpired:
+            why = f"it takes longer than {LIMIT_SECONDS / 60:.0f} min"
+            log.error("the map of project %s could not be drawn: %s", project_id, why)
+        except OSError as error:
+            why = f"no process could be started: {error.strerror}"
+            log.error("the map of project %s could not be drawn: %s", project_id, why)
+        if why is None:
+            faults.over(folder, faults.MAP)
+        else:
+            faults.note(folder, faults.MAP, why, time.time())
+
+    def _draw(self, project_id: int, folder: Path, file: EmbeddingFile) -> str | None:
+        """Draw one map, and return why that failed, without what the process itself says."""
         command = [sys.executable, "-m", "everylabel.backend.worker.map_drawing"]
         done = subprocess.run(
             [*command, str(folder), str(file.path), str(file.dim), file.dtype.str, str(os.getpid())],
@@ -95,6 +112,8 @@ class MapDrawer:
         )
         if done.returncode:
             log.error("the map of project %s could not be drawn: %s", project_id, done.stderr[-2000:])
+            return f"status {done.returncode}; the trainer's log says why"
+        return None
 
 
 def main(folder: Path, embeddings: Path, dim: int, dtype: str) -> None:

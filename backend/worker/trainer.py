@@ -14,13 +14,22 @@ from everylabel.backend.embedding.problems import unexpected
 from everylabel.backend.label_studio.errors import LabelStudioError, ProjectNotFoundError
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.publisher import version_name
-from everylabel.backend.label_studio.superseded import KEPT_SECONDS, left_behind, needed_versions
+from everylabel.backend.label_studio.superseded import (
+    KEPT_SECONDS,
+    OPEN_SECONDS,
+    Submit,
+    left_behind,
+    needed_versions,
+    reserves_left_over,
+    submits_of,
+)
 from everylabel.backend.sync.mirror import SYNC
 from everylabel.backend.sync.unverified_projects import UnverifiedProjects
 
 if TYPE_CHECKING:
     from everylabel.backend.embedding.lanes import EmbeddingLanes
     from everylabel.backend.embedding.problems import EmbeddingProblems
+    from everylabel.backend.label_pages.sending import PageSender
     from everylabel.backend.label_studio.annotators import AnnotatorNames
     from everylabel.backend.label_studio.client import LabelStudio
     from everylabel.backend.label_studio.publisher import Publisher
@@ -38,6 +47,8 @@ CLEAN_UP_VERSIONS = 20
 CLEAN_UP_SECONDS = 60.0
 CLEAN_UP_TASKS = 100
 """How many annotated tasks one clean-up checks."""
+CLEAN_UP_RESERVES = 10
+"""How many rounds one clean-up takes the reserve of: about half a second each."""
 
 
 class Trainer:
@@ -52,6 +63,7 @@ class Trainer:
         label_studio: The client.
         publisher: Deletes superseded versions from Label Studio.
         annotator_names: The names of annotators, refreshed after each job.
+        page_sender: Sends the labels of confirmed pages.
         heartbeat: The sign that this process is alive.
         clock: Returns seconds since 1970.
     """
@@ -66,6 +78,7 @@ class Trainer:
         label_studio: LabelStudio,
         publisher: Publisher,
         annotator_names: AnnotatorNames,
+        page_sender: PageSender,
         heartbeat: Heartbeat,
         clock: Callable[[], float],
     ) -> None:
@@ -77,6 +90,7 @@ class Trainer:
         self._label_studio = label_studio
         self._publisher = publisher
         self._annotator_names = annotator_names
+        self._page_sender = page_sender
         self._heartbeat = heartbeat
         self._clock = clock
         self._unverified = UnverifiedProjects(store, label_studio, files)
@@ -84,6 +98,8 @@ class Trainer:
         """The newest round of each project whose version is gone from Label Studio."""
         self._tasks_cleaned: dict[int, set[int]] = {}
         """Annotated tasks of each project that were freed of superseded rounds."""
+        self._reserves_cleaned: dict[int, set[int]] = {}
+        """The rounds of each project whose reserve is gone from Label Studio."""
         self._failing: set[int] = set()
         """Projects whose last job failed unexpectedly."""
 
@@ -105,8 +121,11 @@ class Trainer:
         self._lanes.stop()
 
     def waiting(self) -> list[int]:
-        """Return the projects with waiting webhooks or enough new embeddings, if Label Studio has confirmed them."""
-        waiting = set(self._store.projects_with_events())
+        """Return the projects with waiting webhooks, labels to send or enough new embeddings.
+
+        Those that Label Studio has not confirmed are left out.
+        """
+        waiting = {*self._store.projects_with_events(), *self._page_sender.waiting()}
         for project_id in self._lanes.grown():
             if self._loop.has_grown_enough(project_id):
                 waiting.add(project_id)
@@ -115,7 +134,7 @@ class Trainer:
         return self._unverified.leave_out(sorted(waiting))
 
     def learn(self, project_id: int) -> bool:
-        """Catch up with a project and run a round if one is due (a job).
+        """Send labels of confirmed pages, catch up with a project and run a round if one is due (a job).
 
         A failure is stored as the project's problem, which `everylabel doctor` shows.
 
@@ -123,12 +142,14 @@ class Trainer:
             Whether that worked; otherwise it has to be tried again.
         """
         with logs.about(project=project_id), self._told(project_id):
+            # First, so that one round learns from the page and from the webhooks of its annotations.
+            sent = self._page_sender.send(project_id)
             learned = self._learn(project_id)
             if learned and project_id in self._failing:
                 self._failing.discard(project_id)
                 self._store.save_project(project_id, problem=None)
             self._problems.keep(project_id)
-            return learned
+            return learned and sent
         return False
 
     def _learn(self, project_id: int) -> bool:
@@ -178,7 +199,7 @@ class Trainer:
                 if self._store.project(project_id) is not None:
                     self._store.save_project(project_id, problem=unexpected(error))
             except Exception:
-                log.exception("project %s: its problem could not be kept either", project_id)
+                log.exception("project %s: its problem could not be stored either", project_id)
 
     def request_sync(self) -> None:
         """Have every connected project compared with Label Studio, which may have changed while nothing listened."""
@@ -186,12 +207,10 @@ class Trainer:
             if project.connected:
                 self._store.add_event(project.id, SYNC, {})
 
-    def run_maintenance(self) -> list[int]:
-        """Return the projects that need a sync, and clean old versions out of Label Studio (once a minute)."""
-        projects = self._store.projects()
-        self._unverified.leave_out([project.id for project in projects])
+    def overdue(self) -> list[int]:
+        """Return the projects that need a sync, and have what is missing of the others embedded."""
         waiting = set(self.waiting())
-        for project in projects:
+        for project in self._store.projects():
             if not project.connected:
                 continue
             latest = self._store.latest_round(project.id)
@@ -201,15 +220,31 @@ class Trainer:
             elif self._store.count_tasks(project.id)["missing"]:
                 # The process that was to embed them may have been killed.
                 self._lanes.request(project.id)
+        return sorted(waiting)
+
+    def run_maintenance(self, is_stopping: Callable[[], bool] = lambda: False) -> None:
+        """Clean old versions out of Label Studio, project by project: it deletes some of them one prediction at a time.
+
+        Args:
+            is_stopping: Asked before each project; the rest is left to another time.
+        """
+        projects = self._store.projects()
+        self._page_sender.forget_tokens()
+        self._unverified.leave_out([project.id for project in projects])
+        for project in projects:
+            if is_stopping():
+                return
+            if not project.connected:
+                continue
             try:
                 self._clean_up(project.id)
+                self._clean_reserves(project.id)
                 self._clean_tasks(project.id)
             except LabelStudioError as error:
                 log.warning("project %s: %s", project.id, error)
             except Exception:
                 # One project's versions never keep the others from being cleaned up.
                 log.exception("project %s: old versions could not be cleaned up", project.id)
-        return sorted(waiting)
 
     def _clean_up_many(self, project_id: int) -> None:
         """Delete superseded versions once there are several: they would pile up on crops until the minute ends."""
@@ -225,19 +260,16 @@ class Trainer:
         """Delete the versions of rounds after number `after` that nobody needs, if there are `at_least` so many."""
         clock = self._clock
         rounds = self._store.rounds(project_id, after=after)
-        label_studio = self._label_studio
-        submitted = {
-            who: at + label_studio.clock_lead for who, at in self._store.last_submits(project_id).items()
-        }
+        submits = self._recent_submits(project_id)
 
         def superseded(users: Sequence[int]) -> list[int]:
-            needed = needed_versions(rounds, submitted, users, clock())
+            needed = needed_versions(rounds, submits, users, clock())
             return [r.number for r in rounds if version_name(r.number) not in needed]
 
         # Asking who may sign in costs a request: only if the answer can matter.
         if len(superseded(())) < at_least:
             return
-        old = superseded([int(user["id"]) for user in label_studio.users()])
+        old = superseded([int(user["id"]) for user in self._label_studio.users()])
         if len(old) < at_least:
             return
         gone = {version_name(number) for number in old}
@@ -248,6 +280,25 @@ class Trainer:
         if cleaned < at_most:
             self._cleaned_to[project_id] = max(old)
 
+    def _clean_reserves(self, project_id: int) -> None:
+        """Delete the reserves of rounds that are kept for the sake of their queue: they would pile up on crops."""
+        done = self._reserves_cleaned.setdefault(project_id, set())
+        rounds, submits = self._store.rounds(project_id), self._recent_submits(project_id)
+        if not reserves_left_over(rounds, submits, 0, self._clock(), done):
+            return  # asking who may hold a crop costs requests
+        held, people = self._label_studio.model_versions(project_id), len(self._label_studio.users())
+        left = reserves_left_over(rounds, submits, people, self._clock(), done)
+        done.update(record.number for record in rounds[:-1] if record.model_version not in held)
+        for record in [r for r in left if r.number not in done][:CLEAN_UP_RESERVES]:
+            self._publisher.clean_reserve(project_id, record.model_version, {*record.reserve})
+            done.add(record.number)
+
+    def _recent_submits(self, project_id: int) -> list[Submit]:
+        """Return the submits of the last day, by our clock."""
+        lead = self._label_studio.clock_lead
+        since = self._clock() - lead - OPEN_SECONDS
+        return submits_of(self._store.annotations(project_id, since=since), lead)
+
     def _clean_tasks(self, project_id: int) -> None:
         """Delete predictions of kept rounds from annotated crops, where they would be shown beside a person's label."""
         newest, label_studio = self._store.latest_round(project_id), self._label_studio
@@ -256,6 +307,9 @@ class Trainer:
         before = self._clock() - label_studio.clock_lead - KEPT_SECONDS
         annotations = self._store.annotations(project_id)
         done = self._tasks_cleaned.setdefault(project_id, set())
-        left = [id_ for id_ in left_behind(annotations, newest, before) if id_ not in done][-CLEAN_UP_TASKS:]
+        not_shown, questioned = left_behind(annotations, newest, before)
+        left = [id_ for id_ in not_shown if id_ not in done][-CLEAN_UP_TASKS:]
         if left and self._publisher.clean_tasks(project_id, left):
             done.update(left)
+        if questioned and newest.published_at is not None:
+            self._publisher.keep_one_suggestion(project_id, questioned, newest.model_version)

@@ -37,8 +37,11 @@ class Work(Protocol):
     def stop(self) -> None:
         """Begin nothing more, because the process ends."""
 
-    def run_maintenance(self) -> Sequence[int]:
-        """Run the maintenance of once a minute, and return the projects that need a sync."""
+    def overdue(self) -> Sequence[int]:
+        """Return the projects that need a sync; called once a minute."""
+
+    def run_maintenance(self, is_stopping: Callable[[], bool]) -> None:
+        """Run the maintenance of once a minute, which may take minutes; end early once the process is to stop."""
 
 
 class Watch:
@@ -75,8 +78,8 @@ class Watch:
         ]
 
     def start(self) -> None:
-        """Start the threads, and sync the projects that need it first."""
-        self._due.update(self._work.run_maintenance())
+        """Start the threads, and sync the projects that need it first. No round waits for maintenance."""
+        self._due.update(self._work.overdue())
         for thread in (*self._watchers, *self._workers):
             thread.start()
 
@@ -98,13 +101,19 @@ class Watch:
                 self._stopping.wait(1.0)
 
     def _maintain(self) -> None:
+        _tried("maintenance", self._clean)  # what is overdue is known from the start
         while not self._stopping.wait(MAINTENANCE_SECONDS):
-            _tried("maintenance", self._run_maintenance)
+            _tried("maintenance", self._sync_and_clean)
 
-    def _run_maintenance(self) -> None:
+    def _clean(self) -> None:
         if self._claims.may_run_maintenance():
-            for project_id in self._work.run_maintenance():
+            self._work.run_maintenance(self._stopping.is_set)
+
+    def _sync_and_clean(self) -> None:
+        if self._claims.may_run_maintenance():
+            for project_id in self._work.overdue():
                 self._overdue.put(project_id)
+            self._work.run_maintenance(self._stopping.is_set)
 
     def _begin_due(self) -> None:
         """Pass requests for embeddings on, and begin as many waiting projects as possible."""
