@@ -1,1 +1,1 @@
-"""The `everylabel` command: one workflow a file."""
+"""The `everylabel` command, and the programs that measure, replay and document."""

@@ -16,10 +16,11 @@ import numpy as np
 
 from everylabel.model import encoders, query
 from everylabel.scripts.console import progress
-from everylabel.scripts.docs.generated_text import insert
-from everylabel.scripts.replay.learning_curves import BASELINE, Interval, Summary, interval
+from everylabel.scripts.generated_text import insert
+from everylabel.scripts.replay.learning_curves import Interval, Summary, interval
 from everylabel.scripts.replay.learning_plot import plot
 from everylabel.scripts.replay.learning_tables import as_json, points
+from everylabel.scripts.replay.names import BASELINE
 from everylabel.scripts.replay.pools import Pool, prepare, tasks
 from everylabel.scripts.replay.replay import PEER_PREFIX, Audit, Curve, Task, run
 
@@ -92,7 +93,7 @@ def strategies_to_compare(only: str, *, peers: bool) -> list[str]:
     Raises:
         ValueError: scikit-activeml is needed and missing; the message says how to install it.
     """
-    from everylabel.scripts.benchmarks.peers import PEERS, PeerStrategy  # noqa: PLC0415 - takes long to load
+    from everylabel.scripts.replay.peers import PEERS, PeerStrategy  # noqa: PLC0415 - takes long to load
 
     if only:
         others = [name.strip() for name in only.split(",")]

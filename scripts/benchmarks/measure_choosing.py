@@ -18,7 +18,7 @@ from everylabel.model.query import Query, create
 from everylabel.scripts.benchmarks.machine import Watch
 from everylabel.scripts.benchmarks.made_embeddings import LABELS, Embeddings, Shape, make_embeddings
 from everylabel.scripts.benchmarks.own_process import alone
-from everylabel.scripts.benchmarks.peers import PEERS, PeerStrategy
+from everylabel.scripts.replay.peers import PEERS, PeerStrategy
 
 SHORTLISTS: Final = (3, 10)
 """How many times the batch the classic hybrid clusters, beta after Zhdanov (1901.05954): as our own `hybrid` does, and

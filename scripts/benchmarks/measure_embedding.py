@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from everylabel.backend.embedding.pipeline import SMALLEST_BATCH, CropEmbedder
-from everylabel.backend.images.decode import ImageLimits, decode
+from everylabel.backend.images.decode import decode
+from everylabel.backend.images.decoding_limits import ImageLimits
 from everylabel.backend.images.reader import ImageReader
 from everylabel.backend.settings import Settings
 from everylabel.backend.store import Store, Task

@@ -23,6 +23,7 @@ from sklearn.metrics import roc_auc_score
 
 from everylabel.model import encoders
 from everylabel.model.classifiers.base import Classifier
+from everylabel.model.evaluation.accuracy import calibration_error
 from everylabel.model.label_quality.folds import stratified_folds
 from everylabel.model.label_quality.label_errors import audit_labels
 from everylabel.model.pool import MappedRows
@@ -30,12 +31,12 @@ from everylabel.model.pseudo_labels.pool_graph import PoolGraph
 from everylabel.model.session import ActiveLearningSession
 from everylabel.model.threads import single_threaded
 from everylabel.scripts.console import console, progress
-from everylabel.scripts.replay.pools import DEFAULT_CACHE, Pool, prepare
+from everylabel.scripts.replay.names import DEFAULT_CACHE
+from everylabel.scripts.replay.pools import Pool, prepare
 from everylabel.scripts.replay.replay import balanced_accuracy, flip
 
 MARKS = (10, 25, 50, 100)
 NOISE = 0.1
-BINS = 15
 SETS = (
     ("digits", ()),
     ("animals", ()),
@@ -117,7 +118,7 @@ def _evaluate(session: ActiveLearningSession, truth: NDArray[Any]) -> Measures:
         right = predicted == truth[free]
         confident = confidence >= 0.9
         found[f"accuracy{suffix}"] = 100 * balanced_accuracy(truth[free], predicted)
-        found[f"ece{suffix}"] = _calibration_error(confidence, right)
+        found[f"ece{suffix}"] = calibration_error(confidence, right)
         found[f"confident{suffix}"] = float(confident.sum())
         found[f"confident right{suffix}"] = float(right[confident].sum())
         found[f"round seconds{suffix}"] = sum(outcome.seconds.values())
@@ -133,13 +134,6 @@ def _evaluate(session: ActiveLearningSession, truth: NDArray[Any]) -> Measures:
     classifier.fit(known, list(labels.values()))
     found["fit ms"] = 1000 * (time.perf_counter() - start)
     return found
-
-
-def _calibration_error(confidence: NDArray[Any], right: NDArray[Any]) -> float:
-    """Return the expected calibration error of the most probable class, over 15 bins of equal width."""
-    of_bin = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gap = np.bincount(of_bin, weights=confidence - right, minlength=BINS)
-    return float(np.abs(gap).sum() / len(right))
 
 
 def _audited(session: ActiveLearningSession, truth: NDArray[Any]) -> Measures:

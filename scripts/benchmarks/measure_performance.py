@@ -13,13 +13,13 @@ from everylabel.scripts.benchmarks import (
     measure_embedding,
     measure_request_path,
     measure_round,
+    performance_page,
 )
+from everylabel.scripts.benchmarks import performance_tables as tables
 from everylabel.scripts.benchmarks.made_embeddings import Shape, shape
-from everylabel.scripts.benchmarks.peers import HOW_TO_INSTALL, peers_work
 from everylabel.scripts.console import console, progress
-from everylabel.scripts.docs import performance_page
-from everylabel.scripts.docs import performance_tables as tables
 from everylabel.scripts.replay.learning_plot import require_matplotlib
+from everylabel.scripts.replay.peers import HOW_TO_INSTALL, peers_work
 
 COMMAND = "everylabel benchmark"
 

@@ -15,7 +15,8 @@ from label_studio_ml.api import init_app
 from label_studio_ml.model import LabelStudioMLBase
 from label_studio_ml.response import ModelResponse
 
-from everylabel.backend.images.decode import ImageLimits, decode
+from everylabel.backend.images.decode import decode
+from everylabel.backend.images.decoding_limits import ImageLimits
 from everylabel.model import encoders
 from everylabel.model.classifiers.base import Classifier
 from everylabel.model.encoders import Encoder

@@ -1,1 +1,1 @@
-"""The commands of `everylabel`, one a file."""
+"""The work of each command of `everylabel`, one a file."""

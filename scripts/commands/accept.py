@@ -3,62 +3,36 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Annotated
 
-import typer
 from rich.markup import escape
 from rich.table import Table
 
 from everylabel.backend.bootstrap import build
-from everylabel.backend.label_studio.crop_errors import ImageError
-from everylabel.backend.label_studio.errors import LabelStudioError
-from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.rounds import bulk_accept
 from everylabel.backend.rounds.bulk_accept import Acceptable, NothingLearnedError
-from everylabel.scripts.console import (
-    ProjectNumber,
-    console,
-    counted,
-    fail,
-    fail_for_project,
-    load_settings,
-    progress,
-    where_unknown,
-)
+from everylabel.scripts.checked_settings import load_settings
+from everylabel.scripts.console import console, counted, fail, progress
+from everylabel.scripts.project_errors import exit_on_errors, where_unknown
 
 
-def accept(
-    project: ProjectNumber,
-    min_confidence: Annotated[
-        float,
-        typer.Option(min=0.5, max=1.0, help="how confident the model must be: its calibrated confidence."),
-    ] = 0.98,
-    at_most: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Crops accepted in one go, the most confident first.")
-    ] = 1000,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be accepted; write nothing.")
-    ] = False,
-) -> None:
-    """Accept confident pre-annotations as annotations, marked as the machine's; `everylabel undo` takes them back."""
+def run(project: int, min_confidence: float, at_most: int, *, dry_run: bool) -> None:
+    """Accept the most confident crops and show them by class; with `dry_run`, show them alone."""
     backend = build(load_settings())
+    version = ""
     try:
-        with progress() as report:
+        with exit_on_errors(backend, project), progress() as report:
             if dry_run:
                 backend.loop.sync(project, report)
             else:
                 backend.loop.catch_up(project, compare=True, progress=report)
             with backend.files(project).lock():  # no round in between
                 crops, left = bulk_accept.acceptable(backend, project, min_confidence, at_most)
-            version = ""
             if not dry_run:
                 accepted = bulk_accept.accept(backend, project, crops, report)
                 crops, version = list(accepted.crops), accepted.version
             if crops and not dry_run:
                 bulk_accept.save_tab(backend.label_studio, project)
                 backend.loop.catch_up(project, compare=True, progress=report)
-    except (LabelStudioError, LabelConfigError, ImageError) as error:
-        fail_for_project(error, backend, project)
     except NothingLearnedError as error:
         fail(f"{error}{where_unknown(backend, project)}")
     if not crops:

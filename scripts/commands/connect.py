@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
 import typer
 from rich.markup import escape
@@ -14,55 +15,82 @@ from everylabel.backend.bootstrap import Backend, build
 from everylabel.backend.embedding.embeddings import check_encoder
 from everylabel.backend.label_studio import label_config, webhooks
 from everylabel.backend.label_studio.client import LabelStudio
-from everylabel.backend.label_studio.crop_errors import ImageError
-from everylabel.backend.label_studio.errors import BackendUnreachableError, LabelStudioError
+from everylabel.backend.label_studio.errors import BackendUnreachableError
 from everylabel.backend.label_studio.hotkeys import TOO_OLD, UNDO, submit_with_enter
-from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.publisher import SAMPLING
 from everylabel.backend.label_studio.required_class import MESSAGE, requires_class, with_required_class
 from everylabel.backend.progress import Progress
 from everylabel.backend.settings import Settings
-from everylabel.scripts.console import (
-    ProjectNumber,
-    console,
-    counted,
-    fail_for_project,
-    load_settings,
-    progress,
-)
+from everylabel.scripts.checked_settings import load_settings
+from everylabel.scripts.console import console, counted, fail, progress
+from everylabel.scripts.old_labels import OldLabelsError, bring_in, read_labels
+from everylabel.scripts.project_errors import exit_on_errors
 
 TITLE = "everylabel"
 START_SECONDS = 30
 """How long a backend that was started just before may take until it answers."""
 
 
-def connect(
-    project: ProjectNumber,
-    backend_url: Annotated[
-        str | None, typer.Option(help="Where this backend answers, as seen from Label Studio.")
-    ] = None,
-    require_class: Annotated[
-        bool | None,
-        typer.Option(
-            help="Let Label Studio refuse a submit without a class; it asks on a terminal, and else changes nothing."
-        ),
-    ] = None,
-    hotkeys: Annotated[
-        bool, typer.Option("--hotkeys", help="Let Enter submit in Label Studio, for the token's user alone.")
-    ] = False,
+def run(
+    project: int,
+    backend_url: str | None,
+    *,
+    require_class: bool | None,
+    hotkeys: bool,
+    labels: Path | None = None,
 ) -> None:
-    """Connect a Label Studio project: backend, webhook, sampling, tabs, and the first batch."""
+    """Bring in old labels where there are any, connect a project, and say what comes next."""
     settings = load_settings(**({"public_url": backend_url} if backend_url else {}))
     backend = build(settings)
-    try:
+    with exit_on_errors(backend, project):
         _offer_required_class(backend.label_studio, project, require_class)
+        if labels is not None:
+            _bring_in(backend.label_studio, project, labels)
+        connect_and_say(backend, project, hotkeys=hotkeys)
+
+
+def connect_and_say(backend: Backend, project: int, *, hotkeys: bool) -> None:
+    """Connect a project, let Enter submit where that is wanted, and say what comes next.
+
+    Args:
+        backend: The backend's parts.
+        project: The project.
+        hotkeys: Let Enter submit.
+
+    Raises:
+        LabelStudioError: Label Studio does not answer, or refuses.
+    """
+    with progress() as report:
+        connect_project(backend, project, report, patience=START_SECONDS)
+    if hotkeys:
+        _let_enter_submit(backend.label_studio)
+    _say_connected(backend, project)
+
+
+def _bring_in(label_studio: LabelStudio, project_id: int, table: Path) -> None:
+    """Make annotations of a table's labels, and say how many of its lines were left out, and why."""
+    control = label_config.parse(str(label_studio.project(project_id)["label_config"]))
+    try:
+        found = read_labels(table)
         with progress() as report:
-            connect_project(backend, project, report, patience=START_SECONDS)
-        if hotkeys:
-            taken = submit_with_enter(backend.label_studio)
-            console.print(f"Enter submits now, for the token's user. {UNDO}" if taken else TOO_OLD)
-    except (LabelStudioError, LabelConfigError, ImageError) as error:
-        fail_for_project(error, backend, project)
+            written = bring_in(label_studio, project_id, found, control, report)
+    except OldLabelsError as error:
+        fail(error)
+    console.print(f"{counted(written, 'label')} of {escape(str(table))} brought in, as the token's user.")
+    for why, count in found.left_out.items():
+        if count:
+            console.print(f"Left out: {counted(count, 'label')}: {why}.")
+
+
+def _let_enter_submit(label_studio: LabelStudio) -> None:
+    """Let Enter submit for the token's user, and say how to take it back."""
+    taken = submit_with_enter(label_studio)
+    console.print(f"Enter submits now, for the token's user. {UNDO}" if taken else TOO_OLD)
+
+
+def _say_connected(backend: Backend, project: int) -> None:
+    """Say where a connected project is, what it asks for, and what cannot be read."""
+    settings = backend.settings
     counts = backend.store.count_tasks(project)
     crops = sum(counts.values())
     latest = backend.store.latest_round(project)
@@ -95,10 +123,12 @@ def _offer_required_class(label_studio: LabelStudio, project_id: int, wanted: bo
         if several:  # none of them may be meant
             return
         console.print(
-            "Label Studio takes a submit without a class in this project, and never serves that crop again."
+            "In this project Label Studio accepts a submit without a class, and never serves that crop again."
         )
         if not (sys.stdin.isatty() and console.is_terminal):
-            console.print('[bold]--require-class[/] lets it refuse: required="true" on the <Choices>.')
+            console.print(
+                '[bold]--require-class[/] makes it refuse one: it adds required="true" to the <Choices>.'
+            )
             return
         if not typer.confirm('Let it refuse (adds required="true" to the <Choices> of the labeling config)?'):
             return

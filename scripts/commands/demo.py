@@ -4,88 +4,79 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import shutil
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from enum import Enum
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-from xml.sax.saxutils import quoteattr
 
 import httpx
-import typer
 from rich.panel import Panel
 
 from everylabel.backend.bootstrap import build
 from everylabel.backend.label_studio.client import LabelStudio
-from everylabel.backend.label_studio.errors import LabelStudioError, ProjectNotFoundError
+from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.hotkeys import submit_with_enter
 from everylabel.backend.label_studio.label_config import LabelConfigError
-from everylabel.backend.label_studio.required_class import ATTRIBUTES
-from everylabel.backend.label_studio.versions import NEWEST
-from everylabel.backend.progress import Progress
+from everylabel.scripts import image_projects
+from everylabel.scripts.checked_settings import load_settings
 from everylabel.scripts.commands.connect import connect_project
 from everylabel.scripts.commands.serve import Child
-from everylabel.scripts.console import console, fail, load_settings, progress
+from everylabel.scripts.console import console, counted, fail, progress
 from everylabel.scripts.local_label_studio.install import environment_in
 from everylabel.scripts.local_label_studio.server import InstallError, LabelStudioServer, ServerError
 from everylabel.scripts.local_label_studio.simulated_annotator import AnnotatorError, annotate
 from everylabel.scripts.replay import datasets
 from everylabel.scripts.replay.datasets import Dataset, DatasetError
 
-UPLOAD_FILES = 100
 START_SECONDS = 60.0
-NUMBER = re.compile(r"(?:^|[-/])crop-(\d{6})[-.]")
-"""How a crop was named in projects that an earlier demo made."""
-FILE_NAME = "file_name"
-"""Where a task's data holds the name of a person's own file."""
 
 
-class Annotator(str, Enum):
-    """The annotator of the demo: a person, or a simulated one."""
+@dataclass(frozen=True)
+class Crops:
+    """The crops to label: a data set by name, or a folder of a person's own and their classes with commas."""
 
-    human = "human"
-    simulated = "simulated"
+    data: str
+    images: Path | None
+    classes: str
 
 
-def demo(
-    data: Annotated[str, typer.Option(help=f"Crops to label: {', '.join(datasets.names())}.")] = "digits",
-    images: Annotated[
-        Path | None, typer.Option(help="A folder of your own crops instead.", file_okay=False)
-    ] = None,
-    classes: Annotated[
-        str, typer.Option(help="Their classes, as in `cat,dog`; or one subfolder a class.")
-    ] = "",
-    annotator: Annotated[Annotator, typer.Option(help="Who labels.")] = Annotator.human,
-    labels: Annotated[int, typer.Option(min=1, help="How many labels the simulated annotator gives.")] = 60,
-    report: Annotated[Path | None, typer.Option(help="Where its JSON report goes.")] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start anew: forget the labels of earlier runs.")
-    ] = False,
-    directory: Annotated[Path, typer.Option(help="Where the demo keeps everything.")] = Path(".everylabel"),
-    port: Annotated[int, typer.Option(help="Label Studio's port; a free one if it is taken.")] = 8080,
-    backend_port: Annotated[int, typer.Option(help="The backend's port; a free one if it is taken.")] = 9090,
-    label_studio: Annotated[
-        Path | None,
-        typer.Option(help=f"An installed label-studio {NEWEST}, to use instead of installing one."),
-    ] = None,
+def run(
+    crops: Crops,
+    directory: Path,
+    *,
+    simulated_labels: int | None,
+    report: Path | None,
+    fresh: bool,
+    port: int,
+    backend_port: int,
+    label_studio: Path | None,
 ) -> None:
-    """Start Label Studio and everylabel on real crops, connect them, and say where to open them."""
+    """Run Label Studio and the backend until Ctrl-C, or until the simulated annotator has given its labels.
+
+    Args:
+        crops: the crops to label.
+        directory: where the demo keeps everything.
+        simulated_labels: how many labels a simulated annotator gives; None where a person labels.
+        report: where the simulated annotator's JSON report goes.
+        fresh: forget the labels of earlier runs.
+        port: the port of Label Studio; a free one if it is taken.
+        backend_port: the port of the backend, likewise.
+        label_studio: an installed Label Studio; None to install one.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave through every `finally`
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` leaves it ignored
     home = directory / "demo"
-    simulated = annotator is Annotator.simulated
     if fresh:
         shutil.rmtree(home, ignore_errors=True)
     try:
-        dataset = _dataset(data, images, classes, directory)
-        if simulated and dataset.labels is None:
+        dataset = _dataset(crops, directory)
+        if simulated_labels is not None and dataset.labels is None:
             fail(
                 "The simulated annotator must know the answers: give it one subfolder a class, or --data digits."
             )
@@ -97,7 +88,7 @@ def demo(
             console=console,
         )
         with server:
-            _run(dataset, server, home, _free_port(backend_port), labels if simulated else None, report)
+            _label(dataset, server, home, _free_port(backend_port), simulated_labels, report)
     except (
         DatasetError,
         ServerError,
@@ -109,10 +100,10 @@ def demo(
         fail(error)
     except KeyboardInterrupt:
         pass
-    console.print("Stopped. The next run goes on from here; [bold]--fresh[/] starts anew.")
+    console.print("Stopped. The next run continues from here; [bold]--fresh[/] starts anew.")
 
 
-def _run(
+def _label(
     dataset: Dataset,
     server: LabelStudioServer,
     home: Path,
@@ -138,8 +129,10 @@ def _run(
     if not (home / "projects.json").exists():  # later the demo's user may have chosen another key
         submit_with_enter(client)
     with progress() as bars:
-        project_id = _project(client, dataset, home / "projects.json")
-        numbers = _upload(client, project_id, dataset, bars)
+        project_id = image_projects.project_of(
+            client, home / "projects.json", dataset.name, f"everylabel: {dataset.name}", dataset.classes
+        )
+        numbers = image_projects.upload(client, project_id, dataset, bars)
     with _backend(environment, backend_port, home / "everylabel.log"):
         backend = build(settings)
         with progress() as bars:
@@ -163,91 +156,13 @@ def _run(
         signal.pause()
 
 
-def _dataset(data: str, images: Path | None, classes: str, directory: Path) -> Dataset:
-    names = tuple(name.strip() for name in classes.split(",") if name.strip())
-    dataset = datasets.load(images or data, directory / "data", classes=names, console=console)
+def _dataset(crops: Crops, directory: Path) -> Dataset:
+    names = tuple(name.strip() for name in crops.classes.split(",") if name.strip())
+    dataset = datasets.load(crops.images or crops.data, directory / "data", classes=names, console=console)
     if dataset.licence:
         console.print(f"[dim]{dataset.licence}[/]")
-    for skipped in dataset.skipped[:5]:
-        console.print(f"[yellow]Left out[/] {skipped.path}: {skipped.reason}")
-    if len(dataset.skipped) > 5:
-        console.print(f"[yellow]… and {len(dataset.skipped) - 5} more files.[/]")
+    image_projects.say_what_was_skipped(dataset)
     return dataset
-
-
-def label_config(classes: tuple[str, ...]) -> str:
-    """Return the labeling config of the demo: an image and one choice."""
-    # A class of one letter or digit is that key; left alone, Label Studio gives the class 0 the key 1.
-    own_keys = all(len(name) == 1 for name in classes)
-    choices = "".join(
-        f"<Choice value={quoteattr(name)}{f' hotkey={quoteattr(name.lower())}' if own_keys else ''}/>"
-        for name in classes
-    )
-    return (
-        '<View><Image name="image" value="$image" maxWidth="420px"/>'
-        f'<Choices name="label" toName="image" choice="single" showInLine="true" {ATTRIBUTES}>'
-        f"{choices}</Choices></View>"
-    )
-
-
-def _project(client: LabelStudio, dataset: Dataset, memory: Path) -> int:
-    """Return the project of this data set: that of an earlier run, or a new one."""
-    known: dict[str, int] = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
-    if dataset.name in known:
-        try:
-            return int(client.project(known[dataset.name])["id"])
-        except ProjectNotFoundError:
-            pass
-    project = client.create_project(f"everylabel: {dataset.name}"[:50], label_config(dataset.classes))
-    known[dataset.name] = int(project["id"])
-    memory.write_text(json.dumps(known), encoding="utf-8")
-    return int(project["id"])
-
-
-def _upload(client: LabelStudio, project_id: int, dataset: Dataset, bars: Progress) -> dict[int, int]:
-    """Upload the crops that are missing, under their own names.
-
-    Returns:
-        The position in the data set of each task's crop, by the task's id.
-    """
-    names = file_names(dataset)
-    numbers = _numbers(client, project_id, names)
-    missing = sorted(set(range(len(dataset))) - set(numbers.values()))
-    for start in range(0, len(missing), UPLOAD_FILES):
-        chunk = missing[start : start + UPLOAD_FILES]
-        addresses = client.upload_files(
-            project_id, [(dataset.images[n].name, dataset.images[n].read_bytes()) for n in chunk]
-        )
-        client.import_tasks(
-            project_id,
-            [
-                {"data": {"image": address, FILE_NAME: names[n]}}
-                for n, address in zip(chunk, addresses, strict=True)
-            ],
-        )
-        bars("Uploading crops", start + len(chunk), len(missing))
-    return _numbers(client, project_id, names) if missing else numbers
-
-
-def file_names(dataset: Dataset) -> list[str]:
-    """Return each crop's file name, with its folder below the one they all share: `cats/1.jpg`."""
-    if not dataset.images:
-        return []
-    folder = os.path.commonpath([image.parent for image in dataset.images])
-    return [image.relative_to(folder).as_posix() for image in dataset.images]
-
-
-def _numbers(client: LabelStudio, project_id: int, names: Sequence[str]) -> dict[int, int]:
-    """Return the position in the data set of each task's crop, by its file's name."""
-    place = {name: number for number, name in enumerate(names)}
-    found: dict[int, int] = {}
-    for task in client.tasks(project_id):
-        data = task["data"]
-        if data.get(FILE_NAME) in place:
-            found[int(task["id"])] = place[data[FILE_NAME]]
-        elif match := NUMBER.search(str(data.get("image", ""))):
-            found[int(task["id"])] = int(match.group(1))
-    return found
 
 
 def write_environment(environment: Mapping[str, str], path: Path) -> None:
@@ -312,10 +227,10 @@ def _welcome(server: LabelStudioServer, backend_url: str, project_id: int, datas
         f"the page      [bold]{backend_url}/projects/{project_id}[/]\n"
         f"user          [bold]{server.credentials.username}[/]\n"
         f"password      [bold]{server.credentials.password}[/]\n\n"
-        f"Sign in, open the project ({len(dataset)} crops) and press [bold]Label All Tasks[/]: the crop that teaches "
-        "the model most comes first. Two keys label it: its class's, then Enter. Every label retrains it and refills the queue. From the tenth label on, crops "
-        "the model is confident of arrive pre-filled: see the tabs [bold]Pseudo-labels[/] and [bold]Suspect labels[/]. "
-        "Ctrl-C stops everything.",
+        f"Sign in, open the project ({counted(len(dataset), 'crop')}) and press [bold]Label All Tasks[/]: the crop that "
+        "teaches the model most comes first. Two keys label a crop: the key shown beside its class, then Enter. Every label "
+        "retrains the model and refills the queue. From the tenth label on, some crops arrive pre-filled; more of them are in "
+        "the tab [bold]Pseudo-labels[/], and labels that look wrong in [bold]Suspect labels[/]. Ctrl-C stops everything.",
         title="everylabel demo",
         width=min(100, console.width),
     )

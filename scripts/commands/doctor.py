@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,12 +22,14 @@ from everylabel.backend.label_studio.label_stream import not_served
 from everylabel.backend.label_studio.publisher import SAMPLING, version_number
 from everylabel.backend.label_studio.required_class import requires_class
 from everylabel.backend.label_studio.versions import tested_versions, warning_about
-from everylabel.backend.rounds import empty_annotations
+from everylabel.backend.rounds import certificates, empty_annotations
 from everylabel.backend.rounds.labels import current_labels
-from everylabel.backend.store import LONG_WAIT_SECONDS, StorageError
-from everylabel.backend.store.damaged_files import found_aside
+from everylabel.backend.store import StorageError
+from everylabel.scripts import background_checks
+from everylabel.scripts.background_checks import CheckFailedError
+from everylabel.scripts.checked_settings import load_settings
 from everylabel.scripts.commands.connect import TITLE
-from everylabel.scripts.console import console, counted, load_settings
+from everylabel.scripts.console import console, counted
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,12 @@ class Finding:
     warning: str | None = None
 
 
-class CheckFailedError(RuntimeError):
-    """A check found a fault; the message says what it is and what to do."""
+def run(project: int | None) -> None:
+    """Show the result of every check; of a project's too, if one is named.
 
-
-def doctor(
-    project: Annotated[
-        int | None,
-        typer.Option(min=1, help="The number in the project's address; without, only the server is checked."),
-    ] = None,
-) -> None:
-    """Check server, token, project, labeling config, backend, webhook, media and sampling."""
+    Raises:
+        typer.Exit: something is wrong.
+    """
     backend = build(load_settings())
     faults = 0
     for finding in examine(backend, project):
@@ -79,10 +75,11 @@ def examine(backend: Backend, project_id: int | None) -> Iterator[Finding]:
     token = _check("Token", lambda: _token(label_studio))
     yield token
     if settings.redis_url.get_secret_value():
-        yield _check("Redis", lambda: _claims(backend))
+        yield _check("Redis", lambda: background_checks.claims(backend))
     yield _check("Backend", lambda: _backend(backend))
-    yield _check("Files", lambda: _files(backend))
-    yield _check("Waiting", lambda: _waiting(backend, project_id))
+    yield _check("Files", lambda: background_checks.files(backend))
+    yield _check("Waiting", lambda: background_checks.waiting(backend, project_id))
+    yield _check("Background", lambda: background_checks.background(backend, project_id))
     if token.problem or project_id is None:
         return
     found = _check("Project", lambda: str(label_studio.project(project_id)["title"]))
@@ -135,55 +132,16 @@ def _backend(backend: Backend) -> str:
         ) from error
     if allowed.status_code == httpx.codes.UNAUTHORIZED:
         raise CheckFailedError(
-            "The backend refuses BASIC_AUTH_USER and BASIC_AUTH_PASS (or EVERYLABEL_DELIVERY_SECRET) as set here: set them "
-            "alike on both sides."
+            "The backend refuses BASIC_AUTH_USER and BASIC_AUTH_PASS (or EVERYLABEL_DELIVERY_SECRET) as set here: set the "
+            "same values on both sides."
         )
     if allowed.status_code == httpx.codes.MISDIRECTED_REQUEST:
-        raise CheckFailedError(f"The backend at {url} refuses to be called so. {allowed.json()['error']}")
+        raise CheckFailedError(f"The backend at {url} does not accept this name. {allowed.json()['error']}")
     if answer.get("trainer") != "alive":
         raise CheckFailedError(
             f"The backend answers at {url}, but its trainer is not running. Start it with `everylabel serve`."
         )
     return f"answers at {url}, trainer alive"
-
-
-def _claims(backend: Backend) -> str:
-    """Check that the trainers of several machines can agree on who runs which round."""
-    backend.jobs.check_claims()
-    return f"Redis answers, {backend.jobs.waiting()} requests wait"
-
-
-def _files(backend: Backend) -> str:
-    """Check for databases that were damaged: whatever overwrote them may do so again."""
-    aside = found_aside(backend.settings.model_dir)
-    if aside:
-        raise CheckFailedError(
-            f"{', '.join(path.name for path in aside)} in {backend.settings.model_dir} was damaged, set aside, and made "
-            "anew. Check the disk; then delete it, and no label is lost by that."
-        )
-    return "no database was damaged"
-
-
-def _waiting(backend: Backend, project_id: int | None) -> str:
-    """Check for webhooks that nobody handles, and for what stops each project."""
-    store, stuck, total = backend.store, [], 0
-    known = {project.id: project for project in store.projects()}
-    asked = sorted({*known, *store.projects_with_events()}) if project_id is None else [project_id]
-    for id_ in asked:
-        waiting, oldest = store.events_waiting(id_)
-        total += waiting
-        age = 0.0 if oldest is None else backend.clock() - oldest
-        problem = known[id_].problem if id_ in known else None
-        if age >= LONG_WAIT_SECONDS:
-            why = problem or "the trainer's log says why"
-            stuck.append(
-                f"project {id_}: {counted(waiting, 'webhook')} not worked in, the oldest for {age / 60:.0f} min ({why})"
-            )
-        elif problem and project_id is None:  # of one that is named, the check of its rounds says it
-            stuck.append(f"project {id_}: {problem}")
-    if stuck:
-        raise CheckFailedError("; ".join(stuck))
-    return f"{counted(total, 'webhook')} to be worked in, none for long" if total else "no webhook waits"
 
 
 def _labeling_config(backend: Backend, project_id: int) -> str:
@@ -203,7 +161,7 @@ def _required_class(backend: Backend, project_id: int) -> str | None:
     if label_config.parse(config).multiple or requires_class(config):
         return None
     return (
-        'Without required="true" on its <Choices>, Label Studio saves a crop that was submitted without a class, as '
+        'Without required="true" on its <Choices>, Label Studio saves a submit without a class and counts the crop as '
         f"labelled. Run: everylabel connect --project {project_id} --require-class"
     )
 
@@ -226,7 +184,7 @@ def _ml_backend(backend: Backend, project_id: int) -> str:
     login = basic_login(backend.settings)
     if login is not None and known[0].get("basic_auth_user") not in {None, login[0]}:
         raise CheckFailedError(
-            f"Label Studio calls {url} with the key for people: it should have one that delivers and no more. Run: "
+            f"Label Studio calls {url} with the key for people: it should have the one for deliveries. Run: "
             f"everylabel connect --project {project_id}"
         )
     if known[0].get("readable_state") != "Connected":
@@ -275,8 +233,7 @@ def _sampling(backend: Backend, project_id: int) -> str:
     version = str(project["model_version"] or "")
     if version_number(version) is None:
         raise CheckFailedError(
-            f"The project shows predictions of {version!r}, which is no round's: uncertainty sampling silently is random "
-            f"then. {again}"
+            f"The project follows {version!r}, which is no round: uncertainty sampling is silently random. {again}"
         )
     return f"uncertainty sampling, following {version!r}"
 
@@ -302,9 +259,10 @@ def _rounds(backend: Backend, project_id: int) -> str:
     latest = backend.store.latest_round(project_id)
     if project is None or latest is None:
         raise CheckFailedError(f"No round has been run. Run: everylabel connect --project {project_id}")
-    if project.problem:
-        raise CheckFailedError(project.problem)
-    return f"{latest.model_version} with {latest.n_labels} labels"
+    if problem := project.problem or certificates.problem(backend, project_id):
+        raise CheckFailedError(problem)
+    certificate = certificates.describe(backend, project_id)
+    return f"{latest.model_version} with {latest.n_labels} labels{certificate and f'; certificate {certificate}'}"
 
 
 def _label_stream(backend: Backend, project_id: int) -> str:
@@ -318,7 +276,7 @@ def _label_stream(backend: Backend, project_id: int) -> str:
     asked = [*record.queue, *record.pre_annotated]
     left_out = not_served(backend.label_studio, project_id, asked, record.model_version)
     if left_out and (waiting := len(backend.store.events(project_id))):
-        return f"a new round is due: {waiting} webhooks wait"
+        return f"a new round is due: {counted(waiting, 'webhook')} waiting"
     newest = backend.store.latest_round(project_id)
     if left_out and newest is not None and newest.number > record.number:
         return f"{newest.model_version} is about to be served"

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from everylabel.backend.bootstrap import MakeExecutor, build
 from everylabel.backend.embedding.executor import ExecutorError
-from everylabel.backend.label_studio.crop_errors import ImageError
-from everylabel.backend.label_studio.errors import LabelStudioError
-from everylabel.backend.label_studio.label_config import LabelConfigError
-from everylabel.scripts.console import ProjectNumber, console, fail, load_settings, progress
+from everylabel.scripts.checked_settings import load_settings
+from everylabel.scripts.console import console, fail, progress
+from everylabel.scripts.project_errors import exit_on_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,42 +21,24 @@ if TYPE_CHECKING:
     from everylabel.model.encoders import Encoder
 
 
-class Engine(str, Enum):
-    """Where the work is done."""
+@dataclass(frozen=True)
+class RayCluster:
+    """A Ray cluster, and the folder that all of it can read (empty: `MODEL_DIR`)."""
 
-    LOCAL = "local"
-    RAY = "ray"
+    address: str
+    storage: str
 
 
-def embed(
-    project: ProjectNumber,
-    engine: Annotated[Engine, typer.Option(help="`local`, or `ray` for a Ray cluster (the extra `ray`).")] = (
-        Engine.LOCAL
-    ),
-    address: Annotated[
-        str,
-        typer.Option(
-            help="Where the Ray cluster is: `auto` for the one this machine belongs to, `local` for one of its own, or "
-            "`host:6379`."
-        ),
-    ] = "auto",
-    storage: Annotated[
-        str,
-        typer.Option(
-            help="A folder the whole cluster can read, as fsspec names it, such as `s3://bucket/everylabel`. Without it, "
-            "`MODEL_DIR` must lie under the same name on every machine."
-        ),
-    ] = "",
-) -> None:
-    """Read a project, embed every crop that is not embedded yet, and run a round if one is due."""
+def run(project: int, cluster: RayCluster | None) -> None:
+    """Embed what is new, on a cluster or on this machine, and say how many crops are embedded."""
     settings = load_settings()
     try:
         with ExitStack() as held:
-            make_executor = _on_ray(address, storage, held) if engine is Engine.RAY else None
+            make_executor = None if cluster is None else _on_ray(cluster, held)
             backend = build(settings, make_executor=make_executor)
-            report = held.enter_context(progress())
-            finished = backend.loop.catch_up(project, compare=True, progress=report)
-    except (LabelStudioError, LabelConfigError, ImageError, ExecutorError) as error:
+            with exit_on_errors(backend, project), progress() as report:
+                finished = backend.loop.catch_up(project, compare=True, progress=report)
+    except ExecutorError as error:
         fail(error)
     counts = backend.store.count_tasks(project)
     console.print(
@@ -69,11 +48,13 @@ def embed(
         console.print(f"{finished.record.model_version}, from {finished.record.n_labels} labels.")
 
 
-def _on_ray(address: str, storage: str, held: ExitStack) -> MakeExecutor:
+def _on_ray(cluster: RayCluster, held: ExitStack) -> MakeExecutor:
     """Return what makes an executor on a Ray cluster; it leaves the cluster when `held` is closed."""
     from everylabel.backend.embedding.ray_executor import RayExecutor  # noqa: PLC0415 - an extra
 
     def make(settings: Settings, store: Store, encoder: Callable[[], Encoder]) -> Executor:
-        return held.enter_context(closing(RayExecutor(settings, store, encoder, address, storage)))
+        return held.enter_context(
+            closing(RayExecutor(settings, store, encoder, cluster.address, cluster.storage))
+        )
 
     return make

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from everylabel.backend.bootstrap import build
 from everylabel.backend.label_studio.publisher import version_name
-from everylabel.scripts.console import ProjectNumber, console, fail, load_settings, searched
+from everylabel.scripts.checked_settings import load_settings
+from everylabel.scripts.console import console, fail
+from everylabel.scripts.project_errors import searched
 
 
-def rollback(
-    project: ProjectNumber,
-    to: Annotated[
-        int | None, typer.Option(min=1, help="The round to return to; see `everylabel rounds`.")
-    ] = None,
-    newest: Annotated[bool, typer.Option("--newest", help="Use the newest model again.")] = False,
-) -> None:
-    """Return to an earlier round's model: it answers /predict, and newer ones pre-fill nothing meanwhile."""
+def run(project: int, to: int | None, *, newest: bool) -> None:
+    """Use the model of round `to`, or the newest again."""
     backend = build(load_settings())
-    if (to is None) == (not newest):
-        fail("Say which round to return to with --to N, or use the newest again with --newest.")
     with backend.files(project).lock():
         latest = backend.store.latest_round(project)
         if latest is None:
@@ -37,8 +27,8 @@ def rollback(
         else:
             known = ", ".join(map(str, kept)) or "none"
             if backend.store.round(project, to or 0) is None:
-                fail(f"Project {project} has had no round {to}. Models are kept of: {known}.")
-            fail(f"The model of round {to} is not kept any more. Models are kept of: {known}.")
+                fail(f"Project {project} has had no round {to}. There are models of: {known}.")
+            fail(f"The model of round {to} is no longer kept. There are models of: {known}.")
         # The queue in Label Studio still carries what the other model has pre-filled.
         backend.store.add_event(project, "START_TRAINING", {})
     if newest:

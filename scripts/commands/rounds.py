@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Annotated
 
-import typer
 from rich.table import Table
 
 from everylabel.backend.bootstrap import build
 from everylabel.backend.rounds.accuracy import accuracy_of
-from everylabel.scripts.console import ProjectNumber, console, fail, load_settings, searched
+from everylabel.scripts.checked_settings import load_settings
+from everylabel.scripts.console import console, fail
+from everylabel.scripts.project_errors import searched
 
 
-def rounds(
-    project: ProjectNumber,
-    last: Annotated[int, typer.Option(min=1, help="How many of the newest rounds to show.")] = 20,
-) -> None:
-    """List a project's rounds, newest last."""
+def run(project: int, last: int) -> None:
+    """Show the newest rounds in a table."""
     backend = build(load_settings())
     known = backend.store.project(project)
     records = backend.store.rounds(project)[-last:]

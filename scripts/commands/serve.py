@@ -12,17 +12,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Annotated
-
-import typer
+from typing import IO
 
 from everylabel.backend import logs
 from everylabel.backend.bootstrap import build
 from everylabel.backend.store.private_files import OTHERS, keep_private
-from everylabel.scripts.console import console, fail, load_settings
+from everylabel.scripts.checked_settings import load_settings
+from everylabel.scripts.console import console, fail
 
 log = logging.getLogger("everylabel.serve")
 
@@ -30,17 +28,8 @@ LONGEST_PAUSE_SECONDS = 30.0
 HEALTHY_AFTER_SECONDS = 60.0
 
 
-def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 9090,
-    threads: Annotated[
-        int, typer.Option(min=1, max=64, help="Requests answered at a time by each worker.")
-    ] = 8,
-    workers: Annotated[
-        int, typer.Option(min=1, max=32, help="Processes that answer requests; the trainer is one, always.")
-    ] = 1,
-) -> None:
-    """Start the ML backend: a web server that answers at once, and a trainer beside it."""
+def run(host: str, port: int, *, threads: int, workers: int) -> None:
+    """Start web server and trainer, and keep them running until SIGINT or SIGTERM."""
     settings = load_settings()
     logs.configure(settings)
     if not _is_loopback(host) and not settings.has_auth:
@@ -83,44 +72,6 @@ def _shared_metrics(folder: Path) -> dict[str, str]:
     shutil.rmtree(folder, ignore_errors=True)  # what workers counted before this start
     folder.mkdir(parents=True)
     return {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
-
-
-def trainer() -> None:
-    """Embed crops and run rounds until stopped; `serve` starts this."""
-    from everylabel.backend import preload  # noqa: F401, PLC0415 - the trainer is what learns
-    from everylabel.backend.worker.map_drawing import MapDrawer  # noqa: PLC0415 - takes long to load
-    from everylabel.model.threads import limit_threads  # noqa: PLC0415 - takes long to load
-
-    settings = load_settings()
-    logs.configure(settings)
-    cores = _leave_a_core_free()
-    limit_threads(cores)
-    backend = build(settings, encoder_threads=cores)
-    backend.trainer.start_heartbeat()
-    backend.trainer.request_sync()
-    MapDrawer(backend.store, backend.files, backend.embeddings).start()
-    backend.jobs.run_trainer()
-
-
-def _leave_a_core_free() -> int:
-    """Keep this process off the last core, lower its priority, and return the number of cores left to it.
-
-    An annotator waits for the web server with every click; nobody waits for the trainer. A lower priority alone is
-    not enough: a process that wakes up still waits some milliseconds for the one that runs, on every webhook.
-    """
-    if not hasattr(os, "sched_setaffinity"):  # only Linux has it
-        os.nice(10)
-        return max(1, (os.cpu_count() or 1) - 1)
-    cores = sorted(os.sched_getaffinity(0))
-    # Where the kernel shares processor time among sessions first, priorities count only within one (sched(7)).
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text("10", encoding="ascii")
-    # Thread by thread: those of the numerical libraries were started when they were imported.
-    for thread in map(int, (path.name for path in Path("/proc/self/task").iterdir())):
-        with suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, thread, 10)
-            os.sched_setaffinity(thread, cores[:-1] or cores)
-    return max(1, len(cores) - 1)
 
 
 @dataclass

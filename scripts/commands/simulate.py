@@ -5,133 +5,72 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from everylabel.backend.progress import Progress
-from everylabel.model import encoders, query
 from everylabel.scripts.console import console, fail, progress
 from everylabel.scripts.replay.datasets import DatasetError
+from everylabel.scripts.replay.estimates import estimate_table, estimates_as_json
 from everylabel.scripts.replay.labelled_data import split_sources
-from everylabel.scripts.replay.learning_curves import BASELINE, summarise
+from everylabel.scripts.replay.learning_curves import summarise
 from everylabel.scripts.replay.learning_plot import PlotError, plot, require_matplotlib
 from everylabel.scripts.replay.learning_tables import audit_table, table, write_json
-from everylabel.scripts.replay.pools import DEFAULT_CACHE, prepare, tasks
-from everylabel.scripts.replay.replay import Curve, Task, make_strategy, run
+from everylabel.scripts.replay.names import BASELINE
+from everylabel.scripts.replay.pools import prepare, tasks
+from everylabel.scripts.replay.replay import Curve, Task, make_strategy
+from everylabel.scripts.replay.replay import run as replay
 
 
-class OnOff(str, Enum):
-    """A switch spelled out on the command line."""
-
-    on = "on"
-    off = "off"
-
-
-Sources = Annotated[
-    list[str],
-    typer.Option(
-        help="What to replay, repeatable or with commas: digits, solar-cells, fashion, animals, a folder of "
-        "class folders, a .csv of paths and labels, an .npz with x and y. `:` selects classes: "
-        "fashion:shirt,coat."
-    ),
-]
-Strategies = Annotated[
-    str, typer.Option(help=f"Query strategies with commas, from {', '.join(query.names())}.")
-]
-EncoderName = Annotated[str, typer.Option(help="The encoder, as for `everylabel demo`.")]
-Seeds = Annotated[int, typer.Option(min=1, help="Runs of each strategy; intervals need two or more.")]
-Budget = Annotated[int, typer.Option(min=1, help="Labels to spend in a run.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Labels between two trainings.")]
-CheckShare = Annotated[
-    float, typer.Option(min=0, max=0.9, help="Share of blind random check labels, counted as labels.")
-]
-PseudoLabels = Annotated[OnOff, typer.Option(help="Train on pseudo-labels too.")]
-PreAnnotatedShare = Annotated[
-    float,
-    typer.Option(
-        min=0,
-        max=0.5,
-        help="Share of labels that goes to the crops the model is most confident of, as in the live backend.",
-    ),
-]
-LabelNoise = Annotated[
-    float,
-    typer.Option(min=0, max=0.9, help="Share of wrong answers; the label audit is then measured too."),
-]
-HoldOut = Annotated[
-    float,
-    typer.Option(
-        min=0,
-        max=0.9,
-        help="Count accuracy on this share of the crops, never asked for; 0: on all crops without a label.",
-    ),
-]
-KeepEvery = Annotated[
-    list[str] | None,
-    typer.Option(help="Make one class rare: CLASS=K keeps every K-th of its crops, K of the smallest's."),
-]
-Limit = Annotated[int | None, typer.Option(min=10, help="Take a sample of this many crops of each data set.")]
-Jobs = Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the results here.")]
-PlotFile = Annotated[
-    Path | None, typer.Option("--plot", help="Plot the learning curves here: .png, .svg or .pdf.")
-]
-Cache = Annotated[Path, typer.Option(help="Where embeddings are kept.")]
-
-
-def simulate(
-    data: Sources = ["digits"],  # noqa: B006 - Typer copies it
-    strategy: Strategies = f"{query.DEFAULT},{BASELINE}",
-    encoder: EncoderName = encoders.DEFAULT,
-    seeds: Seeds = 10,
-    budget: Budget = 100,
-    batch_size: BatchSize = 5,
-    check_share: CheckShare = 0.1,
-    pseudo_labels: PseudoLabels = OnOff.off,
-    pre_annotated_share: PreAnnotatedShare = 0.0,
-    label_noise: LabelNoise = 0.0,
-    hold_out: HoldOut = 0.0,
-    keep_every: KeepEvery = None,
-    limit: Limit = None,
-    jobs: Jobs = 0,
-    json_file: JsonFile = None,
-    plot_file: PlotFile = None,
-    cache: Cache = DEFAULT_CACHE,
+def run(
+    data: Sequence[str],
+    strategy: str,
+    base: Task,
+    *,
+    seeds: int,
+    keep_every: Sequence[str],
+    limit: int | None,
+    jobs: int,
+    json_file: Path | None,
+    plot_file: Path | None,
+    cache: Path,
 ) -> None:
-    """Replay labelling on crops whose labels are known, and compare query strategies."""
+    """Replay labelling with each strategy on each data set, and show and write what it has brought.
+
+    Args:
+        data: data sets and files, as `split_sources` takes them.
+        strategy: query strategies with commas.
+        base: what all runs have in common; data, strategy and seed are filled in.
+        seeds: runs of each strategy.
+        keep_every: rules to make a class rare, as `labelled_data.thin` takes them.
+        limit: how many crops to sample of each data set.
+        jobs: processes; 0 for one a core.
+        json_file: where the results go.
+        plot_file: where the learning curves go.
+        cache: where embeddings are kept.
+    """
     try:
         if plot_file is not None:
             require_matplotlib()
         strategies = strategy_names(strategy)
         with progress() as report:
             pools = [
-                prepare(source, encoder, cache, limit=limit, keep_every=keep_every or (), report=report)
+                prepare(source, base.encoder, cache, limit=limit, keep_every=keep_every, report=report)
                 for source in split_sources(data)
             ]
-            base = Task(
-                budget=budget,
-                batch_size=batch_size,
-                check_share=check_share,
-                pseudo_labels=pseudo_labels is OnOff.on,
-                pre_annotated_share=pre_annotated_share,
-                label_noise=label_noise,
-                hold_out=hold_out,
-                encoder=encoder,
-            )
             curves = run_all(
                 tasks(base, pools, strategies, range(seeds)), jobs or os.cpu_count() or 1, report
             )
     except (DatasetError, PlotError, ValueError) as error:
         fail(error)
-    summaries = summarise(curves, encoder)
+    summaries = summarise(curves, base.encoder)
     console.print(table(summaries))
-    if label_noise > 0:
+    if base.label_noise > 0:
         console.print(audit_table(summaries))
+    if base.estimate:
+        console.print(estimate_table(curves))
     if json_file is not None:
-        write_json(summaries, json_file, sys.argv[1:])
+        more = {"estimates": estimates_as_json(curves)} if base.estimate else {}
+        write_json(summaries, json_file, sys.argv[1:], more)
     if plot_file is not None:
         plot(summaries, plot_file)
 
@@ -152,7 +91,7 @@ def run_all(wanted: Sequence[Task], jobs: int, report: Progress) -> list[Curve]:
     """Run all tasks with a progress bar, and return their curves in the order of `wanted`."""
     found: list[Curve] = []
     report("Replaying", 0, len(wanted))
-    for curve in run(wanted, min(jobs, len(wanted))):
+    for curve in replay(wanted, min(jobs, len(wanted))):
         found.append(curve)
         report("Replaying", len(found), len(wanted))
     position = {(task.data, task.strategy, task.seed): place for place, task in enumerate(wanted)}

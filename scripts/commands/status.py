@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated
+from dataclasses import asdict
+from typing import Any
 
-import typer
 from rich.markup import escape
 from rich.table import Table
 
 from everylabel.backend.bootstrap import Backend, build
+from everylabel.backend.label_pages.glance import fast_pages_in_words
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.annotators import annotator_name, names_by_id
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
-from everylabel.backend.rounds import empty_annotations, rare_classes
+from everylabel.backend.rounds import certificates, empty_annotations, rare_classes
 from everylabel.backend.rounds.accuracy import accuracy_of
 from everylabel.backend.rounds.labels import counted_annotations, current_labels
+from everylabel.backend.rounds.outlook import curve_of, next_labels_in_words, seconds_per_label
 from everylabel.backend.store import Annotation, Project, RoundRecord
-from everylabel.scripts.console import console, counted, fail, load_settings, searched
+from everylabel.model.evaluation.forecast import forecast_gain
+from everylabel.scripts.checked_settings import load_settings
+from everylabel.scripts.console import console, counted, fail
+from everylabel.scripts.project_errors import searched
 
 
-def status(
-    project: Annotated[
-        int | None, typer.Option(min=1, help="The number in the project's address; without, all projects.")
-    ] = None,
-) -> None:
-    """Show where a project stands: crops, labels by class, accuracy, the newest round, and what waits."""
+def run(project: int | None, *, as_json: bool = False) -> None:
+    """Show one project, or all."""
     backend = build(load_settings())
     projects = [p for p in backend.store.projects() if project in (None, p.id)]
     if not projects:
@@ -36,13 +39,16 @@ def status(
             f"No such project is connected (known: {known}). "
             f"To connect it: everylabel connect --project {project or 'N'}\n{searched(backend.settings)}"
         )
+    if as_json:
+        sys.stdout.write(json.dumps([_figures(backend, known) for known in projects], indent=2) + "\n")
+        return
     alive = backend.heartbeat.alive()
     console.print(
         "trainer  " + ("[green]alive[/]" if alive else "[red]not running[/]: start `everylabel serve`")
     )
-    waiting, oldest = backend.store.events_waiting()
-    if waiting and oldest is not None:
-        console.print(f"waiting  {counted(waiting, 'webhook')}, the oldest for {_span(time.time() - oldest)}")
+    waiting, longest = backend.store.events_waiting()
+    if waiting:
+        console.print(f"waiting  {counted(waiting, 'webhook')}, the oldest for {_span(longest)}")
     for known_project in projects:
         console.print(_table(backend, known_project))
 
@@ -64,11 +70,39 @@ def _table(backend: Backend, project: Project) -> Table:
         if latest.stopping is not None:
             advice = "[green]stop[/]" if latest.stopping["stop"] else "go on"
             table.add_row("advice", f"{advice}: {latest.stopping['reason']}")
+        if words := _outlook(backend, project, annotations):
+            table.add_row("next", words)
         table.add_row("round", f"{latest.model_version}, {_span(time.time() - latest.finished_at)} ago")
         table.add_row("queue", _queue(latest))
+    if certificate := certificates.describe(backend, project.id):
+        table.add_row("certificate", escape(certificate))
     if project.problem:
         table.add_row("problem", f"[red]{escape(project.problem)}[/]")
     return table
+
+
+def _figures(backend: Backend, project: Project) -> dict[str, Any]:
+    """Return what the table says, for programs."""
+    annotations = backend.store.annotations(project.id)
+    try:
+        classes = label_config.parse(project.label_config).classes
+    except LabelConfigError:
+        classes = ()
+    labels = current_labels(backend.store, project.id, annotations, classes)
+    latest = backend.store.latest_round(project.id)
+    accuracy = None if latest is None else accuracy_of(latest)
+    return {
+        "project": project.id,
+        "crops": backend.store.count_tasks(project.id),
+        "labels": len(labels),
+        "labels_by_class": dict(Counter(labels.values())),
+        "accepted": sum(annotation.accepted for annotation in annotations),
+        "fast_pages": [asdict(found) for found in backend.store.fast_pages(project.id)],
+        "round": None if latest is None else latest.number,
+        "accuracy": None if accuracy is None else asdict(accuracy),
+        "stopping": None if latest is None else latest.stopping,
+        "problem": project.problem,
+    }
 
 
 def _labels(
@@ -87,8 +121,10 @@ def _labels(
         yield "labels", f"{len(labels)} ({by_class})"
         if by := _annotators(backend, annotations, control.classes):
             yield "given by", by
+    for sentence in fast_pages_in_words(backend.store.fast_pages(project.id), names_by_id(backend.store)):
+        yield "not looked at", f"[red]{escape(sentence)}[/]"
     if accepted := sum(annotation.accepted for annotation in annotations):
-        yield "accepted", f"{accepted} in bulk: the machine's, not among the labels"
+        yield "accepted", f"{accepted} in bulk; they count as the machine's, not as labels"
     if control is not None:
         yield from _concerns(project, control, annotations, labels)
 
@@ -116,16 +152,26 @@ def _annotators(backend: Backend, annotations: Sequence[Annotation], classes: Se
 
 def _accuracy(record: RoundRecord) -> str:
     if len(record.classes) < 2:
-        return "not measured yet: there is no model before labels of two classes"
+        return "not measured yet: a model needs labels of two classes"
     found = accuracy_of(record)
-    return "not measured yet: no blind check crop is labelled" if found is None else found.in_words()
+    return "not measured yet: it takes ten labels" if found is None else found.in_words()
+
+
+def _outlook(backend: Backend, project: Project, annotations: Sequence[Annotation]) -> str:
+    """Return what the next fifty labels take and bring; empty while too little is known."""
+    records = backend.store.rounds(project.id)
+    history = [found for record in records if (found := accuracy_of(record)) is not None]
+    forecast = forecast_gain(curve_of(history), 50)
+    return "" if forecast is None else next_labels_in_words(forecast, seconds_per_label(annotations))
 
 
 def _queue(record: RoundRecord) -> str:
+    spot = f"{len(record.spot_check)} of the spot check, " if record.spot_check else ""
     state = "in Label Studio" if record.published_at is not None else "[yellow]not in Label Studio yet[/]"
+    asked = f"{len(record.asked)} asked for, " if record.asked else ""
     return (
-        f"{len(record.check)} blind check, {len(record.batch)} in the batch, {len(record.pre_annotated)} to verify, "
-        f"{len(record.flagged)} suspected label issues; {state}"
+        f"{asked}{spot}{len(record.check)} blind check, {len(record.batch)} in the batch, {len(record.pre_annotated)} to verify, "
+        f"{len(record.suspected)} suspected label issues; {state}"
     )
 
 

@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
 from rich.markup import escape
 from rich.table import Table
 
 from everylabel.backend.bootstrap import build
-from everylabel.backend.label_studio.crop_errors import ImageError
-from everylabel.backend.label_studio.errors import LabelStudioError
-from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.publisher import QueuedCrop
 from everylabel.backend.rounds.runner import FinishedRound
-from everylabel.scripts.console import (
-    ProjectNumber,
-    console,
-    counted,
-    fail_for_project,
-    load_settings,
-    progress,
-    where_unknown,
-)
+from everylabel.scripts.checked_settings import load_settings
+from everylabel.scripts.console import console, counted, progress
+from everylabel.scripts.project_errors import exit_on_errors, where_unknown
 
 
-def sync(
-    project: ProjectNumber,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, max=500, help="Crops to ask for in this round.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be pushed; write nothing.")
-    ] = False,
-) -> None:
-    """Push the diverse batch, the confident pre-annotations and the suspected label issues to Label Studio."""
+def run(project: int, batch_size: int | None, *, dry_run: bool) -> None:
+    """Run a round on all that is new in Label Studio, publish it and show it; with `dry_run`, store nothing of it."""
     backend = build(load_settings())
-    try:
-        with progress() as report:
-            if dry_run:
-                finished = backend.loop.preview(project, batch_size=batch_size, progress=report)
-            else:
-                finished = backend.loop.catch_up(
-                    project, compare=True, force=True, batch_size=batch_size, progress=report
-                )
-    except (LabelStudioError, LabelConfigError, ImageError) as error:
-        fail_for_project(error, backend, project)
+    with exit_on_errors(backend, project), progress() as report:
+        if dry_run:
+            finished = backend.loop.preview(project, batch_size=batch_size, progress=report)
+        else:
+            finished = backend.loop.catch_up(
+                project, compare=True, force=True, batch_size=batch_size, progress=report
+            )
     if finished is None:
         console.print(
             f"Project {project} has no crop that can be read: import tasks, or see `everylabel doctor`."
@@ -76,5 +53,5 @@ def table(finished: FinishedRound) -> Table:
     add("blind check", list(finished.queue.check))
     add("next batch", list(finished.queue.batch))
     add("to verify", list(finished.queue.pre_annotated))
-    add("suspected label issue", list(finished.queue.flagged))
+    add("suspected label issue", list(finished.queue.suspected))
     return shown

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from everylabel.backend.bootstrap import build
-from everylabel.backend.label_studio.crop_errors import ImageError
-from everylabel.backend.label_studio.errors import LabelStudioError
-from everylabel.backend.label_studio.label_config import LabelConfigError
-from everylabel.backend.rounds import bulk_accept
-from everylabel.scripts.console import (
-    ProjectNumber,
-    console,
-    counted,
-    fail_for_project,
-    load_settings,
-    progress,
-)
+from everylabel.backend.label_studio.acceptance_mark import certified_version
+from everylabel.backend.rounds import bulk_accept, certificates
+from everylabel.scripts.checked_settings import load_settings
+from everylabel.scripts.console import console, counted, progress
+from everylabel.scripts.project_errors import exit_on_errors
 
 
-def undo(
-    project: ProjectNumber,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")] = False,
-) -> None:
-    """Delete the annotations that `everylabel accept` made, except those that somebody has edited since."""
+def run(project: int, certificate: int | None, *, dry_run: bool) -> None:
+    """Delete the accepted annotations that nobody has edited, and say how many; with `dry_run`, only say it."""
     backend = build(load_settings())
-    try:
-        with progress() as report:
-            undone = bulk_accept.undo(backend, project, dry_run=dry_run, progress=report)
-            if not dry_run:
-                backend.loop.catch_up(project, compare=True, progress=report)
-    except (LabelStudioError, LabelConfigError, ImageError) as error:
-        fail_for_project(error, backend, project)
+    with exit_on_errors(backend, project), progress() as report:
+        version = None if certificate is None else certified_version(certificate)
+        undone = bulk_accept.undo(backend, project, version=version, dry_run=dry_run, progress=report)
+        if not dry_run:
+            backend.loop.catch_up(project, compare=True, progress=report)
+            certificates.mark_taken_back(backend, project)
     stays = ""
     if undone.kept:
         stays = f" {undone.kept} that somebody has edited since {'stays' if undone.kept == 1 else 'stay'}."

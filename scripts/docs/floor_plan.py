@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from everylabel.scripts.docs.generated_text import insert
+from everylabel.scripts.generated_text import insert
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "architecture.md"

@@ -84,12 +84,17 @@ def _commands() -> list[str]:
     group: Any = typer.main.get_command(cli.app)
     for name in cli.COMMANDS:
         _, command, _ = group.resolve_command(None, [name])
-        lines += [f"### everylabel {name}", "", command.help.strip(), ""]
-        options = [option for option in command.params if option.name != "help"]
-        if options:
-            lines += ["| option | default | |", "|---|---|---|"]
-            lines += [_option(option) for option in options]
-            lines.append("")
+        lines += _command(name, command)
+        for below, other in getattr(command, "commands", {}).items():
+            lines += _command(f"{name} {below}", other)
+    return lines
+
+
+def _command(name: str, command: Any) -> list[str]:
+    lines = [f"### everylabel {name}", "", command.help.strip(), ""]
+    options = [option for option in command.params if option.name != "help"]
+    if options:
+        lines += ["| option | default | |", "|---|---|---|", *map(_option, options), ""]
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sys
 import warnings
@@ -16,6 +17,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
+
+from everylabel.scripts.replay.names import IMAGE_DATA_SETS
 
 #: What both Label Studio's importer and a browser accept; anything else Pillow reads is converted to PNG.
 SHOWN_AS_THEY_ARE: Final = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp"})
@@ -58,14 +61,11 @@ class Dataset:
     labels: tuple[str, ...] | None
     licence: str
     skipped: tuple[SkippedFile, ...] = ()
+    names: tuple[str, ...] = ()
+    """The name of each image below the folder it came from; empty for a data set that is no folder."""
 
     def __len__(self) -> int:
         return len(self.images)
-
-
-def names() -> tuple[str, ...]:
-    """Return the names of the built-in data sets."""
-    return tuple(_BUILT_IN)
 
 
 def load(
@@ -143,15 +143,16 @@ def _solar_cells(cache_dir: Path, console: Console) -> Dataset:
     )
 
 
-_BUILT_IN: Final[dict[str, Callable[[Path, Console], Dataset]]] = {
-    "digits": _digits,
-    "solar-cells": _solar_cells,
-}
+_BUILT_IN: Final[dict[str, Callable[[Path, Console], Dataset]]] = dict(
+    zip(IMAGE_DATA_SETS, (_digits, _solar_cells), strict=True)
+)
 
 
 def _folder(root: Path, cache_dir: Path, classes: tuple[str, ...], console: Console) -> Dataset:
     if not root.is_dir():
-        raise DatasetError(f"{root} is not a folder. Give one with image files: --images DIR.")
+        raise DatasetError(f"{root} is not a folder. Name one with image files.")
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise DatasetError(f"{root} may not be read by this user. Change its permissions, or copy it.")
     if len(set(classes)) != len(classes) or any(not name.strip() for name in classes):
         raise DatasetError(f"The classes {', '.join(classes)!r} are not distinct names. Write --classes a,b.")
     root = root.absolute()
@@ -184,6 +185,7 @@ def _folder(root: Path, cache_dir: Path, classes: tuple[str, ...], console: Cons
         labels=None if truth is None else tuple(truth),
         licence="Your own images: they stay on this machine.",
         skipped=tuple(skipped),
+        names=tuple(path.relative_to(root).as_posix() for path in sources),
     )
 
 

@@ -20,13 +20,13 @@ from PIL import Image
 
 from everylabel.scripts.replay import datasets
 from everylabel.scripts.replay.datasets import DatasetError
+from everylabel.scripts.replay.names import DATA_SETS, IMAGE_DATA_SETS
 
 FASHION_FOLDERS: Final = (Path("/usr/share/datasets/fashion-mnist"), Path("/usr/share/dataset-fashion-mnist"))
 FASHION_CLASSES: Final = (
     "t-shirt trouser pullover dress coat sandal shirt sneaker bag ankle-boot".split()  # noqa: SIM905
 )
 ANIMAL_CLASSES: Final = "bear bird cat cow dog elephant giraffe horse sheep zebra".split()  # noqa: SIM905
-_NAMES: Final = ("digits", "solar-cells", "fashion", "animals")
 _PATH_COLUMNS: Final = ("path", "image", "file", "filename", "crop")
 _LABEL_COLUMNS: Final = ("label", "class", "y", "target")
 
@@ -58,11 +58,6 @@ class LabelledCrops:
         )
 
 
-def names() -> tuple[str, ...]:
-    """Return the names of the built-in data sets."""
-    return _NAMES
-
-
 def load(source: str, cache_dir: Path, *, limit: int | None = None) -> LabelledCrops:
     """Load `digits`, `fashion:shirt,coat`, a folder of class folders, a CSV or an .npz; `:` selects classes.
 
@@ -91,7 +86,7 @@ def split_sources(given: Sequence[str]) -> list[str]:
     found: list[str] = []
     for part in (part.strip() for text in given for part in text.split(",")):
         follows_classes = bool(found) and ":" in found[-1] and ":" not in part
-        if follows_classes and part not in _NAMES and not Path(part).exists():
+        if follows_classes and part not in DATA_SETS and not Path(part).exists():
             found[-1] += f"+{part}"
         elif part:
             found.append(part)
@@ -128,7 +123,7 @@ def _split(source: str) -> tuple[str, list[str]]:
 
 
 def _load_whole(base: str, cache_dir: Path) -> LabelledCrops:
-    if base in ("digits", "solar-cells"):
+    if base in IMAGE_DATA_SETS:
         found = datasets.load(base, cache_dir)
         assert found.labels is not None  # noqa: S101 - both are labelled
         return _from_files(base, found.images, found.labels)
@@ -144,7 +139,7 @@ def _load_whole(base: str, cache_dir: Path) -> LabelledCrops:
     if path.is_dir():
         return _from_folder(path, cache_dir)
     raise DatasetError(
-        f"There is no data set and no file {base!r}. Give one of {', '.join(_NAMES)}, a folder of class "
+        f"There is no data set and no file {base!r}. Give one of {', '.join(DATA_SETS)}, a folder of class "
         "folders, a .csv of paths and labels, or an .npz with x and y."
     )
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from everylabel.scripts.replay.names import BASELINE
 from everylabel.scripts.replay.replay import Curve
 
 CHECKPOINTS = (5, 10, 25, 50, 100)
-BASELINE = "random"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from everylabel.scripts.replay.learning_curves import BASELINE, Summary
+from everylabel.scripts.replay.learning_curves import Summary
+from everylabel.scripts.replay.names import BASELINE
 
 
 class PlotError(ValueError):

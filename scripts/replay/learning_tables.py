@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from everylabel.scripts.replay.learning_curves import BASELINE, Summary
+from everylabel.scripts.replay.learning_curves import Summary
+from everylabel.scripts.replay.names import BASELINE
 from everylabel.scripts.replay.replay import PEER_PREFIX
 
 
@@ -101,7 +103,12 @@ def _command(arguments: Sequence[str]) -> str:
     return " ".join(kept)
 
 
-def write_json(summaries: Sequence[Summary], path: Path, arguments: Sequence[str]) -> None:
-    """Write `as_json` to a file in lines that `git diff` can show."""
+def write_json(
+    summaries: Sequence[Summary],
+    path: Path,
+    arguments: Sequence[str],
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Write `as_json`, and what else was measured, to a file in lines that `git diff` can show."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(as_json(summaries, arguments), indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({**as_json(summaries, arguments), **more}, indent=1) + "\n", encoding="utf-8")

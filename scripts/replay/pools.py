@@ -16,8 +16,6 @@ from everylabel.scripts.replay.embedding_cache import embed
 from everylabel.scripts.replay.labelled_data import load, thin
 from everylabel.scripts.replay.replay import Task
 
-DEFAULT_CACHE = Path.home() / ".cache" / "everylabel"
-
 
 @dataclass(frozen=True)
 class Pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from everylabel.model import encoders, query
 from everylabel.model.pseudo_labels.pre_annotated import mix_in
+from everylabel.scripts.replay.estimates import EstimatedRound, estimated
 
 if TYPE_CHECKING:
     from everylabel.model.classifiers.base import Classifier
@@ -55,6 +57,8 @@ class Task:
     pre_annotated_share: float = 0.0
     """Share of labels, check crops left out, that goes to the crops the model is most confident of."""
     label_noise: float = 0.0
+    estimate: bool = False
+    """Whether each round's stated accuracy is kept beside the truth."""
     hold_out: float = 0.0
     """Share of each class, sampled by the seed, that is never in the pool: accuracy is then counted on it."""
 
@@ -78,6 +82,8 @@ class Curve:
     audit: Audit | None
     select_seconds: float
     """The longest any selection took."""
+    estimates: tuple[EstimatedRound, ...] = ()
+    """What each round stated of its accuracy beside the truth, where that was asked for."""
 
 
 def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classifier]) -> Curve:
@@ -103,12 +109,13 @@ def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classif
     n_labels: list[int] = []
     accuracy: list[float] = []
     rare_found: list[int] = []
+    estimates: list[EstimatedRound | None] = []
     slowest = 0.0
     with single_threaded():
         while True:
             labeled = np.fromiter(session.labels, dtype=np.intp)
             last = len(labeled) >= budget
-            found = session.run_round(audit=False)
+            found = session.run_round(audit=task.estimate)
             slowest = max(slowest, found.seconds["select"])
             if len(labeled):
                 n_labels.append(len(labeled))
@@ -117,6 +124,7 @@ def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classif
                 else:
                     accuracy.append(_balanced_accuracy(found, session, truth, labeled))
                 rare_found.append(int((truth[labeled] == rarest).sum()))
+                estimates.append(estimated(found, truth, labeled))
             if last:
                 break
             room = min(task.batch_size, budget - len(labeled))
@@ -132,7 +140,33 @@ def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classif
         tuple(rare_found),
         audit,
         slowest,
+        tuple(point for point in estimates if point is not None),
     )
+
+
+def label_pool(task: Task, pool: NDArray[Any], classifier: Classifier) -> ActiveLearningSession:
+    """Label a pool with its true labels until the budget is spent, and return the session."""
+    ((session, _),) = deque(label_rounds(task, pool, classifier), maxlen=1)
+    return session
+
+
+def label_rounds(
+    task: Task, pool: NDArray[Any], classifier: Classifier
+) -> Iterator[tuple[ActiveLearningSession, Round]]:
+    """Label a pool with its true labels until the budget is spent, and yield the session after every round."""
+    from everylabel.model.threads import single_threaded  # noqa: PLC0415 - takes long to load
+
+    truth = np.asarray(task.labels)
+    session = _session(task, pool, classifier)
+    with single_threaded():
+        while True:
+            found = session.run_round(audit=False)
+            yield session, found
+            room = min(task.batch_size, task.budget - len(session.labels))
+            asked = [*found.check, *_mixed(found, session, task.pre_annotated_share)][:room]
+            if room <= 0 or not asked:
+                return
+            session.add_labels(asked, truth[asked].tolist())
 
 
 def _session(task: Task, pool: NDArray[Any], classifier: Classifier) -> ActiveLearningSession:
@@ -181,7 +215,7 @@ def run(tasks: Sequence[Task], jobs: int = 1) -> Iterator[Curve]:
 def make_strategy(name: str) -> QueryStrategy:
     """Create a strategy of ours by name, or one of scikit-activeml: `skactiveml:CoreSet`."""
     if name.startswith(PEER_PREFIX):
-        from everylabel.scripts.benchmarks.peers import PeerStrategy  # noqa: PLC0415 - an optional extra
+        from everylabel.scripts.replay.peers import PeerStrategy  # noqa: PLC0415 - an optional extra
 
         return PeerStrategy(name.removeprefix(PEER_PREFIX))
     return query.create(name)
@@ -224,10 +258,11 @@ def _run_one(task: Task) -> Curve:
 
     torch.set_num_threads(1)
     pool = np.load(task.embeddings, mmap_mode="r", allow_pickle=False)
-    return replay(task, pool[list(task.rows)], _maker(task.encoder))
+    return replay(task, pool[list(task.rows)], classifier_maker(task.encoder))
 
 
-def _maker(encoder: str) -> Callable[[], Classifier]:
+def classifier_maker(encoder: str) -> Callable[[], Classifier]:
+    """Return what creates an untrained classifier for the embeddings of an encoder."""
     return encoders.create(encoder, device="cpu", threads=1).make_classifier
 
 

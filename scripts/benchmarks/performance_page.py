@@ -1,6 +1,6 @@
 """Generate the figures of docs/performance.md: performance.json, two plots, and the tables between comments.
 
-`python -m everylabel.scripts.docs.performance_page` writes them anew from performance.json, without measuring.
+`python -m everylabel.scripts.benchmarks.performance_page` writes them anew from performance.json, without measuring.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from everylabel.scripts.benchmarks.machine import sentence
-from everylabel.scripts.docs.generated_text import insert
-from everylabel.scripts.docs.performance_plot import plot_choosing, plot_rounds
-from everylabel.scripts.docs.performance_tables import (
+from everylabel.scripts.benchmarks.performance_plot import plot_choosing, plot_rounds
+from everylabel.scripts.benchmarks.performance_tables import (
     Table,
     classic_tables,
     embedding_tables,
@@ -22,6 +21,7 @@ from everylabel.scripts.docs.performance_tables import (
     round_tables,
     strategy_tables,
 )
+from everylabel.scripts.generated_text import insert
 
 Parts = Mapping[str, dict[str, Any]]
 RESULTS, PAGE = "performance.json", "performance.md"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from everylabel.scripts.docs.performance_tables import PHASES, why_not
+from everylabel.scripts.benchmarks.performance_tables import PHASES, why_not
 from everylabel.scripts.replay.learning_plot import require_matplotlib
 
 Part = Mapping[str, Any]

@@ -1,0 +1,60 @@
+"""Measure how long it takes to find the crops most like one, by the size of the pool.
+
+    python -m everylabel.scripts.benchmarks.measure_more_like --crops 100000 --crops 1000000
+
+makes a file of random embeddings as wide as the encoder's, and compares crops in all parts of it with every other, as a
+page of those most like one does: the median of several, from the memory map to the crops of the page. The folder
+takes 4 KB a crop of the default encoder and is deleted afterwards.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from everylabel.model import encoders
+from everylabel.model.similarity import most_similar, similarity_to
+from everylabel.scripts.benchmarks.made_embeddings import make_embeddings, shape
+from everylabel.scripts.console import console, progress
+
+SHOWN = 24
+REPEATS = 5
+
+
+def main(
+    crops: Annotated[
+        list[int] | None, typer.Option(min=100, help="Crops of a pool; may be repeated.")
+    ] = None,
+    encoder: Annotated[str, typer.Option(help="Encoder whose width is taken.")] = encoders.DEFAULT,
+    folder: Annotated[Path | None, typer.Option(help="Where the embeddings are made.")] = None,
+) -> None:
+    """Measure how long it takes to find the crops most like one."""
+    sizes, wide = sorted(crops or [100_000]), shape(encoder)
+    space = wide.make_classifier().space
+    with tempfile.TemporaryDirectory(prefix="everylabel-benchmark-", dir=folder) as made:
+        with progress() as report:
+            embeddings = make_embeddings(Path(made) / "pool.rows", sizes[-1], wide, report)
+        for n in sizes:
+            pool = embeddings.read(n)
+            compared, chosen = [], []
+            for row in np.linspace(0, n - 1, REPEATS).astype(int).tolist():
+                started = time.perf_counter()
+                similarity = similarity_to(pool, row, space)
+                then = time.perf_counter()
+                most_similar(similarity, SHOWN)
+                compared.append(then - started)
+                chosen.append(time.perf_counter() - then)
+            console.print(
+                f"{n:>11,} crops of {wide}: {np.median(compared) * 1000:,.0f} ms "
+                f"({min(compared) * 1000:,.0f} to {max(compared) * 1000:,.0f}) to compare, "
+                f"{np.median(chosen) * 1000:,.1f} ms to choose {SHOWN}"
+            )
+
+
+if __name__ == "__main__":
+    typer.run(main)

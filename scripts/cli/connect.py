@@ -1,0 +1,39 @@
+"""Options of `everylabel connect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from everylabel.scripts.cli.options import ProjectNumber
+
+
+def connect(
+    project: ProjectNumber,
+    backend_url: Annotated[
+        str | None, typer.Option(help="Where this backend answers, as seen from Label Studio.")
+    ] = None,
+    require_class: Annotated[
+        bool | None,
+        typer.Option(
+            help="Let Label Studio refuse a submit without a class; it asks on a terminal, and else changes nothing."
+        ),
+    ] = None,
+    hotkeys: Annotated[
+        bool, typer.Option("--hotkeys", help="Let Enter submit in Label Studio, for the token's user alone.")
+    ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="A table (.csv) of file names and classes: its labels become annotations of the token's user first.",
+        ),
+    ] = None,
+) -> None:
+    """Connect a Label Studio project: backend, webhook, sampling, tabs, and the first batch."""
+    from everylabel.scripts.commands import connect
+
+    connect.run(project, backend_url, require_class=require_class, hotkeys=hotkeys, labels=labels)
