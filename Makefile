@@ -18,7 +18,7 @@ CHROMIUM_MISSING := Chromium is missing, the browser tests need it: sudo apt-get
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arithmetic test-lowest test-label-studio install-test install-lowest containers lint types clean chromium label-studio
+.PHONY: help demo test test-arithmetic test-lowest test-label-studio install-test install-lowest containers lint types lock clean chromium label-studio
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -49,7 +49,7 @@ containers: $(VENV)/.installed-test  ## Build the image and run the compose file
 
 # Those named in backend/label_studio/versions.py unless VERSIONS says otherwise.
 test-label-studio: $(VENV)/.installed-test  ## The tests that meet Label Studio, against VERSIONS="1.20.0 1.23.2" (DATABASES="sqlite postgresql")
-	@$(BIN)/python -m tests.version_matrix $(VERSIONS) --databases $(or $(DATABASES),sqlite) $(ARGS)
+	@$(BIN)/python -m tests.version_matrix $(VERSIONS) --databases $(or $(DATABASES),sqlite) --jobs $(JOBS) $(ARGS)
 
 lint: types  ## Formatting, lint rules, types, and which package may import which
 	$(BIN)/ruff check .
@@ -65,6 +65,10 @@ types: $(VENV)/.installed-test
 	@ln -sfn ../../../scripts $(TYPES)/everylabel/scripts
 	@ln -sfn ../../../model/public_api/__init__.py $(TYPES)/everylabel/__init__.py
 	@ln -sfn ../../../model/public_api/py.typed $(TYPES)/everylabel/py.typed
+
+lock: $(VENV)/.installed-test  ## Write requirements.lock anew: the hashes of what the image installs
+	$(PIP_INSTALL) uv
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.locked_requirements
 
 clean:  ## Remove the environments and caches; the demo's projects in .everylabel stay
 	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
