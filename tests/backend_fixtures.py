@@ -96,10 +96,10 @@ def trainer(services: Backend) -> Iterator[None]:
 
 @pytest.fixture
 def wait() -> Callable[[Callable[[], bool]], None]:
-    """Waits until something is so; fails after 15 seconds."""
+    """Waits until something is so; fails after 60 seconds."""
 
     def until(so: Callable[[], bool]) -> None:
-        limit = time.monotonic() + 15
+        limit = time.monotonic() + 60
         while not so():
             assert time.monotonic() < limit, "it never came to be"
             time.sleep(0.01)
@@ -121,3 +121,20 @@ def project(stand_in: StandIn, services: Backend, digit_crops: list[tuple[str, s
 def send(services: Backend) -> Callable[[dict[str, Any]], object]:
     """A webhook as /webhook takes it in."""
     return lambda body: ActiveLearningBackend(body["project"]["id"], parts=services).fit(body["action"], body)
+
+
+@pytest.fixture
+def teach(
+    stand_in: StandIn,
+    services: Backend,
+    project: dict[int, str],
+    send: Callable[[dict[str, Any]], object],
+) -> Callable[[int], None]:
+    """Label so many crops of project 1 as what they are, and run a round."""
+
+    def label(count: int) -> None:
+        for task in list(project)[:count]:
+            send(stand_in.annotate(task, project[task]))
+        services.loop.catch_up(1)
+
+    return label

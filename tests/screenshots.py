@@ -16,12 +16,12 @@ from typing import Annotated
 import typer
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from everylabel.backend.label_studio.publisher import FLAGGED, NEXT_BATCH, PLAIN_TAB, PRE_ANNOTATED
+from everylabel.backend.label_studio.publisher import NEXT_BATCH, PLAIN_TAB, PRE_ANNOTATED, SUSPECTS
 from everylabel.backend.rounds.bulk_accept import ACCEPTED
 
 WIDE = (1280, 900)
 PHONE = (360, 740)
-TABS = (PLAIN_TAB, NEXT_BATCH, PRE_ANNOTATED, FLAGGED, ACCEPTED)
+TABS = (PLAIN_TAB, NEXT_BATCH, PRE_ANNOTATED, SUSPECTS, ACCEPTED)
 
 
 def screenshots(
@@ -74,7 +74,8 @@ def _wait_for_pictures(page: Page) -> None:
         page.evaluate("height => scrollTo(0, height)", height)
         page.wait_for_timeout(100)
     page.wait_for_function(
-        "() => [...document.querySelectorAll('.gallery img')].every(i => i.naturalWidth || i.matches('.missing'))"
+        "() => [...document.querySelectorAll('.gallery img')].filter(i => i.offsetParent)"
+        ".every(i => i.naturalWidth || i.matches('.missing'))"
     )
     page.evaluate("scrollTo(0, 0)")
 

@@ -22,6 +22,12 @@ TOKEN = "0123456789abcdef"
 CLASSES = ("0", "1", "2", "3")
 
 
+class Server(ThreadingHTTPServer):
+    """A server that lets more connections wait than five, beyond which they are dropped."""
+
+    request_queue_size = 128
+
+
 def label_config(*classes: str) -> str:
     choices = "".join(f'<Choice value="{name}"/>' for name in classes or CLASSES)
     return (
@@ -50,6 +56,14 @@ class StandIn:
 
     def __init__(self) -> None:
         self.token = TOKEN
+        self.people: dict[str, int] = {}
+        """The user of each further token; `token` is user 1's."""
+        self.unique_ids: dict[str, int] = {}
+        """The annotation of each `unique_id`."""
+        self.before_annotation: Callable[[], object] = lambda: None
+        """Called before an annotation is created."""
+        self.after_annotation: Callable[[], object] = lambda: None
+        """Called when one was created, and before that is answered."""
         self.down = False
         self.release = NEWEST
         self.projects: dict[int, dict[str, Any]] = {}
@@ -89,7 +103,7 @@ class StandIn:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(
@@ -178,8 +192,10 @@ class StandIn:
             return 503, {"detail": "Service unavailable"}
         if path == "/api/version":
             return 200, {"release": self.release}
-        if authorization != f"Token {self.token}":
+        user = ({self.token: 1} | self.people).get((authorization or "").removeprefix("Token "))
+        if user is None:
             return 401, {"detail": "Invalid token."}
+        query = {**query, "user": [str(user)]}
         for pattern, handler in self._routes():
             if match := re.fullmatch(pattern, path):
                 return handler(method, query, body, *(int(group) for group in match.groups() if group))
@@ -190,8 +206,11 @@ class StandIn:
             (r"/api/users/", lambda *_: (200, self.users)),
             (r"/api/projects/", lambda *_: (200, {"results": list(self.projects.values())})),
             (r"/api/projects/(\d+)/", self._project),
+            (r"/api/current-user/whoami", self._whoami),
             (r"/api/tasks", self._tasks),
+            (r"/api/tasks/(\d+)/annotations/", self._task_annotations),
             (r"/api/projects/(\d+)/import/predictions", self._import_predictions),
+            (r"/api/predictions/(\d+)/", self._prediction),
             (r"/api/projects/(\d+)/model-versions/", self._versions),
             (r"/api/dm/actions", self._action),
             (r"/api/annotations/(\d+)/", self._annotation),
@@ -215,6 +234,28 @@ class StandIn:
             "skipped_annotations_number": len([a for a in self._annotations(id_) if a["was_cancelled"]]),
         }
 
+    def _whoami(self, _: str, query: dict[str, list[str]], __: Any) -> tuple[int, Any]:
+        number = int(query["user"][0])
+        return 200, {"id": number, "email": f"{number}@example.org", "first_name": "", "last_name": ""}
+
+    def _task_annotations(
+        self, method: str, query: dict[str, list[str]], body: Any, task: int
+    ) -> tuple[int, Any]:
+        if task not in self.tasks:
+            return 404, {"detail": "No Task matches the given query."}
+        if method == "GET":
+            return 200, [a for a in self.tasks[task]["annotations"] if not a["was_cancelled"]]
+        self.before_annotation()
+        if (unique_id := body.pop("unique_id", None)) in self.unique_ids:
+            return 409, {"detail": "Annotation with this unique id already exists"}
+        now = datetime.fromtimestamp(self.clock(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        times = {"created_at": now, "updated_at": now}
+        made = self.annotate(task, None, completed_by=int(query["user"][0]), **times, **body)["annotation"]
+        if unique_id is not None:
+            self.unique_ids[unique_id] = made["id"]
+        self.after_annotation()
+        return 201, made
+
     def _annotations(self, project: int) -> list[dict[str, Any]]:
         tasks = [task for task in self.tasks.values() if task["project"] == project]
         return [annotation for task in tasks for annotation in task["annotations"]]
@@ -228,7 +269,7 @@ class StandIn:
         for item in items:
             if item["filter"] == "filter:tasks:updated_at":
                 found = [t for t in found if changed_at[t["id"]] > item["value"]]
-        for item in (part for one in items[:1] for part in (one, one.get("child_filter")) if part):
+        for item in items:
             if item["filter"] == "filter:tasks:id":
                 among = item["operator"] == "in_list"
                 found = [t for t in found if (t["id"] in item["value"] if among else t["id"] > item["value"])]
@@ -247,7 +288,7 @@ class StandIn:
             "cancelled_annotations": skips,
             "predictions": [
                 *task.get("predictions", ()),
-                *(p for p in self.predictions if p["task"] == task["id"]),
+                *({"id": id(p), **p} for p in self.predictions if p["task"] == task["id"]),
             ],
         }
 
@@ -282,14 +323,24 @@ class StandIn:
                 self.annotate(prediction["task"], None, result=prediction["result"], **made)
         return 200, {}
 
-    def _annotation(self, method: str, _: Any, __: Any, id_: int) -> tuple[int, Any]:
+    def _annotation(self, method: str, _: Any, body: Any, id_: int) -> tuple[int, Any]:
         for task in self.tasks.values():
             for annotation in task["annotations"]:
                 if annotation["id"] == id_:
                     if method == "DELETE":
                         task["annotations"].remove(annotation)
+                        kept = {known: made for known, made in self.unique_ids.items() if made != id_}
+                        self.unique_ids = kept
+                    if method == "PATCH":
+                        self._next_update += 1
+                        now = f"2026-02-02T00:00:{self._next_update:09.6f}Z"
+                        annotation |= {"result": body["result"], "updated_at": now}
                     return 200, annotation
         return 404, {"detail": "Not found."}
+
+    def _prediction(self, _: str, __: Any, ___: Any, id_: int) -> tuple[int, Any]:
+        self.predictions = [p for p in self.predictions if id(p) != id_]
+        return 200, {}
 
     def _versions(self, method: str, _: Any, body: Any, id_: int) -> tuple[int, Any]:
         ours = [p for p in self.predictions if self.tasks.get(p["task"], {}).get("project") == id_]

@@ -65,7 +65,7 @@ class Outcome:
 
     def row(self, day: str) -> str:
         """Return the row of the page."""
-        said = self.why or ", ".join(self.failed) or "none"
+        said = self.why or ", ".join(f"`{name}`" for name in self.failed) or "none"
         return f"| {self.version} | {self.database} | {self.passed} | {self.skipped} | {said} | {day} |"
 
 
@@ -87,8 +87,8 @@ def read_report(path: Path, version: str, database: str, seconds: float) -> Outc
     )
 
 
-def run_tests(version: str, database: str, arguments: Sequence[str]) -> Outcome:
-    """Install a version if need be and run the tests against it on a database."""
+def run_tests(version: str, database: str, arguments: Sequence[str], jobs: str) -> Outcome:
+    """Install a version if need be and run the tests against it on a database, so many files at a time."""
     try:
         executable = install(environment_in(CACHE, version), version)
     except InstallError as error:
@@ -101,7 +101,8 @@ def run_tests(version: str, database: str, arguments: Sequence[str]) -> Outcome:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *(arguments or TESTS)]
+        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}"]
+        command += ["--numprocesses", jobs, "--dist", "loadfile", *(arguments or TESTS)]
         subprocess.run(command, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, check=False)
         return read_report(report, version, database, time.monotonic() - started)
 
@@ -123,12 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("versions", nargs="*", default=list(TESTED), help=f"default: {' '.join(TESTED)}")
     options.add_argument("--databases", nargs="+", choices=DATABASES, default=["sqlite"])
     options.add_argument("--tests", nargs="+", default=[], help=f"instead of {' '.join(TESTS)}")
+    options.add_argument("--jobs", type=int, default=1, help="so many files at a time (default: 1)")
     options.add_argument("--publish", action="store_true", help=f"write the rows into {PAGE.name}")
     given = options.parse_args(arguments)
     outcomes = []
     for version in given.versions:
         for database in given.databases:
-            outcomes.append(run_tests(version, database, given.tests))
+            outcomes.append(run_tests(version, database, given.tests, str(given.jobs)))
             print(outcomes[-1], flush=True)  # noqa: T201
     print("\n" + "\n".join(map(str, outcomes)))  # noqa: T201
     if given.publish:

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, StorageState, sync_playwright
 
 from everylabel.backend.label_studio.hotkeys import submit_with_enter
-from everylabel.scripts.commands.demo import label_config
+from everylabel.scripts.image_projects import label_config
 
 if TYPE_CHECKING:
     from everylabel.scripts.replay.datasets import Dataset
@@ -137,6 +137,16 @@ def enter(everylabel_backend: "EveryLabel") -> Iterator[None]:
 TASK_NUMBER = ".lsf-current-task__task-id"
 CHOSEN = "name => document.querySelector(`.lsf-choices input[name='${name}']`)?.checked"
 """Whether a class is selected, in the page's JavaScript."""
+OPEN_TAB = ".lsf-tabs-dm__item_active > .lsf-tabs-dm__item-left"
+"""The title of the data manager's tab that is open; versions before 1.21 give it no role."""
+
+
+def open_tab(page: Page, title: str) -> None:
+    """Open a tab of the data manager by its title, once it is there."""
+    page.locator(f".lsf-tabs-dm__item-left[title='{title}']").click()
+    page.locator(f"{OPEN_TAB}[title='{title}']").wait_for()
+
+
 WARNING = ".ant-modal-confirm"
 """What Label Studio shows where it refuses a submit without a class."""
 
@@ -150,7 +160,7 @@ class LabelForm:
     def open_stream(self, project: int) -> None:
         """Press *Label All Tasks* in the plain tab."""
         self.page.goto(f"/projects/{project}/data")
-        self.page.locator("[role=tab][title=Default]").click()
+        open_tab(self.page, "Default")
         self.page.get_by_role("button", name="Label All Tasks").click()
 
     def wait_for_task(self) -> int:
@@ -194,7 +204,8 @@ class LabelForm:
 
     def submit(self, task: int) -> None:
         """Press *Submit* and wait until the crop has made place for another."""
-        self.page.get_by_test_id("bottombar-submit-button").click()
+        older = "button[aria-label='Submit current annotation'], button[aria-label=submit]"  # before 1.23, and 1.21
+        self.page.locator(f"[data-testid=bottombar-submit-button], {older}").click()
         self.page.wait_for_function(
             "([number, task]) => document.querySelector(number)?.firstChild.textContent !== task",
             arg=[TASK_NUMBER, str(task)],

@@ -57,7 +57,7 @@ def test_a_right_label_is_confirmed_by_its_key_twice_and_update(
     form, label_studio, everylabel_backend, project
 ):
     latest = everylabel_backend.round(project.id)
-    task = latest.flagged[0]
+    task = latest.suspected[0]
     ((label,),) = given(label_studio, task)
     form.page.goto(f"/projects/{project.id}/data?task={task}")
     assert form.wait_for_task() == task
@@ -72,7 +72,7 @@ def test_a_right_label_is_confirmed_by_its_key_twice_and_update(
     assert given(label_studio, task) == [[label]]
     newer = everylabel_backend.wait_for_round(project.id, after=latest.number)
     assert newer.confirmed[task] == label
-    assert task not in newer.flagged
+    assert task not in newer.suspected
 
 
 def test_label_tasks_as_displayed_serves_the_tab(form, label_studio, everylabel_backend, project):

@@ -46,7 +46,7 @@ def test_a_key_and_submit_bring_the_next_crop_of_the_queue(form, label_studio, e
         task = following
 
 
-def test_a_crop_the_model_is_sure_of_comes_pre_filled_and_submit_is_enough(
+def test_a_crop_the_model_is_confident_of_comes_pre_filled_and_submit_is_enough(
     form, label_studio, everylabel_backend, project
 ):
     latest = everylabel_backend.round(project.id)

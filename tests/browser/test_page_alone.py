@@ -20,18 +20,19 @@ from tests.backend_fixtures import (  # noqa: F401
     send,
     services,
     stand_in,
+    teach,
 )
 
 
 @pytest.fixture
-def taught(stand_in, services, project, send, monkeypatch):  # noqa: F811
+def taught(services, teach, monkeypatch):  # noqa: F811
     """Project 1 after 12 labels and a round, with a map; its trainer lives."""
     monkeypatch.setattr(services.heartbeat, "alive", lambda: True)
-    for task in list(project)[:12]:
-        send(stand_in.annotate(task, project[task]))
-    services.loop.catch_up(1)
-    view = round_snapshot.load(services.files(1).folder)
-    pool_map.draw(services.files(1).folder, "rows", services.embeddings.read(1), np.flatnonzero(view.tasks))
+    teach(12)
+    snapshot = round_snapshot.load(services.files(1).folder)
+    pool_map.draw(
+        services.files(1).folder, "rows", services.embeddings.read(1), np.flatnonzero(snapshot.tasks)
+    )
     return services
 
 

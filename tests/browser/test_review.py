@@ -38,7 +38,7 @@ def test_a_suspected_label_is_shown_beside_what_the_model_suggests(
     form, label_studio, everylabel_backend, fresh_project
 ):
     latest = everylabel_backend.round(fresh_project.id)
-    task = latest.flagged[0]
+    task = latest.suspected[0]
     prediction = label_studio.predictions(fresh_project.id, latest.model_version)[task]
     (annotation,) = label_studio.api("GET", f"/api/tasks/{task}")["annotations"]
     given = annotation["result"][0]["value"]["choices"]

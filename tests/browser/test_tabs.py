@@ -3,22 +3,18 @@
 Label Studio's page is not its API: a filter that the API takes can keep the page from ever finishing to load.
 """
 
-import pytest
 from playwright.sync_api import expect
+
+from tests.browser.conftest import OPEN_TAB, given, open_tab
 
 OURS = ("Next batch", "Pseudo-labels", "Suspect labels")
 GRID = ".lsf-grid-view__cell"
 ROW = ".lsf-table__row-wrapper"
 
 
-def open_tab(page, title):
-    page.locator(f"[role=tab][title='{title}']").click()
-    page.locator(f"[role=tab][title='{title}'][aria-selected=true]").wait_for()
-
-
 def is_whole(page):
     """Whether all of the open tab's title is seen: Label Studio lays a button beside it, or over its end."""
-    tab = page.locator("[role=tab][aria-selected=true]")
+    tab = page.locator(OPEN_TAB)
     tab.hover()
     return tab.evaluate(
         """tab => {
@@ -38,8 +34,8 @@ def expected(label_studio, project, title):
     return [(task["id"], task["data"]["image"]) for task in tasks]
 
 
-@pytest.mark.parametrize("title", ["Next batch", "Suspect labels"])
-def test_the_tab_is_a_grid_of_its_crops(page, label_studio, reviewed_project, title):
+def test_the_next_batch_is_a_grid_of_its_crops(page, label_studio, reviewed_project):
+    title = "Next batch"
     tasks = expected(label_studio, reviewed_project, title)
     assert tasks, f"nothing to see in {title!r}"
     page.goto(f"/projects/{reviewed_project.id}/data")
@@ -77,6 +73,29 @@ def test_the_pseudo_labels_are_a_list_of_crops_with_the_class_of_each(
     assert page.locator(GRID).count() == 0
     page.get_by_text(f"Tasks: {len(tasks)} / 150").wait_for()
     assert is_whole(page), "the title of the open tab is cut off"
+
+
+def test_a_suspect_label_stands_beside_the_suggestion_and_a_click_opens_both(
+    form, label_studio, everylabel_backend, reviewed_project
+):
+    page = form.page
+    tasks = expected(label_studio, reviewed_project, "Suspect labels")
+    latest = everylabel_backend.round(reviewed_project.id)
+    suggested = label_studio.predictions(reviewed_project.id, latest.model_version)
+    page.goto(f"/projects/{reviewed_project.id}/data")
+    open_tab(page, "Suspect labels")
+    for task, picture in tasks:
+        row = page.locator(ROW, has=page.locator(f"img[src='{picture}']"))
+        classes = [*given(label_studio, task)[0], *suggested[task]["result"][0]["value"]["choices"]]
+        assert len({*classes}) == 2
+        for name in classes:
+            expect(row).to_contain_text(f"choices: [{name}]")
+    assert is_whole(page), "the title of the open tab is cut off"
+    task, picture = tasks[0]
+    page.locator(ROW, has=page.locator(f"img[src='{picture}']")).get_by_text(str(task), exact=True).click()
+    assert form.wait_for_task() == task
+    icon = page.get_by_label("Compare all annotations", exact=True)  # before 1.21 it has no words
+    page.get_by_text("Compare All").or_(icon).first.wait_for()
 
 
 def test_the_plain_tab_shows_every_crop(page, reviewed_project):

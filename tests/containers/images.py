@@ -66,7 +66,16 @@ def make_images(podman: Podman) -> None:
 
 
 def _sources() -> Iterable[Path]:
-    names = ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "backend", "model", "scripts")
+    names = (
+        "pyproject.toml",
+        "constraints.txt",
+        "requirements.lock",
+        "README.md",
+        "LICENSE",
+        "backend",
+        "model",
+        "scripts",
+    )
     tracked = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *names],
         cwd=REPOSITORY, check=True, capture_output=True, text=True,

@@ -8,6 +8,7 @@ from tests.backend_fixtures import (  # noqa: F401
     send,
     services,
     stand_in,
+    teach,
     trainer,
     wait,
 )

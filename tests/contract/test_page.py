@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from everylabel.backend.app import create_app
-from everylabel.backend.page.pool_files import PoolFiles
 from everylabel.backend.page.routes import HEADERS
 from everylabel.backend.store import Annotation, pool_map, round_snapshot
+from everylabel.backend.store.pool_files import PoolFiles
 from everylabel.model.evaluation.check_set import accuracy_interval
 from tests.stand_in_label_studio import label_config
 
@@ -29,11 +29,9 @@ def client(services):
 
 
 @pytest.fixture
-def taught(stand_in, services, project, send):
+def taught(services, project, teach):
     """Project 1 after 12 labels and a round, with a map."""
-    for task in list(project)[:12]:
-        send(stand_in.annotate(task, project[task]))
-    services.loop.catch_up(1)
+    teach(12)
     view = round_snapshot.load(services.files(1).folder)
     pool_map.draw(services.files(1).folder, "rows", services.embeddings.read(1), np.flatnonzero(view.tasks))
     return project
@@ -50,7 +48,12 @@ ROUTES = [
 
 
 def test_every_route_of_the_page_is_in_the_list_above(client):
-    rules = {r.rule for r in client.application.url_map.iter_rules() if r.endpoint.startswith("page.")}
+    # Those that people label by are held to the same in test_label_routes.py.
+    rules = {
+        r.rule
+        for r in client.application.url_map.iter_rules()
+        if r.endpoint.startswith("page.") and not r.endpoint.startswith("page.label_")
+    }
     shown = {rule.replace("<int:project_id>", "1").replace("<int:task_id>", "1") for rule in rules}
     assert {path.replace("<path:filename>", "page.css") for path in shown} == set(ROUTES)
 
@@ -64,13 +67,14 @@ def test_every_route_of_the_page_is_in_the_list_above(client):
         (45, 50, "90", None),
     ],
 )
-def test_the_headline_is_the_interval_until_that_is_narrow(
+def test_a_round_of_an_earlier_version_shows_the_count_and_the_interval_until_that_is_narrow(
     client, services, taught, correct, n, headline, words
 ):
     low, high = accuracy_interval(correct, n)
     check = {"estimate": correct / n, "low": low, "high": high, "n": n}
     latest = services.store.latest_round(1)
-    services.store.save_round(1, replace(latest, number=latest.number + 1, check_set=check), [])
+    earlier = replace(latest, number=latest.number + 1, check_set=check, accuracy=None)
+    services.store.save_round(1, earlier, [])
     page = client.get("/projects/1", headers=BROWSER).text
     assert f'id="accuracy-now">{headline}<small>%' in page
     assert f"right on {correct} of {n}" in page
@@ -79,6 +83,82 @@ def test_the_headline_is_the_interval_until_that_is_narrow(
         words == "Still a rough figure.",
     ]
     assert f'">{headline}<small>%' in client.get("/", headers=BROWSER).text
+
+
+STATED = {
+    "estimate": 0.93,
+    "low": 0.88,
+    "high": 0.97,
+    "n_crops": 1540,
+    "by_class": [
+        {
+            "name": "crack",
+            "recall": {"estimate": 0.91, "low": 0.8, "high": 0.96},
+            "precision": {"estimate": 0.95, "low": 0.9, "high": 0.98},
+        }
+    ],
+    "confusions": [{"name": "crack", "predicted": "dirt", "share": 0.04, "crops": 21.0}],
+    "contradicted": False,
+}
+CHECKED = {"estimate": 5 / 6, "low": 0.44, "high": 0.97, "n": 6}
+
+
+def show(services, **changes):
+    latest = services.store.latest_round(1)
+    services.store.save_round(1, replace(latest, number=latest.number + 1, **changes), [])
+
+
+def test_the_headline_is_the_estimate_for_the_crops_nobody_has_labelled(client, services, taught):
+    show(services, check_set=CHECKED, accuracy=STATED)
+    page = client.get("/projects/1", headers=BROWSER).text
+    assert 'id="accuracy-now">93<small>%' in page
+    assert "Between 88 and 97 % of the crops nobody has labelled, with 95&nbsp;% confidence" in page
+    assert "right on 5 of 6 blind check crops" in page
+    assert "crack taken for dirt: about 4 % of all crack, 21 crops" in page
+    assert "91&nbsp;%</span> (80 to 96)" in page
+
+
+def test_an_estimate_that_the_blind_check_crops_contradict_is_no_single_figure(client, services, taught):
+    show(services, check_set=CHECKED | {"estimate": 0.5}, accuracy=STATED | {"contradicted": True})
+    page = client.get("/projects/1", headers=BROWSER).text
+    assert 'id="accuracy-now">88\u201397<small>%' in page
+    assert "The blind check crops say otherwise" in page
+    assert ">93<small>%" not in client.get("/", headers=BROWSER).text
+
+
+def test_a_wide_estimate_is_shown_as_an_interval(client, services, taught):
+    show(
+        services,
+        check_set=None,
+        accuracy=STATED | {"low": 0.55, "high": 0.98, "by_class": [], "confusions": []},
+    )
+    page = client.get("/projects/1", headers=BROWSER).text
+    assert 'id="accuracy-now">55\u201398<small>%' in page
+    assert "Too early to rely on." in page
+    assert 'id="class-accuracy"' not in page
+
+
+def test_check_crops_that_say_otherwise_are_told(client, services, taught):
+    show(services, check_set=CHECKED, accuracy=STATED | {"contradicted": True})
+    page = client.get("/projects/1", headers=BROWSER).text
+    assert "The blind check crops say otherwise" in page
+
+
+def test_what_the_next_labels_and_a_certificate_would_take_is_told(client, services, taught):
+    page = client.get("/projects/1", headers=BROWSER).text
+    assert 'id="outlook"' not in page, "one round makes no curve"
+    assert re.search(
+        r'id="certificate-cost">(No set of crops|Certifying 2% of errors on) .*--max-error 2%', page
+    )
+    for labels in (10, 20, 30, 40, 50):
+        accuracy = STATED | {
+            "estimate": 0.95 - 2 / labels,
+            "low": 0.92 - 2 / labels,
+            "high": 0.98 - 2 / labels,
+        }
+        show(services, n_labels=labels, accuracy=accuracy)
+    page = client.get("/projects/1", headers=BROWSER).text
+    assert re.search(r'id="outlook">The next 50 labels buy about \d+\.\d points of accuracy\.<', page)
 
 
 def test_labels_of_one_class_show_no_accuracy(client, services, taught):

@@ -56,7 +56,7 @@ def test_accepted_crops_are_marked_and_count_as_nobody_s_label(label_studio, eve
     assert made.keys() == {crop.task_id for crop in sure}
     assert all(crop.confidence >= SURE for crop in sure)
     check = set(services.store.project(project.id).check_tasks)
-    assert not made.keys() & {*check, *before.queue, *before.flagged}
+    assert not made.keys() & {*check, *before.queue, *before.suspected}
     for crop in sure:
         (region,) = made[crop.task_id]["result"]
         assert region["value"]["choices"] == [crop.label]
@@ -67,7 +67,7 @@ def test_accepted_crops_are_marked_and_count_as_nobody_s_label(label_studio, eve
 
     after = everylabel_backend.wait_for_round(project.id, after=before.number)
     assert after.n_labels == LABELS, "the machine's labels are not counted"
-    assert not set(after.queue + after.pre_annotated + after.flagged) & made.keys()
+    assert not set(after.queue + after.pre_annotated + after.suspected) & made.keys()
     held = {a.id: a for a in services.store.annotations(project.id)}
     assert {id_ for id_, a in held.items() if a.accepted} == {a["id"] for a in made.values()}
     held = annotations(label_studio, project.id)
@@ -138,7 +138,7 @@ def test_accepting_goes_on_where_it_was_cut_off(label_studio, everylabel_backend
     written = {crop.task_id for crop in (*first.crops, *second.crops)}
     latest = everylabel_backend.round(project.id)
     # A round may have asked a person for one of them in between.
-    assert {crop.task_id for crop in sure} - written <= {*latest.queue, *latest.flagged}
+    assert {crop.task_id for crop in sure} - written <= {*latest.queue, *latest.suspected}
     assert written & {crop.task_id for crop in sure[2:4]}, "those with a prediction only were taken up"
     for task in label_studio.tasks(project.id):
         if task["id"] in written:

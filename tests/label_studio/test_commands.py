@@ -47,9 +47,9 @@ def test_sync_pushes_a_batch_of_the_size_asked_for(label_studio, everylabel_back
     assert after.number == before.number + 1
     assert len(after.batch) == 9
     pushed = label_studio.predictions(project.id, after.model_version)
-    assert pushed.keys() == {*after.queue, *after.pre_annotated, *after.flagged}
-    served = sorted((*after.queue, *after.pre_annotated), key=lambda task: pushed[task]["score"])
-    assert tuple(served) == after.queue + after.pre_annotated
+    served = after.queue + after.pre_annotated + after.reserve
+    assert pushed.keys() == {*served, *after.suspected}
+    assert tuple(sorted(served, key=lambda task: pushed[task]["score"])) == served
     assert label_studio.next_task(project.id) == after.queue[0]
 
 
@@ -155,7 +155,7 @@ def test_doctor_finds_a_webhook_that_does_not_help(label_studio, everylabel_back
     [
         ({"sampling": "Sequential sampling"}, "'Sequential sampling', so the queue is not followed"),
         # What Label Studio's own settings page writes when a model is chosen there.
-        ({"model_version": "everylabel"}, "uncertainty sampling silently is random"),
+        ({"model_version": "everylabel"}, "uncertainty sampling is silently random"),
     ],
 )
 def test_doctor_finds_a_queue_that_is_not_followed_and_sync_mends_it(

@@ -52,7 +52,7 @@ def test_the_label_stream_follows_the_first_batch(label_studio, everylabel_backe
     assert settings["show_collab_predictions"]
     assert len(set(first.queue)) == 5
     pushed = label_studio.predictions(project.id, first.model_version)
-    assert sorted(pushed, key=lambda task: pushed[task]["score"]) == list(first.queue)
+    assert sorted(pushed, key=lambda task: pushed[task]["score"]) == [*first.queue, *first.reserve]
     assert all(prediction["result"] == [] for prediction in pushed.values()), "nothing is known yet"
     assert label_studio.next_task(project.id) == first.queue[0]
 
@@ -139,3 +139,28 @@ def test_a_project_that_classifies_no_image_says_so_in_label_studio(label_studio
 def test_a_project_that_does_not_exist_is_named(everylabel_backend):
     with pytest.raises(LabelStudioError, match="nothing at /api/projects/999999/"):
         everylabel_backend.connect(999999)
+
+
+def test_labels_of_an_earlier_project_are_there_before_the_first_round(
+    label_studio, everylabel_backend, digits, tmp_path
+):
+    project = label_studio.digits_project(digits, 40, "old labels")
+    known = dict(zip(digits.images[:40], project.task_ids, strict=True))
+    lines = [f"{image.name},{project.labels[task]}" for image, task in list(known.items())[:20]]
+    table = tmp_path / "old.csv"
+    table.write_text("\n".join(["file,label", *lines, "elsewhere.png,3"]), encoding="utf-8")
+    for _ in range(2):
+        done = everylabel_backend.command("connect", "--project", str(project.id), "--labels", str(table))
+        assert done.returncode == 0, done.stderr
+    assert "20 labels: its task is labelled already" in done.stdout
+    assert "1 label: no task has this file" in done.stdout
+    held = {task["id"]: task["annotations"] for task in label_studio.tasks(project.id)}
+    said = {
+        id_: [(one["result"][0]["value"]["choices"], one["completed_by"]) for one in given]
+        for id_, given in held.items()
+        if given
+    }
+    owner = label_studio.api("GET", "/api/current-user/whoami")["id"]
+    assert said == {task: [([project.labels[task]], owner)] for task in project.task_ids[:20]}
+    assert "imported labels" not in label_studio.api("GET", f"/api/projects/{project.id}/model-versions/")
+    assert everylabel_backend.round(project.id).n_labels == 20

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from everylabel.backend.label_studio.hotkeys import submits_with_enter
+from everylabel.backend.label_studio.hotkeys import TOO_OLD, submits_with_enter
 from everylabel.backend.label_studio.required_class import MESSAGE, requires_class
 from tests.everylabel_process import REPOSITORY
 
@@ -61,7 +61,7 @@ def on_a_terminal(everylabel_backend, *arguments, answer, seconds=120):
             if not answered and "[y/N]" in shown:
                 os.write(ours, f"{answer}\n".encode())
                 answered = True
-        status = process.wait(timeout=10)
+        status = process.wait(timeout=60)
     finally:
         if process.poll() is None:
             process.kill()
@@ -86,13 +86,21 @@ def test_without_a_terminal_connect_changes_nothing_and_says_how(label_studio, e
     before = config_of(label_studio, project)
     said = everylabel_backend.command("connect", "--project", str(project.id))
     assert said.returncode == 0, said.stderr
-    assert "--require-class lets it refuse" in said.stdout
+    assert "--require-class makes it refuse one" in said.stdout
     assert config_of(label_studio, project) == before
 
 
 def test_both_options_ask_nothing_and_set_what_they_say(label_studio, everylabel_backend, project):
     client = everylabel_backend.services.label_studio
     before = client.hotkeys()
+    if before is None:
+        said = everylabel_backend.command(
+            "connect", "--project", str(project.id), "--require-class", "--hotkeys"
+        )
+        assert said.returncode == 0, said.stderr
+        assert " ".join(TOO_OLD.split()) in " ".join(said.stdout.split())
+        assert requires_class(config_of(label_studio, project))
+        return
     try:
         client.save_hotkeys({})
         assert not submits_with_enter(client.hotkeys())

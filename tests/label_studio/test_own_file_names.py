@@ -8,7 +8,7 @@ from dataclasses import replace
 import httpx
 
 from everylabel.backend.label_studio.client import LabelStudio as Client
-from everylabel.scripts.commands.demo import NUMBER, _upload, file_names, label_config
+from everylabel.scripts.image_projects import NUMBER, file_names, label_config, upload
 
 NAMES = ("cats/naïve é (1).png", "cats/same.png", "dogs/same.png", "crop-000002.png", "100 % #1.png")
 
@@ -25,8 +25,8 @@ def test_own_file_names_are_in_the_tasks_and_their_pictures_can_be_read(label_st
     client = Client(label_studio.url, label_studio.token)
 
     some = replace(crops, images=crops.images[:3])
-    _upload(client, project, some, lambda *_: None)
-    numbers = _upload(client, project, crops, lambda *_: None)  # as after a run that was broken off
+    upload(client, project, some, lambda *_: None)
+    numbers = upload(client, project, crops, lambda *_: None)  # as after a run that was broken off
     tasks = {task["id"]: task["data"] for task in label_studio.tasks(project)}
     assert len(tasks) == len(NAMES), "what was there is not uploaded twice"
     assert {id_: NAMES[number] for id_, number in numbers.items()} == {

@@ -288,7 +288,9 @@ def _labelled(
         began = time.monotonic()
         record = backend.wait_for_round(project, after=latest)
         waited.append(time.monotonic() - began)
-        bound.append(len(record.check) + len(record.batch) + len(record.pre_annotated) + len(record.flagged))
+        bound.append(
+            len(record.check) + len(record.batch) + len(record.pre_annotated) + len(record.suspected)
+        )
     rounds = backend.number(project) - before
     assert len(proxy.predictions) == rounds, "a round is one bulk write"
     return {

@@ -43,7 +43,7 @@ class Tasks(dict[int, dict[str, Any]]):
         return task
 
     def get(self, id_: int, default: Any = None) -> Any:
-        return self[id_] if 0 < id_ <= self.count else default
+        return self[id_] if id_ in self or 0 < id_ <= self.count else default
 
     def plain(self, id_: int) -> dict[str, Any]:
         return {"id": id_, "data": {"image": f"{self.address}/{id_}.png"}}

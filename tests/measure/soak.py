@@ -121,14 +121,14 @@ def _has_map(folder: Path) -> bool:
 
 
 def _at_rest(backend: EveryLabel, stand_in: StandIn, events: int) -> Held:
-    """Wait until every webhook is worked in and the labels are Label Studio's; say what is held then."""
+    """Wait until every webhook is processed and the labels are Label Studio's; say what is held then."""
     truth = {
         task["id"]: task["annotations"][0]["result"][0]["value"]["choices"][0]
         for task in stand_in.tasks.values()
         if task["annotations"]
     }
     store = backend.services.store
-    wait_until(lambda: not store.events(1), "every webhook is worked in", 600)
+    wait_until(lambda: not store.events(1), "every webhook is processed", 600)
     wait_until(lambda: backend.labels(1) == truth, "no label is lost", 10)
     wait_until(lambda: backend.round(1).n_labels == len(truth), "the newest round knows them all", 60)
     drawn = backend.services.files(1).folder

@@ -314,6 +314,7 @@ def test_the_image_s_install_steps_work_on_the_files_it_copies(tmp_path):
             else:
                 run_pip([*arguments, "--dry-run"], app)
     assert ran == [
+        ["install", "--no-compile", "--no-deps", "--require-hashes", "-r", "requirements.lock"],
         ["install", "--no-compile", "-c", "constraints.txt", "-r", "requirements.txt"],
         ["install", "--compile", "--no-deps", "--target", "/opt/everylabel", "."],
     ]

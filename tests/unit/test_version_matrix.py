@@ -81,7 +81,7 @@ def test_the_rows_of_the_page_are_replaced_one_by_one_and_in_order():
     assert page == (
         "| version |\n|---|---|---|---|---|---|\n"
         "| 1.9.0 | sqlite | 4 | 0 | none | 2026-01-01 |\n"
-        "| 1.23.2 | sqlite | 6 | 0 | test_a | 2026-01-08 |\n"
+        "| 1.23.2 | sqlite | 6 | 0 | `test_a` | 2026-01-08 |\n"
         "\nText | with a line.\n"
     )
 

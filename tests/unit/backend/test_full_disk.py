@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy.event import listen, remove
 
 from everylabel.backend.app import create_app
+from everylabel.backend.page_token import HEADER, PageToken
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_a_webhook_that_cannot_be_kept_is_answered_503_and_its_label_is_found_la
     answer, kept = _fill(client, stand_in, project)
     assert answer.status_code == 503
     assert "disk is full" in answer.json["error"]
-    assert "not kept" in answer.status
+    assert "not stored" in answer.status
     assert len(services.store.events(1)) == kept, "what was answered 201 is there, and nothing else"
     assert client.get("/health").status_code == 200
 
@@ -65,8 +66,8 @@ def test_the_watch_for_webhooks_goes_on_after_the_disk_was_full(
     stand_in, services, project, send, wait, monkeypatch
 ):
     asked = []
-    # The minute's look begins with the trainer, and might take the webhook in before the watch does.
-    monkeypatch.setattr(services.trainer, "run_maintenance", list)
+    # What is overdue is asked for with the trainer's start, and might take the webhook in before the watch does.
+    monkeypatch.setattr(services.trainer, "overdue", list)
     stop = services.jobs.start_trainer_thread()
 
     def full():
@@ -80,3 +81,58 @@ def test_the_watch_for_webhooks_goes_on_after_the_disk_was_full(
     monkeypatch.setattr(services.trainer, "waiting", look)
     wait(lambda: services.store.latest_round(1).n_labels == 1)
     stop()
+
+
+@pytest.fixture
+def read_only(services):
+    """Lets SQLite take nothing, as on a disk that was mounted to be read alone, until it is called."""
+
+    def refuse(connection, *_):
+        connection.execute("PRAGMA query_only = 1")
+
+    def as_before(connection, *_):
+        connection.execute("PRAGMA query_only = 0")
+
+    engine = services.store._engine
+    listen(engine, "checkout", refuse)
+
+    def writable():
+        remove(engine, "checkout", refuse)
+        listen(engine, "checkout", as_before)
+
+    return writable
+
+
+def test_people_who_label_pages_are_told_of_a_disk_that_can_only_be_read_and_lose_nothing(
+    services, stand_in, teach, request
+):
+    stand_in.people["anns-token"] = 7
+    teach(16)
+    client = create_app(services).test_client()
+    headers = {HEADER: PageToken(services.settings.model_dir).value}
+
+    def post(path, body):
+        return client.post(f"/projects/1/label/{path}", json=body, headers=headers)
+
+    assert post("sign-in", {"token": "anns-token"}).status_code == 200
+    page = post("pages", {"kind": "class"}).json["page"]
+    confirm = f"pages/{page['id']}/confirm"
+    labels = {"labels": {str(page["crops"][0]["task"]): "0"}, "seconds": 9}
+    writable = request.getfixturevalue("read_only")
+    for path, body in (
+        ("sign-in", {"token": "anns-token"}),
+        ("pages", {"kind": "class"}),
+        (confirm, labels),
+        ("undo", {}),
+        ("give-back", {"pages": [page["id"]]}),
+        ("sign-out", {}),
+    ):
+        answer = post(path, body)
+        assert answer.status_code == 503, path
+        assert "database" in answer.json["error"], path
+    assert client.get("/projects/1/label/state").json == {"waiting": 0, "trouble": []}
+    assert client.get("/projects/1").status_code == 200
+    assert client.post("/projects/1/classify", json={"images": []}).status_code == 200
+
+    writable()
+    assert post(confirm, labels).json["confirmed"] == 1

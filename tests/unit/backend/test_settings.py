@@ -82,7 +82,7 @@ def test_the_store_lies_in_model_dir_or_in_the_postgresql_that_is_named(tmp_path
 
 @pytest.mark.parametrize("given", [{"basic_auth_user": "ann"}, {"basic_auth_pass": "s3cret"}])
 def test_a_user_without_a_password_is_an_error_not_an_open_door(given):
-    with pytest.raises(ValidationError, match="both, or neither"):
+    with pytest.raises(ValidationError, match=", or neither"):
         Settings(**given)
 
 
@@ -159,7 +159,7 @@ def test_serve_says_where_a_browser_finds_the_page(monkeypatch, tmp_path, host, 
             {"delivery_secret": "sixteen-letters!", "bearer_secret": "sixteen-letters!"},
             "must not be the people's",
         ),
-        ({"allowed_hosts": "a.example.org,http://b"}, "no host name"),
+        ({"allowed_hosts": "a.example.org,http://b"}, "not a host name"),
         ({"allowed_hosts": "a.example.org:9090"}, "without scheme or port"),
     ],
 )

@@ -58,15 +58,20 @@ def test_every_package_says_what_it_is_for_in_a_sentence():
         assert purpose.endswith("."), f"{package}__init__.py: {purpose!r}"
 
 
-def test_the_layers_are_those_that_import_linter_holds():
-    (block,) = re.findall(r"```text\n(.*?)\n```", TEXT, re.DOTALL)
-    (inside,) = [contract for contract in CONTRACTS if contract.get("containers") == ["everylabel.backend"]]
+@pytest.mark.parametrize("top", TOPS)
+def test_the_layers_inside_are_those_that_import_linter_holds(top):
+    (block,) = re.findall(rf"[Ii]nside `{top}/`[^`]*?(?:`\|`[^`]*)?```text\n(.*?)\n```", TEXT, re.DOTALL)
+    (inside,) = [contract for contract in CONTRACTS if contract.get("containers") == [f"everylabel.{top}"]]
     assert block.splitlines() == inside["layers"]
+    assert inside["exhaustive"]
+    assert "ignore_imports" not in inside
     named = {name for line in block.splitlines() for name in re.findall(r"\w+", line)}
-    backend = REPOSITORY / "backend"
-    packages = {file.parent.name for file in backend.glob("*/__init__.py")}
-    modules = {file.stem for file in backend.glob("*.py")} - {"__init__"}
+    packages = {file.parent.name for file in (REPOSITORY / top).glob("*/__init__.py")}
+    modules = {file.stem for file in (REPOSITORY / top).glob("*.py")} - {"__init__"}
     assert named == packages | modules
+
+
+def test_the_layers_are_those_that_import_linter_holds():
     (outside,) = [contract for contract in CONTRACTS if "containers" not in contract and "layers" in contract]
     assert " → ".join(layer.removeprefix("everylabel.") for layer in outside["layers"]) in TEXT
 

@@ -8,12 +8,17 @@ import sys
 from tests.everylabel_process import REPOSITORY
 
 LIMITED = """
+from pathlib import Path
 import numpy, sklearn.cluster, torch
 from threadpoolctl import threadpool_info
 from everylabel.model.threads import limit_threads, single_threaded
 limit_threads({n})
 with single_threaded():
     assert all(pool["num_threads"] == 1 for pool in threadpool_info())
+    # The lowest threadpoolctl that we allow must know the BLAS that the wheels of numpy bring.
+    bundled = [path.name for path in Path(numpy.__file__).parent.parent.glob("numpy.libs/*openblas*")]
+    seen = [Path(pool["filepath"]).name for pool in threadpool_info()]
+    assert {{*bundled}} <= {{*seen}}, (bundled, seen)
 print(max(pool["num_threads"] for pool in threadpool_info()), torch.get_num_threads())
 """
 

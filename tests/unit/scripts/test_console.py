@@ -4,7 +4,7 @@ import pytest
 
 from everylabel.backend.rounds.bulk_accept import Acceptable
 from everylabel.scripts.commands import accept
-from everylabel.scripts.console import counted
+from everylabel.scripts.console import counted, progress
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,14 @@ from everylabel.scripts.console import counted
 )
 def test_a_number_stands_with_its_noun(n, said):
     assert counted(n, "crop") == said
+
+
+def test_long_work_leaves_nothing_in_a_file(capsys):
+    with progress() as report:
+        for done in range(3):
+            report("Uploading crops", done, 3)
+            report("Embedding crops", done, 3)
+    assert capsys.readouterr().out == ""
 
 
 def test_the_table_of_a_single_accepted_crop_does_not_say_crops():

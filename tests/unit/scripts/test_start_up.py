@@ -1,4 +1,4 @@
-"""Commands start at once: what takes seconds to import is imported where it is needed."""
+"""Commands start at once: what takes long to import is imported where it is needed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from everylabel.backend.bootstrap import build
-from everylabel.backend.settings import Settings
 from everylabel.scripts.cli import COMMANDS, HIDDEN, app
 
 SLOW = (
@@ -26,17 +24,30 @@ SLOW = (
     "cleanlab",
     "matplotlib",
 )
+"""What takes most of a second and more."""
+HEAVY = (
+    *SLOW,
+    "numpy",
+    "PIL",
+    "sqlalchemy",
+    "pydantic_settings",
+    "httpx",
+    "flask",
+    "prometheus_client",
+    "huey",
+)
+"""What takes a tenth of a second and more; Typer itself imports pydantic."""
 
-# Runs a command in this process; prints, as JSON, what it exited with and which slow modules it has imported.
-RUN = f"""
+# Runs commands in this process; prints, as JSON, what each exited with, and all modules imported by then.
+RUN = """
 import json, sys
 from everylabel.scripts.cli import app
-found = {{}}
+found = {}
 for arguments in json.loads(sys.argv[1]):
     try:
         app(arguments)
     except SystemExit as left:
-        found[arguments[0]] = [left.code, [name for name in {SLOW!r} if name in sys.modules]]
+        found[arguments[0]] = [left.code, sorted(sys.modules)]
 print(json.dumps(found), file=sys.stderr)
 """
 
@@ -58,10 +69,10 @@ print(json.dumps([name for name in sys.modules if name not in before]), file=sys
 """
 
 
-def _in_a_process(script: str, argument: str, folder: Path) -> object:
+def _in_a_process(script: str, argument: str, folder: Path, **environment: str) -> object:
     done = subprocess.run(
         [sys.executable, "-c", script, argument],
-        env={**os.environ, "MODEL_DIR": str(folder), "LABEL_STUDIO_API_KEY": "none"},
+        env={**os.environ, "MODEL_DIR": str(folder), "LABEL_STUDIO_API_KEY": "none", **environment},
         capture_output=True,
         text=True,
         timeout=100,
@@ -70,30 +81,42 @@ def _in_a_process(script: str, argument: str, folder: Path) -> object:
     return json.loads(done.stderr.splitlines()[-1])
 
 
-def test_the_help_of_no_command_waits_for_a_slow_import(tmp_path: Path) -> None:
+def run(arguments: list[list[str]], folder: Path, **environment: str) -> dict[str, tuple[int, set[str]]]:
+    """What each command exited with, and which modules were imported by then."""
+    found = _in_a_process(RUN, json.dumps(arguments), folder, **environment)
+    assert isinstance(found, dict)
+    return {name: (code, set(modules)) for name, (code, modules) in found.items()}
+
+
+def test_the_help_of_a_command_imports_its_options_alone(tmp_path: Path) -> None:
     names = [*COMMANDS, *HIDDEN]
 
-    found = _in_a_process(RUN, json.dumps([[name, "--help"] for name in names]), tmp_path)
+    found = run([[name, "--help"] for name in names], tmp_path)
 
-    assert found == {name: [0, []] for name in names}
+    assert {name: code for name, (code, _) in found.items()} == dict.fromkeys(names, 0)
+    imported = set().union(*(modules for _, modules in found.values()))
+    assert imported & {*HEAVY} == set()
+    assert {name for name in imported if name.startswith("everylabel.scripts.commands")} == set()
+    assert {
+        "everylabel.backend.bootstrap",
+        "everylabel.backend.store",
+        "everylabel.backend.settings",
+    } & imported == set()
 
 
-CONFIG = (
-    '<View><Image name="image" value="$image"/><Choices name="class" toName="image">'
-    '<Choice value="cat"/><Choice value="dog"/></Choices></View>'
-)
+@pytest.mark.parametrize("command", ["rounds", "status", "doctor"])
+def test_a_look_at_a_project_loads_no_model(command, stand_in, services, project) -> None:
+    ((code, imported),) = run(
+        [[command, "--project", "1"]],
+        services.settings.model_dir,
+        LABEL_STUDIO_URL=stand_in.url,
+        LABEL_STUDIO_API_KEY=services.settings.label_studio_api_key.get_secret_value(),
+    ).values()
 
-
-@pytest.mark.parametrize("arguments", [["rounds", "--project", "1"], ["status", "--project", "1"]])
-def test_looking_at_the_store_loads_no_model(arguments: list[str], tmp_path: Path) -> None:
-    settings = Settings(model_dir=tmp_path, label_studio_api_key="none")  # type: ignore[arg-type]
-    build(settings).store.save_project(1, connected=True, label_config=CONFIG)
-
-    found = _in_a_process(RUN, json.dumps([arguments]), tmp_path)
-
-    # A labeling config is read by Label Studio's SDK.
-    read = ["label_studio_sdk"] if arguments[0] == "status" else []
-    assert found == {arguments[0]: [0 if arguments[0] == "status" else 1, read]}
+    # Label Studio's SDK reads the labeling config, which has the classes, and knows the kinds of tokens.
+    reads = set() if command == "rounds" else {"label_studio_sdk"}
+    assert imported & {*SLOW} == reads
+    assert code == (1 if command == "doctor" else 0), "no backend runs, which is a fault"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +128,12 @@ def test_an_unknown_command_names_the_near_one(typed: str, says: str) -> None:
     assert outcome.exit_code == 2
     assert says in outcome.output
     assert ("mean" in outcome.output) == ("mean" in says)
+
+
+CONFIG = (
+    '<View><Image name="image" value="$image"/><Choices name="class" toName="image">'
+    '<Choice value="cat"/><Choice value="dog"/></Choices></View>'
+)
 
 
 def test_no_request_waits_for_a_slow_import(tmp_path: Path) -> None:

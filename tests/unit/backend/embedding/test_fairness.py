@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import http.server
 import threading
+from dataclasses import replace
 
 import pytest
 from filelock import Timeout
 
+from everylabel.backend.embedding.pool_growth import ENOUGH_TO_START
 from everylabel.backend.store import Task
 
 
@@ -160,7 +162,7 @@ def test_what_was_missing_when_the_trainer_was_killed_is_embedded_by_the_next(
         services.embedding_lanes, "request", lambda project_id: None
     )  # killed before it began
     services.trainer.learn(1)
-    assert services.store.events(1) == [], "the webhook is worked in"
+    assert services.store.events(1) == [], "the webhook is processed"
     again = make_services(allow_private_addresses=True)
     stop = again.jobs.start_trainer_thread()
     try:
@@ -182,6 +184,24 @@ def test_a_pool_that_is_being_embedded_gets_rounds_by_doubling(services, connect
     monkeypatch.setattr(services.embedding_lanes, "is_active", lambda project_id: False)
     monkeypatch.setattr(services.store, "known_rows", lambda project_id: 13)
     assert services.loop.has_grown_enough(1)
+
+
+def test_without_a_label_a_pool_that_goes_on_growing_gets_no_further_rounds(services, connect, monkeypatch):
+    connect(1)
+    latest = services.store.latest_round(1)
+    monkeypatch.setattr(services.embedding_lanes, "is_active", lambda project_id: True)
+    monkeypatch.setattr(services.store, "known_rows", lambda project_id: 20_000)
+
+    def is_due(embedded, labels):
+        held = replace(latest, embedded_until=embedded, n_labels=labels)
+        monkeypatch.setattr(services.store, "latest_round", lambda project_id: held)
+        return services.loop.has_grown_enough(1)
+
+    assert is_due(ENOUGH_TO_START - 1, labels=0), "the first batch may be a better one"
+    assert not is_due(ENOUGH_TO_START, labels=0), "it would be none"
+    assert is_due(ENOUGH_TO_START, labels=1), "the model's predictions of the others are wanted"
+    monkeypatch.setattr(services.embedding_lanes, "is_active", lambda project_id: False)
+    assert is_due(ENOUGH_TO_START, labels=0), "the page shows the whole pool"
 
 
 def test_an_encoder_that_fails_is_the_projects_problem_until_it_works(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from everylabel.backend.embedding.crop_loader import CropReader
 from everylabel.backend.embedding.pipeline import CropEmbedder
 from everylabel.backend.images.reader import ImageReader
 from everylabel.backend.label_studio.crop_errors import ImageError, UnexpectedImageError, one_crop_only
@@ -18,6 +20,7 @@ from everylabel.backend.label_studio.label_config import parse
 from everylabel.backend.store import Store, Task
 from everylabel.backend.store.files import EmbeddingFile
 from everylabel.model.encoders import Encoder
+from tests.hostile_images import tiff_of_strips
 from tests.stand_in_label_studio import data_uri, label_config
 
 IN_A_BOX = (
@@ -95,6 +98,14 @@ def test_odd_addresses_do_not_keep_the_others_from_being_embedded(embed):
     assert tasks[1].embedding_row is not None
     assert tasks[10].embedding_row is not None
     assert all(tasks[i].problem for i in range(2, 10))
+
+
+def test_a_picture_made_to_take_memory_is_its_tasks_problem(embed):
+    tasks = embed([GOOD, data_uri(tiff_of_strips(3_000_000)), picture((1, 2, 3))])
+    # Without memory, Python 3.11 may go on until its time is up.
+    assert "far more memory" in tasks[2].problem or "takes longer than" in tasks[2].problem
+    assert tasks[1].embedding_row is not None
+    assert tasks[3].embedding_row is not None
 
 
 def test_an_error_nobody_has_foreseen_is_that_tasks_problem(embed, monkeypatch, caplog):
@@ -184,6 +195,21 @@ def test_a_deeply_nested_value_is_named_and_not_written_out():
     assert crop.problem and "unexpected" not in crop.problem
     while deep:  # freed level by level
         deep = deep[0]
+
+
+def test_of_a_file_that_cannot_be_read_nothing_is_kept_but_the_reason():
+    files = [data_uri(bytes([i]) * 1_000_000) for i in range(40)]
+    boxed = [f"{file}#xywh=percent:1,1,9,9" for file in files[:20]]
+    reader = CropReader(ImageReader("http://127.0.0.1:9"), Fussy(), 4)
+    tasks = [Task(i, address) for i, address in enumerate(files + boxed)]
+    tracemalloc.start()
+    try:
+        read = list(reader.read(tasks, ahead=64))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert all("not an image" in str(crop.prepared) for crop in read)
+    assert kept < 10_000_000
 
 
 def test_an_image_error_passes_the_boundary_as_it_is():

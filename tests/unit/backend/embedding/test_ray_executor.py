@@ -54,6 +54,7 @@ def test_a_project_embedded_and_scored_on_ray_is_the_same_to_the_bit_though_a_wo
     stand_in, make_services, cluster, digit_crops, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(ray_executor, "CHUNK", 8)  # the killed one has work left
+    monkeypatch.setattr(ray_executor, "SLICE_CALLS", 10)  # a second slice, of the last ten calls
     local, ray = (make_services(model_dir=tmp_path / name) for name in ("local", "on ray"))
     stand_in.add_project(1)
     images = [image for image, _ in digit_crops]

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from everylabel.backend.images import cut as cutting
-from everylabel.backend.images.decode import ImageLimits, decode
+from everylabel.backend.images.decode import decode
+from everylabel.backend.images.decoding_limits import ImageLimits
 from everylabel.backend.images.errors import ImageTooLargeError
 from everylabel.backend.images.reader import ImageReader
 from everylabel.backend.label_studio import crop_shapes

@@ -15,15 +15,16 @@ from PIL import Image, ImageOps
 
 from everylabel.backend.images import decode as decode_module
 from everylabel.backend.images import decoding_limits
-from everylabel.backend.images.decode import ImageLimits, decode
-from everylabel.backend.images.decoding_limits import MOST_SCANS, MemoryBudget, decoding_memory
+from everylabel.backend.images.decode import decode
+from everylabel.backend.images.decoding_limits import MOST_SCANS, ImageLimits, MemoryBudget, decoding_memory
 from everylabel.backend.images.errors import ImageTooLargeError
 from everylabel.backend.images.reader import ImageReader
 from everylabel.backend.label_studio import crop_shapes
 from everylabel.backend.page.thumbnails import SIDE, thumbnail
 from everylabel.model import encoders
-from everylabel.model.encoders import pixels
-from everylabel.model.encoders.pixels import letterbox, to_rgb
+from everylabel.model.encoders import rgb
+from everylabel.model.encoders.pixels import letterbox
+from everylabel.model.encoders.rgb import to_rgb
 from tests.stand_in_label_studio import data_uri
 from tests.unit.backend.images.test_decode import photograph, stored
 
@@ -133,8 +134,8 @@ def test_a_huge_picture_is_made_small_before_it_is_laid_over_white():
 MEASURE = """
 import resource, sys
 from concurrent.futures import ThreadPoolExecutor
-from everylabel.backend.images.decode import ImageLimits, decode
-from everylabel.model.encoders import pixels
+from everylabel.backend.images.decode import decode
+from everylabel.backend.images.decoding_limits import ImageLimits
 content = sys.stdin.buffer.read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with ThreadPoolExecutor(8) as threads:
@@ -169,7 +170,7 @@ def test_tiles_make_the_picture_that_is_made_in_one_piece(mode, factor, monkeypa
     else:
         picture = picture.convert(mode)
     whole = to_rgb(picture)
-    monkeypatch.setattr(pixels, "TILE_SIDE", 40)
+    monkeypatch.setattr(rgb, "TILE_SIDE", 40)
     found = to_rgb(picture, factor)
     assert found.mode == "RGB"
     assert (np.asarray(found) == np.asarray(whole.reduce(factor) if factor > 1 else whole)).all()

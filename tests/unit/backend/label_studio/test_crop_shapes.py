@@ -65,7 +65,7 @@ def test_a_polygon_in_pixels_is_told_in_percent():
 @pytest.mark.parametrize(
     ("points", "told"),
     [
-        ([[1, 1], [9, 9]], "three points or more, and has 2"),
+        ([[1, 1], [9, 9]], "at least three points and has 2"),
         ([[1, 1], [9, 1], [9, 103]], "from 1 to 103 % down"),
         ([[1, 1], [9, 1], [5, 1]], "width and height are 8 and 0"),
         ([[1, 1], [9, 1], [5, float("nan")]], "in numbers"),

@@ -12,9 +12,9 @@ from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.label_config import ImageChoices
 from everylabel.backend.label_studio.publisher import (
-    FLAGGED,
     NEXT_BATCH,
     PRE_ANNOTATED,
+    SUSPECTS,
     Publisher,
     Queue,
     QueuedCrop,
@@ -25,8 +25,8 @@ from everylabel.backend.rounds import bulk_accept
 CONTROL = ImageChoices("digit", "image", "image", ("0", "1"))
 
 
-def queue(number=1, check=(), batch=(), pre_annotated=(), flagged=()):
-    return Queue(f"round {number}", check, batch, pre_annotated, flagged)
+def queue(number=1, check=(), batch=(), pre_annotated=(), suspected=(), reserve=()):
+    return Queue(f"round {number}", check, batch, pre_annotated, suspected, reserve=reserve)
 
 
 def crop(task, confidence, label=None):
@@ -42,21 +42,22 @@ def publisher(stand_in):
     client.close()
 
 
-def test_blind_check_crops_come_first_then_the_batch_then_the_confident_ones(stand_in, publisher):
+def test_blind_check_crops_come_first_then_the_batch_the_confident_ones_and_the_reserve(stand_in, publisher):
     publisher.publish(
         1,
         queue(
             check=[crop(5, 0.0), crop(6, 0.0)],
             batch=[crop(3, 0.4), crop(1, 0.55)],
             pre_annotated=[crop(8, 0.9, "1"), crop(7, 0.99, "0")],
-            flagged=[crop(9, 0.7, "1")],
+            suspected=[crop(9, 0.7, "1")],
+            reserve=[crop(2, 0.0), crop(4, 0.0)],
         ),
         CONTROL,
     )
-    assert [task for task in stand_in.queue(1) if task != 9] == [5, 6, 3, 1, 8, 7]
+    assert [task for task in stand_in.queue(1) if task != 9] == [5, 6, 3, 1, 8, 7, 2, 4]
     by_task = {p["task"]: p for p in stand_in.predictions}
     assert by_task[5]["score"] == 0
-    assert all(by_task[task]["result"] == [] for task in (5, 6, 3, 1))
+    assert all(by_task[task]["result"] == [] for task in (5, 6, 3, 1, 2, 4))
     assert by_task[8]["result"] == CONTROL.result("1")
     assert {p["model_version"] for p in stand_in.predictions} == {"round 1"}
     assert stand_in.projects[1]["sampling"] == "Uncertainty sampling"
@@ -71,7 +72,7 @@ def test_blind_check_crops_come_first_then_the_batch_then_the_confident_ones(sta
 )
 def test_scores_rise_strictly_in_the_order_of_serving_whatever_the_confidences(check, batch, confident):
     parts = [[crop(i, c) for i, c in enumerate(sorted(part))] for part in (check, batch, confident)]
-    scores = [p["score"] for p in predictions(queue(1, *parts), CONTROL)]
+    scores = [p["score"] for p in predictions(queue(1, *parts, reserve=parts[1]), CONTROL)]
     assert all(lower < higher for lower, higher in itertools.pairwise(scores))
 
 
@@ -96,14 +97,14 @@ def test_an_empty_queue_writes_nothing(stand_in, publisher):
 
 def test_the_tabs_stand_beside_a_plain_one_and_are_refreshed_not_doubled(stand_in, publisher):
     first = queue(1, check=[crop(5, 0)], batch=[crop(1, 0.5)], pre_annotated=[crop(7, 0.9, "1")])
-    for shown in (first, first, queue(2, batch=[crop(2, 0.5)], flagged=[crop(3, 0.8, "1")])):
+    for shown in (first, first, queue(2, batch=[crop(2, 0.5)], suspected=[crop(3, 0.8, "1")])):
         publisher.save_tabs(1, shown)
     titles = [tab["data"]["title"] for tab in stand_in.tabs.values()]
-    assert sorted(titles) == sorted(["Default", NEXT_BATCH, PRE_ANNOTATED, FLAGGED])
+    assert sorted(titles) == sorted(["Default", NEXT_BATCH, PRE_ANNOTATED, SUSPECTS])
     assert "filters" not in stand_in.tabs[1]["data"], "the plain tab comes first and shows everything"
     assert "tasks:predictions_score" in stand_in.tabs[1]["data"]["hiddenColumns"]["explore"]
     assert tasks_of(stand_in, NEXT_BATCH) == {2}
-    assert tasks_of(stand_in, FLAGGED) == {3}
+    assert tasks_of(stand_in, SUSPECTS) == {3}
     assert not tasks_of(stand_in, PRE_ANNOTATED) & set(stand_in.tasks), "an empty part shows no task"
 
 
@@ -120,30 +121,37 @@ def test_what_a_person_changed_in_a_tab_of_ours_stays(stand_in, publisher):
     assert tab["data"]["hiddenColumns"] == {"explore": ["tasks:id"]}
 
 
-def pseudo_labels_tab(stand_in):
-    (tab,) = [t for t in stand_in.tabs.values() if t["data"]["title"] == PRE_ANNOTATED]
+def tab_of(stand_in, title):
+    (tab,) = [t for t in stand_in.tabs.values() if t["data"]["title"] == title]
     return tab["data"]
 
 
-@pytest.mark.parametrize("title", [PRE_ANNOTATED, "Pseudo-labels to check"])
-def test_an_earlier_versions_grid_of_pseudo_labels_becomes_a_list_once(stand_in, publisher, title):
-    shown = queue(1, pre_annotated=[crop(3, 0.9, "1")])
-    publisher.save_tabs(1, shown)
-    pseudo_labels_tab(stand_in).update(title=title, type="grid", gridWidth=5, ordering=["tasks:id"])
-    publisher.save_tabs(1, shown)
-    assert pseudo_labels_tab(stand_in)["type"] == "list"
-    assert pseudo_labels_tab(stand_in)["ordering"] == ["tasks:id"], "the rest stays as it is arranged"
-    pseudo_labels_tab(stand_in)["type"] = "grid"  # as Label Studio's own switch does
-    publisher.save_tabs(1, queue(2, pre_annotated=[crop(4, 0.9, "1")]))
-    assert pseudo_labels_tab(stand_in)["type"] == "grid", "somebody wants it so"
-    assert tasks_of(stand_in, PRE_ANNOTATED) == {4}
+LISTS = [(PRE_ANNOTATED, "pre_annotated"), (SUSPECTS, "suspected")]
 
 
-def test_a_grid_of_pseudo_labels_that_somebody_arranged_stays_a_grid(stand_in, publisher):
-    publisher.save_tabs(1, queue(1, pre_annotated=[crop(3, 0.9, "1")]))
-    pseudo_labels_tab(stand_in).update(type="grid", gridWidth=7)
-    publisher.save_tabs(1, queue(2, pre_annotated=[crop(4, 0.9, "1")]))
-    assert (pseudo_labels_tab(stand_in)["type"], pseudo_labels_tab(stand_in)["gridWidth"]) == ("grid", 7)
+@pytest.mark.parametrize(
+    ("former", "title", "part"),
+    [*((title, title, part) for title, part in LISTS), ("Pseudo-labels to check", *LISTS[0])],
+)
+def test_an_earlier_versions_grid_of_classes_becomes_a_list_once(stand_in, publisher, former, title, part):
+    shown = queue(1, **{part: [crop(3, 0.9, "1")]})
+    publisher.save_tabs(1, shown)
+    tab_of(stand_in, title).update(title=former, type="grid", gridWidth=5, ordering=["tasks:id"])
+    publisher.save_tabs(1, shown)
+    assert tab_of(stand_in, title)["type"] == "list"
+    assert tab_of(stand_in, title)["ordering"] == ["tasks:id"], "the rest stays as it is arranged"
+    tab_of(stand_in, title)["type"] = "grid"  # as Label Studio's own switch does
+    publisher.save_tabs(1, queue(2, **{part: [crop(4, 0.9, "1")]}))
+    assert tab_of(stand_in, title)["type"] == "grid", "somebody wants it so"
+    assert tasks_of(stand_in, title) == {4}
+
+
+@pytest.mark.parametrize(("title", "part"), LISTS)
+def test_a_grid_of_classes_that_somebody_arranged_stays_a_grid(stand_in, publisher, title, part):
+    publisher.save_tabs(1, queue(1, **{part: [crop(3, 0.9, "1")]}))
+    tab_of(stand_in, title).update(type="grid", gridWidth=7)
+    publisher.save_tabs(1, queue(2, **{part: [crop(4, 0.9, "1")]}))
+    assert (tab_of(stand_in, title)["type"], tab_of(stand_in, title)["gridWidth"]) == ("grid", 7)
 
 
 @pytest.mark.parametrize("title", ["Suspected labels", "Possible label errors"])
@@ -151,11 +159,11 @@ def test_a_tab_that_had_another_name_is_renamed_not_doubled(stand_in, publisher,
     items = [{"filter": "filter:tasks:id", "operator": "equal", "type": "Number", "value": 3}]
     former = {"title": title, "type": "grid", "gridWidth": 7, "filters": {"items": items}}
     publisher._label_studio.save_tab(None, 1, former)
-    publisher.save_tabs(1, queue(1, flagged=[crop(3, 0.8, "1")]))
+    publisher.save_tabs(1, queue(1, suspected=[crop(3, 0.8, "1")]))
     (tab,) = [t for t in stand_in.tabs.values() if t["data"].get("gridWidth") == 7]
-    assert tab["data"]["title"] == FLAGGED
-    assert tasks_of(stand_in, FLAGGED) == {3}
-    assert len([t for t in stand_in.tabs.values() if t["data"]["title"] == FLAGGED]) == 1
+    assert tab["data"]["title"] == SUSPECTS
+    assert tasks_of(stand_in, SUSPECTS) == {3}
+    assert len([t for t in stand_in.tabs.values() if t["data"]["title"] == SUSPECTS]) == 1
 
 
 @pytest.mark.parametrize("title", ["Bulk-accepted", "Accepted in bulk"])
@@ -169,8 +177,8 @@ def test_the_tab_of_accepted_crops_is_there_once_whatever_it_was_called(stand_in
 
 
 def test_a_list_of_suspected_labels_shows_what_was_given_and_what_is_suggested(stand_in, publisher):
-    publisher.save_tabs(1, queue(1, flagged=[crop(3, 0.8, "1")]))
-    (tab,) = [t for t in stand_in.tabs.values() if t["data"]["title"] == FLAGGED]
+    publisher.save_tabs(1, queue(1, suspected=[crop(3, 0.8, "1")]))
+    (tab,) = [t for t in stand_in.tabs.values() if t["data"]["title"] == SUSPECTS]
     hidden = tab["data"]["hiddenColumns"]["explore"]
     assert "tasks:inner_id" in hidden
     assert not {"tasks:annotations_results", "tasks:predictions_results"} & set(hidden)

@@ -4,7 +4,7 @@ import pytest
 
 from everylabel.backend.label_studio.label_config import LabelConfigError, parse
 from everylabel.backend.label_studio.required_class import ATTRIBUTES, requires_class, with_required_class
-from everylabel.scripts.commands import demo
+from everylabel.scripts import image_projects
 
 OWN = """<!-- our config: <Choices name="kind" toName="photo"> was tried first -->
 <View>
@@ -51,4 +51,4 @@ def test_a_config_that_nothing_is_learned_of_is_refused():
 
 
 def test_the_demo_asks_for_a_class():
-    assert requires_class(demo.label_config(("cat", "dog")))
+    assert requires_class(image_projects.label_config(("cat", "dog")))

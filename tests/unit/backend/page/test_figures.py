@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 
 from everylabel.backend.page.figures import RoundLog, read_figures
 from everylabel.backend.page.galleries import SHOWN, galleries
-from everylabel.backend.page.points import labelled_in, points
+from everylabel.backend.page.points import points
 from everylabel.backend.rounds.accuracy import accuracy_of
 from everylabel.backend.store import Annotation, Annotator, ResolvedDisagreement, RoundRecord
 from everylabel.backend.store.pool_map import PoolMap
@@ -34,7 +33,7 @@ def record(number, **fields):
             "check": (),
             "batch": (),
             "pre_annotated": (),
-            "flagged": (),
+            "suspected": (),
             "check_set": None,
             "seconds": {"train": 0.1},
             "finished_at": 1000.0 + number,
@@ -44,7 +43,7 @@ def record(number, **fields):
     )
 
 
-def view(tasks, predicted, confidence, **fields):
+def a_snapshot(tasks, predicted, confidence, **fields):
     return RoundSnapshot(
         **{
             "number": 1,
@@ -247,7 +246,7 @@ def test_galleries_before_anything_is_known_are_empty():
 
 def test_what_was_labelled_since_the_round_leaves_the_next_batch():
     latest = record(1, check=(1,), batch=(2, 3))
-    found = galleries(latest, view([1, 2, 3], [0, 0, 1], [0.9, 0.6, 0.7]), None, {2: "0"}, (1,))
+    found = galleries(latest, a_snapshot([1, 2, 3], [0, 0, 1], [0.9, 0.6, 0.7]), None, {2: "0"}, (1,))
     assert [crop.task_id for crop in found.next_batch] == [1, 3]
     blind, asked = found.next_batch
     assert blind.blind
@@ -256,13 +255,13 @@ def test_what_was_labelled_since_the_round_leaves_the_next_batch():
 
 
 def test_a_corrected_label_is_no_suspect_any_more():
-    opinion = view(
+    snapshot = a_snapshot(
         [1, 2],
         [0, 0],
         [0.9, 0.9],
         suspected=(SuspectedLabel(1, "1", "0", 0.1), SuspectedLabel(2, "1", "0", 0.2)),
     )
-    found = galleries(None, opinion, None, {1: "1", 2: "0"}, ())
+    found = galleries(None, snapshot, None, {1: "1", 2: "0"}, ())
     assert [(s.task_id, s.given, s.suggested, round(s.error_probability, 2)) for s in found.suspects] == [
         (1, "1", "0", 0.9)
     ]
@@ -277,15 +276,15 @@ def test_a_suspected_label_that_annotators_disagree_on_is_shown(known):
     known.store.save_round(1, record(1), [], {1: careful})
     found = figures(known)
     assert found.labels == {1: "0"}, "a round has weighed the annotators"
-    opinion = view([1], [1], [0.9], suspected=(SuspectedLabel(1, "0", "1", 0.1),))
-    (suspect,) = galleries(None, opinion, None, found.labels, ()).suspects
+    snapshot = a_snapshot([1], [1], [0.9], suspected=(SuspectedLabel(1, "0", "1", 0.1),))
+    (suspect,) = galleries(None, snapshot, None, found.labels, ()).suspects
     assert (suspect.given, suspect.suggested) == ("0", "1")
 
 
 def test_pseudo_labels_near_the_threshold_come_from_both_sides_of_it():
     confidence = np.linspace(0.5, 1, 101)
-    opinion = view(np.arange(1, 102), np.zeros(101), confidence)
-    found = galleries(None, opinion, None, {61: "0"}, (62,)).near_threshold
+    snapshot = a_snapshot(np.arange(1, 102), np.zeros(101), confidence)
+    found = galleries(None, snapshot, None, {61: "0"}, (62,)).near_threshold
     assert len(found) == SHOWN
     assert all(one.confidence > other.confidence for one, other in pairwise(found))
     assert sum(crop.confidence >= 0.8 for crop in found) == SHOWN // 2
@@ -293,48 +292,34 @@ def test_pseudo_labels_near_the_threshold_come_from_both_sides_of_it():
 
 
 def test_a_crop_nobody_is_asked_for_again_is_neither_next_nor_near_the_threshold():
-    opinion = view([1, 2, 3], [0, 0, 1], [0.9, 0.7, 0.79])
-    found = galleries(record(1, batch=(1, 2, 3)), opinion, None, {}, (), {1, 3})
+    snapshot = a_snapshot([1, 2, 3], [0, 0, 1], [0.9, 0.7, 0.79])
+    found = galleries(record(1, batch=(1, 2, 3)), snapshot, None, {}, (), {1, 3})
     assert [crop.task_id for crop in found.next_batch] == [2]
     assert [crop.task_id for crop in found.near_threshold] == [2]
 
 
 def test_near_duplicates_that_are_labelled_differently_come_first():
-    opinion = view([1, 2, 3, 4, 0], [0, 0, 1, 1, 0], [0.9] * 5)
-    drawn = a_map(5, near_duplicates=[(0, 1), (2, 3), (0, 4)])
-    found = galleries(None, opinion, drawn, {3: "0", 4: "1"}, ()).near_duplicates
+    snapshot = a_snapshot([1, 2, 3, 4, 0], [0, 0, 1, 1, 0], [0.9] * 5)
+    pool_map = a_map(5, near_duplicates=[(0, 1), (2, 3), (0, 4)])
+    found = galleries(None, snapshot, pool_map, {3: "0", 4: "1"}, ()).near_duplicates
     assert [tuple(crop.task_id for crop in pair.crops) for pair in found] == [(3, 4), (1, 2)]
     assert [pair.disagree for pair in found] == [True, False]
 
 
 def test_before_there_is_a_model_no_gallery_needs_one():
-    opinion = view([1, 2], [NO_CLASS, NO_CLASS], [0, 0])
-    found = galleries(record(1, batch=(1,)), opinion, a_map(2), {}, ())
+    snapshot = a_snapshot([1, 2], [NO_CLASS, NO_CLASS], [0, 0])
+    found = galleries(record(1, batch=(1,)), snapshot, a_map(2), {}, ())
     assert found.next_batch[0].predicted is None
     assert found.near_threshold == ()
 
 
 def test_the_map_keeps_its_proportions():
-    drawn = a_map(50)
-    sent = points(view(np.arange(1, 51), np.zeros(50), np.ones(50)), drawn)
+    pool_map = a_map(50)
+    sent = points(a_snapshot(np.arange(1, 51), np.zeros(50), np.ones(50)), pool_map)
     x, y = np.frombuffer(sent, "<u2", 100, 8 + 400).reshape(2, 50).astype(float)
     assert max(np.ptp(x), np.ptp(y)) == 65535
-    wanted = np.ptp(drawn.positions[:, 0]) / np.ptp(drawn.positions[:, 1])
+    wanted = np.ptp(pool_map.positions[:, 0]) / np.ptp(pool_map.positions[:, 1])
     assert np.ptp(x) / np.ptp(y) == pytest.approx(wanted, rel=0.001)
-
-
-def test_a_label_belongs_to_the_round_it_was_served_from():
-    def at(seconds):
-        return datetime.fromtimestamp(seconds, timezone.utc).isoformat().replace("+00:00", "Z")
-
-    given = [
-        Annotation(1, 1, 1, "0", False, at(999)),
-        Annotation(2, 2, 1, "0", False, at(1001.5)),
-        Annotation(3, 3, 1, "0", False, at(5000)),
-        Annotation(4, 4, 1, None, True, at(5000)),
-        Annotation(5, 5, 1, "0", False, "yesterday"),
-    ]
-    assert labelled_in(given, [record(1), record(2)]) == {1: 1, 2: 1, 3: 2}
 
 
 def test_accuracy_of_a_round_without_check_labels_is_not_known():

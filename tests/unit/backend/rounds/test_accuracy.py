@@ -7,7 +7,7 @@ from everylabel.model.evaluation.check_set import accuracy_interval
 
 
 def measured(correct, n):
-    return Accuracy(1, 10 * n, correct / n, *accuracy_interval(correct, n), n)
+    return Accuracy(correct / n, *accuracy_interval(correct, n), 1, 10 * n, n, correct)
 
 
 @pytest.mark.parametrize("n", [*range(1, 60), 100, 250, 999])

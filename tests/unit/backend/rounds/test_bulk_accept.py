@@ -70,7 +70,7 @@ def test_the_store_remembers_it_also_one_that_an_earlier_version_made(tmp_path):
     made.close()
     engine = create_engine(url)
     with engine.begin() as connection:
-        for column in ("accepted", "former"):
+        for column in ("accepted", "former", "opened_at"):
             connection.execute(text(f"ALTER TABLE annotations DROP COLUMN {column}"))
         connection.execute(
             text("INSERT INTO annotations VALUES (1, 4, 6, 1, 'a', 0, '2026-02-01T10:00:00Z')")
@@ -139,7 +139,7 @@ def test_a_crop_somebody_labels_while_others_are_accepted_is_theirs(
     assert all(len(stand_in.tasks[crop.task_id]["annotations"]) == 1 for crop in done.crops)
     after = services.store.latest_round(1)
     assert after.n_labels - before.n_labels == heard_of, "the live loop has its turn in between"
-    asked = {*after.queue, *after.flagged} if heard_of else set()
+    asked = {*after.queue, *after.suspected} if heard_of else set()
     assert {crop.task_id for crop in crops[4:]} - {crop.task_id for crop in done.crops} <= {theirs, *asked}
 
 

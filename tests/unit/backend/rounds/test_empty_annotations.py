@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from everylabel.backend.label_studio import webhooks
 from everylabel.backend.label_studio.label_config import parse
-from everylabel.backend.label_studio.publisher import FLAGGED, Queue
+from everylabel.backend.label_studio.publisher import SUSPECTS, Queue
 from everylabel.backend.page.figures import RoundLog, read_figures
 from everylabel.backend.rounds import empty_annotations
 from everylabel.backend.rounds.labels import closed_tasks, counted_annotations, resolve_labels
@@ -78,9 +78,9 @@ def test_it_is_remembered_when_the_webhooks_come_in_the_wrong_order_or_were_lost
 
 
 def test_a_round_that_an_earlier_version_left_unpublished_is_still_read():
-    assert Queue.of(
-        {"model_version": "round 1", "check": (), "batch": (), "pre_annotated": (), "flagged": ()}
-    )
+    crop = {"task_id": 4, "label": "a", "confidence": 0.9}
+    stored = {"model_version": "round 1", "check": (), "batch": (), "pre_annotated": (), "flagged": (crop,)}
+    assert [one.task_id for one in Queue.of(stored).suspected] == [4]
 
 
 # --- what counts
@@ -106,11 +106,11 @@ def test_empty_annotations_are_listed_those_that_had_a_label_first():
 
 def test_an_empty_annotation_reviews_nothing():
     given = annotation(1, 7, "a", 1)
-    flagged = flagging(1, (7,), {7: given.updated_at})
+    suspected = flagging(1, (7,), {7: given.updated_at})
     others = annotation(2, 7, None, 5)
-    assert confirmed_labels(flagged, counted_annotations([given, others], CLASSES), {7: "a"}) == {}
+    assert confirmed_labels(suspected, counted_annotations([given, others], CLASSES), {7: "a"}) == {}
     emptied = annotation(1, 7, None, 5, former="a")
-    assert confirmed_labels(flagged, counted_annotations([emptied], CLASSES), {}) == {}
+    assert confirmed_labels(suspected, counted_annotations([emptied], CLASSES), {}) == {}
 
 
 def test_with_several_classes_nothing_ticked_says_nothing_and_the_way_out_is_another():
@@ -162,7 +162,7 @@ def test_a_suspected_label_that_becomes_empty_waits_with_the_label_it_had(
     for task in list(given)[:3]:
         wrong = next(name for name in "0123" if name != project[task])
         learn(stand_in.update(given[task], wrong))
-    suspect = services.store.latest_round(1).flagged[0]
+    suspect = services.store.latest_round(1).suspected[0]
     held = next(a.choice for a in services.store.annotations(1) if a.task_id == suspect)
 
     after = learn(stand_in.update(given[suspect], None))
@@ -175,7 +175,7 @@ def test_a_suspected_label_that_becomes_empty_waits_with_the_label_it_had(
         if (p["task"], p["model_version"]) == (suspect, after.model_version)
     ]
     assert [result[0]["value"]["choices"] for result in shown] == [[held]]
-    (tab,) = [tab for tab in stand_in.tabs.values() if tab["data"]["title"] == FLAGGED]
+    (tab,) = [tab for tab in stand_in.tabs.values() if tab["data"]["title"] == SUSPECTS]
     assert suspect in {item["value"] for item in tab["data"]["filters"]["items"]}
     assert suspect not in stand_in.queue(1)
     figures = read_figures(services.store, RoundLog(), 1, services.store.state(1), trainer_alive=True)

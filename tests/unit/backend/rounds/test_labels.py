@@ -202,7 +202,7 @@ def test_a_label_is_the_same_for_the_round_the_page_and_every_command(
     pool_map.draw(services.files(CROPS).folder, "rows", services.embeddings.read(CROPS), np.sort(rows))
     client = create_app(services).test_client()
     page = client.get(f"/projects/{CROPS}", headers={"Accept": "text/html"}).text
-    assert "One label each: 2:" in page
+    assert "Classes with one label: 2:" in page
     points, colours = (client.get(f"/projects/{CROPS}/{what}").data for what in ("points", "colours"))
     (count,) = np.frombuffer(points, "<u4", 1)
     on_map = np.frombuffer(points, "<f8", count, 8).astype(int).tolist()
@@ -216,7 +216,7 @@ def test_a_label_is_the_same_for_the_round_the_page_and_every_command(
     said_by_status = command("status", "--project", CROPS)
     assert f"{right} {n_right}" in said_by_status.split("labels", 1)[1].splitlines()[0]
     assert ", 2 1," in said_by_status
-    assert "2: no label error can be found there" in said_by_status
+    assert "2: a label error cannot be found among single labels" in said_by_status
 
     # `regions` writes it back to where the region came from.
     command("regions", "--project", PICTURES, "--to", CROPS, "--back")

@@ -60,7 +60,7 @@ def test_a_round_whose_model_is_gone_cannot_be_returned_to(run, services, two_ro
     services.files(1).keep_models(1)
     answer = run("rollback", "--to", str(first))
     assert answer.exit_code == 1
-    assert f"round {first} is not kept any more. Models are kept of: {second}." in answer.output
+    assert f"round {first} is no longer kept. There are models of: {second}." in answer.output
 
 
 def test_a_round_that_never_was_is_not_said_to_be_gone(run, two_rounds):

@@ -67,9 +67,9 @@ def test_what_was_tried_is_said_with_what_it_rules_out():
     rare = rare_classes(labels, ("a", "b", "c"), lambda label: (label,), (1, 2, 3, 99))
     assert (rare.single, rare.missing, rare.n_labels, rare.n_blind) == (("b",), ("c",), 40, 3)
     assert rare.share_below == pytest.approx(1 - 0.05 ** (1 / 3))
-    assert single_in_words(rare).startswith("b: no label error can be found there")
+    assert single_in_words(rare).startswith("b: a label error cannot be found among single labels")
     assert (
-        "c: none in 40 labels, 3 of them of crops sampled at random, so each is less than 63%"
+        "; 3 were given to crops sampled at random, so it makes up less than 63% of the crops (95% confidence)"
         in missing_in_words(rare)
     )
     without = rare_classes({1: "a"}, ("a", "c"), lambda label: (label,), ())
@@ -94,7 +94,7 @@ def test_a_class_with_one_label_pre_fills_no_crop_and_is_named_everywhere(
     filled = [result[0]["value"]["choices"] for result in shown if result]
     assert filled
     assert ["2"] not in filled
-    found = services.rounds.run(1, save=False)
+    found = services.rounds.run(services.store.project(1), save=False)
     assert any(crop.label is None for crop in found.queue.batch), "what looks like a 2 is left open"
     assert {crop.label for crop in acceptable(services, 1, 0.0, 1000)[0]} <= {"0", "1"}
     figures = read_figures(services.store, RoundLog(), 1, services.store.state(1), trainer_alive=True)
@@ -102,5 +102,5 @@ def test_a_class_with_one_label_pre_fills_no_crop_and_is_named_everywhere(
     monkeypatch.setenv("MODEL_DIR", str(services.settings.model_dir))
     monkeypatch.setenv("COLUMNS", "200")
     told = CliRunner().invoke(app, ["status", "--project", "1"]).output
-    assert "2: no label error can be found there" in told
-    assert "3: none in 13 labels" in told
+    assert "2: a label error cannot be found among single labels" in told
+    assert "3. 13 labels have been given" in told

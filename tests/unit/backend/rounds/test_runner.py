@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from everylabel.backend.label_studio import webhooks
-from everylabel.backend.label_studio.publisher import FLAGGED
+from everylabel.backend.label_studio.publisher import SUSPECTS
 from everylabel.backend.rounds.labels import closed_tasks, resolve_labels
 from everylabel.backend.rounds.runner import confirmed_labels
 from everylabel.backend.store import Annotation, RoundRecord, Task
@@ -92,7 +92,7 @@ def test_a_check_crop_that_cannot_be_read_for_a_while_stays_a_check_crop(stand_i
     services.store.save_tasks(1, [Task(drawn[0], "http://elsewhere.example/crop.png")])
     services.store.save_problems(1, {drawn[0]: "its host is away"})
 
-    services.rounds.run(1)
+    services.rounds.run(services.store.project(1))
 
     assert services.store.project(1).check_tasks[: len(drawn)] == drawn
 
@@ -103,8 +103,8 @@ def test_a_restart_gives_the_same_state_and_the_same_next_round(stand_in, servic
 
     assert again.store.rounds(1) == services.store.rounds(1)
     assert again.store.annotations(1) == services.store.annotations(1)
-    mine = services.rounds.run(1, save=False)
-    theirs = again.rounds.run(1, save=False)
+    mine = services.rounds.run(services.store.project(1), save=False)
+    theirs = again.rounds.run(again.store.project(1), save=False)
     assert mine.queue == theirs.queue
     assert mine.record.number == theirs.record.number == services.store.latest_round(1).number + 1
 
@@ -154,8 +154,8 @@ def test_trying_a_round_keeps_nothing_of_it_and_loses_no_event(stand_in, service
     assert services.store.latest_round(1).n_labels == 1
 
 
-def flagging(number, flagged, updates, confirmed=None):
-    """A round that flagged these tasks, whose newest annotations were of these times."""
+def flagging(number, suspected, updates, confirmed=None):
+    """A round that suspected these tasks, whose newest annotations were of these times."""
     return RoundRecord(
         number=number,
         model_version=f"round {number}",
@@ -165,21 +165,21 @@ def flagging(number, flagged, updates, confirmed=None):
         check=(),
         batch=(),
         pre_annotated=(),
-        flagged=flagged,
+        suspected=suspected,
         check_set=None,
         seconds={},
         finished_at=0.0,
-        flagged_updates=updates,
+        suspected_updates=updates,
         confirmed=confirmed or {},
     )
 
 
 def test_a_flagged_label_somebody_submits_again_is_reviewed_until_it_changes():
     given = annotation(3, 7, "a"), annotation(4, 8, "a")
-    flagged = flagging(1, (7, 8), {7: given[0].updated_at, 8: given[1].updated_at})
-    assert confirmed_labels(flagged, given, {7: "a", 8: "a"}) == {}
+    suspected = flagging(1, (7, 8), {7: given[0].updated_at, 8: given[1].updated_at})
+    assert confirmed_labels(suspected, given, {7: "a", 8: "a"}) == {}
     again = replace(given[0], updated_at="2026-01-02T00:00:00Z")
-    assert confirmed_labels(flagged, (given[1], again), {7: "a", 8: "a"}) == {7: "a"}
+    assert confirmed_labels(suspected, (given[1], again), {7: "a", 8: "a"}) == {7: "a"}
     later = flagging(2, (), {}, confirmed={7: "a"})
     assert confirmed_labels(later, (given[1], again), {7: "a", 8: "a"}) == {7: "a"}
     assert confirmed_labels(later, (given[1], again), {7: "b", 8: "a"}) == {}
@@ -194,17 +194,17 @@ def test_a_reviewed_label_leaves_the_tab_and_an_unreviewed_one_stays(stand_in, s
         services.store.add_event(1, *event(stand_in.annotate(task["id"], wrong)))
     services.loop.catch_up(1)
     before = services.store.latest_round(1)
-    assert len(before.flagged) > 1
-    reviewed, *others = before.flagged
+    assert len(before.suspected) > 1
+    reviewed, *others = before.suspected
     given = services.store.annotations(1)
     kept = next(a for a in reversed(given) if a.task_id == reviewed)
     services.store.add_event(1, *event(stand_in.annotate(reviewed, kept.choice)))
     services.loop.catch_up(1)
     after = services.store.latest_round(1)
-    assert reviewed not in after.flagged
-    assert set(others) & set(after.flagged)
+    assert reviewed not in after.suspected
+    assert set(others) & set(after.suspected)
     assert after.confirmed[reviewed] == kept.choice
-    (tab,) = [tab for tab in stand_in.tabs.values() if tab["data"]["title"] == FLAGGED]
+    (tab,) = [tab for tab in stand_in.tabs.values() if tab["data"]["title"] == SUSPECTS]
     assert reviewed not in {item["value"] for item in tab["data"]["filters"]["items"]}
 
 
@@ -218,7 +218,7 @@ def test_a_round_reads_no_task_but_those_it_shows(stand_in, services, project, m
         return read(project_id, task_ids)
 
     monkeypatch.setattr(services.store, "tasks", watched)
-    finished = services.rounds.run(1)
+    finished = services.rounds.run(services.store.project(1))
     assert None not in asked
     shown = {crop.task_id for crop in [*finished.queue.batch, *finished.queue.pre_annotated]}
     assert shown <= {id_ for ids in asked for id_ in ids}

@@ -17,8 +17,9 @@ from everylabel.backend.settings import Settings
 from everylabel.backend.store import StorageError, Store
 from everylabel.backend.store.damaged_files import REBUILT, found_aside, set_aside_damaged
 from everylabel.model import encoders, query
+from everylabel.scripts.background_checks import CheckFailedError
+from everylabel.scripts.background_checks import files as check_files
 from everylabel.scripts.cli import app
-from everylabel.scripts.commands.doctor import CheckFailedError, _files
 
 GARBAGE = bytes(range(256)) * 64
 
@@ -49,9 +50,9 @@ def test_jobs_and_webhooks_that_are_damaged_are_set_aside_and_made_anew(services
     again.jobs.learn(1)
     again.store.add_event(1, "ANNOTATION_CREATED", {})
     with pytest.raises(CheckFailedError, match=aside.name):
-        _files(again)
+        check_files(again)
     aside.unlink()
-    assert _files(again) == "no database was damaged"
+    assert check_files(again) == "no database was damaged"
 
 
 def test_what_is_sound_or_locked_is_left_alone(services, settings):

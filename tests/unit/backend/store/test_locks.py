@@ -90,7 +90,7 @@ def test_a_killed_holder_holds_no_longer(files, address, tmp_path):
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-    with files.lock(timeout=20):
+    with files.lock(timeout=60):
         pass
 
 
@@ -114,6 +114,6 @@ def test_postgresql_names_the_holder_and_a_lost_lock_is_told_of(postgres, tmp_pa
         assert name.endswith(f" {os.getpid()}")
         connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
     assert "the lock projects/7/round.lock was lost" in caplog.text
-    with files.lock(timeout=10):
+    with files.lock(timeout=60):
         pass
     look.dispose()

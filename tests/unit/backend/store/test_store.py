@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from sqlalchemy.event import listen, remove
 
 from everylabel.backend.settings import Settings
 from everylabel.backend.store import Annotation, ResolvedDisagreement, RoundRecord, StorageError, Store, Task
-from everylabel.backend.store.database import make_engine
+from everylabel.backend.store.database import make_engine, waited
 from everylabel.scripts import cli
 
 ROUND = RoundRecord(
@@ -25,7 +26,7 @@ ROUND = RoundRecord(
     check=(9,),
     batch=(1, 2),
     pre_annotated=(3,),
-    flagged=(4,),
+    suspected=(4,),
     check_set={"estimate": 0.8, "low": 0.5, "high": 0.9, "n": 10.0},
     seconds={"train": 0.1},
     finished_at=5.0,
@@ -269,11 +270,15 @@ def test_a_command_shows_a_database_that_is_away_as_one_line(monkeypatch, capsys
     assert line.startswith("Error: The database postgresql+psycopg://ann@127.0.0.1:1/labels does not answer")
 
 
-def test_events_come_in_order_and_tell_their_age(store):
+def test_events_come_in_order_and_tell_their_age(store, path):
     for number in range(3):
         store.add_event(1, "ANNOTATION_CREATED", {"n": number})
     assert [event.payload["n"] for event in store.events(1)] == [0, 1, 2]
-    assert store.events_waiting() == (3, 100.0)
+    assert store.events_waiting() == (3, 0.0)
+    for now, wait in ((160.0, 60.0), (-900.0, 1000.0)):  # a minute later; and where the clock was set back
+        later = Store(path, clock=lambda now=now: now)
+        assert later.events_waiting(1) == (3, wait)
+        later.close()
     store.delete_events([event.id for event in store.events(1)][:2])
     assert [event.payload["n"] for event in store.events()] == [2]
 
@@ -314,6 +319,14 @@ def test_a_webhook_does_not_wait_for_a_transaction_of_the_trainer(store):
         started = time.monotonic()
         store.add_event(1, "START_TRAINING", {})
         assert time.monotonic() - started < 5, "SQLite gives up on a locked file after 30 s"
+
+
+def test_suspected_labels_are_stored_under_the_name_that_earlier_versions_read(store, path):
+    store.save_round(1, ROUND, check_tasks=[])
+    with make_engine(path).connect() as connection:
+        record = connection.execute(text("SELECT record FROM rounds")).scalar_one()
+    assert json.loads(record)["flagged"] == [4]
+    assert store.latest_round(1) == ROUND
 
 
 def test_a_published_round_says_when(store):
@@ -378,3 +391,11 @@ def test_how_disagreements_were_resolved_is_kept_with_the_newest_round(store):
     store.delete_project(1)
     store.save_project(1)
     assert store.resolved_disagreements(1) == {}
+
+
+@pytest.mark.parametrize(
+    ("since", "now", "seconds"),
+    [(100.0, 130.0, 30.0), (100.0, 98.0, 0.0), (604_800.0, 0.0, 604_800.0)],
+)
+def test_what_waited_while_the_clock_was_set_back_is_not_young(since, now, seconds):
+    assert waited(since, now) == seconds

@@ -137,7 +137,7 @@ def receive(store):
         for body in bodies:
             store.add_event(1, body["action"], webhooks.read(body).kept())
         events = store.events(1)
-        change = Mirror(store).apply(1, events)
+        change = Mirror(store).apply(store.project(1), events)
         store.delete_events(event.id for event in events)
         return change
 
@@ -302,7 +302,7 @@ def test_webhooks_in_any_order_twice_and_in_any_portions_end_in_what_label_studi
         for body in arrived[start : start + portion]:
             store.add_event(1, body["action"], webhooks.read(body).kept())
         events = store.events(1)
-        Mirror(store).apply(1, events)
+        Mirror(store).apply(store.project(1), events)
         store.delete_events(event.id for event in events)
     assert {task.id for task in store.tasks(1)} == history.tasks
     assert {a.id: a.choice for a in store.annotations(1)} == {
@@ -435,7 +435,7 @@ def test_any_body_is_refused_at_the_door_or_can_be_worked_in(action, body):
     store = Store("sqlite://")
     store.save_project(1, label_config=CONFIG)
     store.add_event(1, action, payload)
-    Mirror(store).apply(1, store.events(1))
+    Mirror(store).apply(store.project(1), store.events(1))
     store.close()
 
 
@@ -617,6 +617,21 @@ def test_every_task_is_read_again_once_a_day_and_when_asked(stand_in, store, clo
     Mirror(store, clock).reconcile(client, 1, lambda _, done, __: read.append(done), whole=True)
     client.close()
     assert read == [2]
+
+
+def test_what_changed_before_a_clock_was_set_back_is_found(stand_in, store, clock, look):
+    stand_in.add_project(1, CONFIG)
+    (task,) = stand_in.add_tasks(1, "a.png")
+    made = stand_in.annotate(task, "1")["annotation"]["id"]
+    clock.pass_by(7 * 86_400)
+    look()
+    stand_in.update(made, "2")
+    clock.pass_by(-7 * 86_400)
+    stand_in._seen.clear()  # Label Studio's own clock was right all the time
+    assert look()[0] == Change(labels=True)
+    assert labels(store) == {task: "2"}
+    look()
+    assert look() == (Change(), 0), "and afterwards only the changes are read again"
 
 
 def test_a_first_reading_that_is_broken_off_goes_on_where_it_stopped(stand_in, store, monkeypatch):

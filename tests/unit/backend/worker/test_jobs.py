@@ -28,6 +28,7 @@ class Recorder:
         self.release = threading.Event()
         self.release.set()
         self.fails_for = 0
+        self.cleans_for_long = False
         self.cannot_learn = set()
 
     def learn(self, project_id):
@@ -43,8 +44,12 @@ class Recorder:
     def embed(self, project_id, task_ids):
         self.done.append(("embed", project_id, list(task_ids)))
 
-    def run_maintenance(self):
+    def overdue(self):
         return self.to_sync
+
+    def run_maintenance(self, is_stopping):
+        while self.cleans_for_long and not is_stopping():
+            time.sleep(0.01)
 
     def stop(self):
         pass
@@ -123,6 +128,14 @@ def test_projects_that_need_a_look_get_one_when_the_trainer_starts(jobs, work, t
     wait(lambda: set(work.done) == {("learn", 3), ("learn", 4)})
 
 
+def test_no_job_waits_for_the_maintenance_that_begins_with_the_trainer(jobs, work, trainer, wait):
+    work.cleans_for_long = True
+    work.to_sync = [3]
+    trainer(jobs)
+    jobs.learn(4)
+    wait(lambda: set(work.done) == {("learn", 3), ("learn", 4)})
+
+
 def test_nothing_kept_is_a_pickle(jobs, tmp_path):
     jobs.learn(7)
     jobs.embed(7, [1, 2])
@@ -175,7 +188,7 @@ def test_stopping_waits_for_the_job_at_hand(jobs, work):
     stop = jobs.start_trainer_thread()
     jobs.learn(7)
     threading.Timer(0.2, work.release.set).start()
-    limit = time.monotonic() + 5
+    limit = time.monotonic() + 60
     while jobs.waiting() and time.monotonic() < limit:
         time.sleep(0.01)
     stop()
@@ -210,8 +223,11 @@ class Work:
     def waiting(self):
         return [5]
 
-    def run_maintenance(self):
+    def overdue(self):
         return []
+
+    def run_maintenance(self, is_stopping):
+        pass
 
     def learn(self, project_id):
         print("began", flush=True)

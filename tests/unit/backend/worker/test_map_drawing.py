@@ -216,7 +216,7 @@ def test_a_map_of_pixels_is_drawn_at_once_and_shows_what_is_alike(tmp_path):
 
 
 BOUNDED = """
-from everylabel.backend.worker.bounded_process import bound_resources
+from everylabel.backend.bounded_process import bound_resources
 bound_resources(600_000_000, 60)
 kept = bytearray(100_000_000)
 try:
@@ -234,7 +234,7 @@ def test_a_drawing_has_no_more_memory_than_its_own():
 
 PARENT = """
 import os, subprocess, sys, time
-child = "import os, sys, time; from everylabel.backend.worker.bounded_process import end_with_parent; "
+child = "import os, sys, time; from everylabel.backend.bounded_process import end_with_parent; "
 child += "end_with_parent(int(sys.argv[1])); print(os.getpid(), flush=True); time.sleep(60)"
 subprocess.Popen([sys.executable, "-c", child, str(os.getpid())])
 time.sleep(60)
@@ -253,7 +253,9 @@ def test_a_drawing_ends_with_the_trainer_that_was_killed():
 
 
 def test_what_is_started_by_a_trainer_that_has_gone_ends_at_once():
-    code = "from everylabel.backend.worker.bounded_process import end_with_parent; end_with_parent(1); print('went on')"
+    code = (
+        "from everylabel.backend.bounded_process import end_with_parent; end_with_parent(1); print('went on')"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     command = [sys.executable, "-m", "everylabel.backend.worker.map_drawing", ".", "rows", "8", "<f2", "1"]

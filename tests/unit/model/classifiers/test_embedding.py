@@ -137,7 +137,8 @@ def test_a_pool_row_at_the_centre_stays_finite():
 def test_a_pool_far_from_the_origin_is_classified_by_what_is_left_of_it_around_its_centre(standardized):
     x, labels = blobs(3000)
     far = (x.astype(np.float32) + 100).astype(np.float16)
-    classifier = EmbeddingClassifier(standardized=standardized).adapt(far).fit(far[:80], labels[:80])
+    classifier = EmbeddingClassifier(standardized=standardized, restated=False).adapt(far)
+    classifier.fit(far[:80], labels[:80])
     state = classifier.state()
     own = classifier.features(far).astype(np.float64) @ state["weights"] + state["bias"]
     exponents = np.exp((own - own.max(axis=1, keepdims=True))[None] * state["scales"][:, None, None])
@@ -215,7 +216,8 @@ def test_a_pool_is_read_in_chunks():
 def test_probabilities_are_those_of_the_plain_formula_however_many_rows_there_are(standardized, k, dtype):
     x, labels = blobs(30_000, k)
     x = (x * np.linspace(0.1, 5, 64)).astype(dtype)
-    classifier = EmbeddingClassifier(standardized=standardized).adapt(x).fit(x[:80], labels[:80])
+    classifier = EmbeddingClassifier(standardized=standardized, restated=False).adapt(x)
+    classifier.fit(x[:80], labels[:80])
     state = classifier.state()
     rows = x.astype(np.float64) - state["centre"]
     rows *= state["column_scale"]

@@ -19,7 +19,8 @@ from sklearn.datasets import load_digits
 from everylabel.model import encoders
 from everylabel.model.encoders.efficientnet_lite0 import _PooledFeatures
 from everylabel.model.encoders.in_order import in_order
-from everylabel.model.encoders.pixels import letterbox, to_rgb
+from everylabel.model.encoders.pixels import letterbox
+from everylabel.model.encoders.rgb import to_rgb
 from everylabel.model.encoders.siamese import SiameseNetwork
 
 REPOSITORY = Path(__file__).resolve().parents[4]
@@ -145,7 +146,7 @@ def test_a_crop_is_resized_as_pillow_does(size: tuple[int, int]) -> None:
 
 
 def test_several_batches_are_worked_on_at_a_time_and_come_back_in_order() -> None:
-    together, taken = threading.Barrier(3, timeout=10), []
+    together, taken = threading.Barrier(3, timeout=60), []
 
     def work(item: int) -> int:
         if item < 3:

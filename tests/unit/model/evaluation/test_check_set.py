@@ -6,7 +6,7 @@ from everylabel.model.classifiers.embedding import EmbeddingClassifier
 from everylabel.model.evaluation.check_set import (
     accuracy_interval,
     check_crops_wanted,
-    estimate_accuracy,
+    predict_check_crops,
     wilson_interval,
 )
 
@@ -43,9 +43,9 @@ def test_the_stated_interval_of_a_session_holds_the_accuracy_on_unlabelled_crops
         side = np.abs((x - x.mean(axis=0)) @ (centres[1] - centres[0]))
         labeled = np.union1d(check, np.setdiff1d(np.argsort(side), check)[:45])
         classifier = EmbeddingClassifier().adapt(x)
-        found = estimate_accuracy(
+        found = predict_check_crops(
             classifier, x[labeled], list(labels[labeled]), np.isin(labeled, check), seed
-        )
+        ).counted()
         fitted = classifier.fresh().fit(x[labeled], list(labels[labeled]))
         free = np.setdiff1d(np.arange(400), labeled)
         guesses = np.asarray(fitted.classes_)[fitted.predict_proba(x[free]).argmax(axis=1)]
@@ -77,8 +77,9 @@ def test_check_labels_are_judged_by_models_that_have_not_seen_them():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((120, 300)).astype(np.float32)
     labels = [str(code) for code in rng.integers(2, size=120)]
-    estimate = estimate_accuracy(EmbeddingClassifier(penalty=0.01), x, labels, np.arange(120) < 60)
-    assert estimate is not None
+    found = predict_check_crops(EmbeddingClassifier(penalty=0.01), x, labels, np.arange(120) < 60)
+    assert found is not None
+    estimate = found.counted()
     assert estimate.n == 60
     assert estimate.estimate < 0.75
     assert estimate.low < estimate.estimate < estimate.high
@@ -86,24 +87,23 @@ def test_check_labels_are_judged_by_models_that_have_not_seen_them():
 
 def test_a_class_seen_only_in_the_check_set_counts_as_missed():
     x = np.eye(6, dtype=np.float32)
-    estimate = estimate_accuracy(
-        EmbeddingClassifier(), x, ["a", "b", "a", "b", "a", "new"], np.arange(6) == 5
-    )
-    assert estimate is not None
+    found = predict_check_crops(EmbeddingClassifier(), x, ["a", "b", "a", "b", "a", "new"], np.arange(6) == 5)
+    assert found is not None
+    estimate = found.counted()
     assert (estimate.correct, estimate.n) == (0, 1)
 
 
 @pytest.mark.parametrize("is_check", [[False, False, False], [True, False, False]])
 def test_few_labels(is_check):
     x = np.eye(3, dtype=np.float32)
-    estimate = estimate_accuracy(EmbeddingClassifier(), x, ["a", "a", "b"], np.asarray(is_check))
+    estimate = predict_check_crops(EmbeddingClassifier(), x, ["a", "a", "b"], np.asarray(is_check))
     assert (estimate is None) == (not any(is_check))
 
 
 def test_a_single_label_that_is_a_check_label_cannot_be_judged():
-    assert estimate_accuracy(EmbeddingClassifier(), np.ones((1, 3)), ["a"], np.array([True])) is None
+    assert predict_check_crops(EmbeddingClassifier(), np.ones((1, 3)), ["a"], np.array([True])) is None
 
 
 def test_labels_of_one_class_alone_have_no_accuracy():
     is_check = np.array([True, False, False, True])
-    assert estimate_accuracy(EmbeddingClassifier(), np.ones((4, 3)), ["a"] * 4, is_check) is None
+    assert predict_check_crops(EmbeddingClassifier(), np.ones((4, 3)), ["a"] * 4, is_check) is None

@@ -85,7 +85,7 @@ def test_nothing_is_mixed_in_where_the_share_is_nothing(stand_in, services, proj
     label(20)
     latest = services.store.latest_round(1)
     services.settings.pre_annotated_share = 0.5
-    mixed = services.rounds.run(1, save=False).record
+    mixed = services.rounds.run(services.store.project(1), save=False).record
     assert latest.pre_annotated, "some crops are sure"
     assert set(mixed.batch) & set(latest.pre_annotated)
     assert len(mixed.batch) == len(latest.batch) == 5
@@ -95,11 +95,11 @@ def test_a_model_that_is_not_in_use_has_nothing_mixed_in(stand_in, services, pro
     label(20)
     services.settings.pre_annotated_share = 0.5
     services.store.save_project(1, model_pinned=True)
-    pinned = services.rounds.run(1, save=False)
+    pinned = services.rounds.run(services.store.project(1), save=False)
     assert not any(crop.label for crop in pinned.queue.batch)
     assert pinned.record.batch == services_batch_without_mix(services)
 
 
 def services_batch_without_mix(services):
     services.settings.pre_annotated_share = 0.0
-    return services.rounds.run(1, save=False).record.batch
+    return services.rounds.run(services.store.project(1), save=False).record.batch

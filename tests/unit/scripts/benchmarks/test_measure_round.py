@@ -25,13 +25,13 @@ from everylabel.scripts.benchmarks.measure_round import (
     scoring_cost,
 )
 from everylabel.scripts.benchmarks.own_process import alone
-from everylabel.scripts.cli import app
-from everylabel.scripts.docs.performance_tables import (
+from everylabel.scripts.benchmarks.performance_tables import (
     classic_tables,
     ratio_tables,
     round_tables,
     strategy_tables,
 )
+from everylabel.scripts.cli import app
 
 
 def silent(what: str, done: int, total: int) -> None:

@@ -11,15 +11,16 @@ from rich.console import Console
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
+from everylabel.backend.settings import Settings
 from everylabel.model import encoders
 from everylabel.model.session import ActiveLearningSession
 from everylabel.scripts.cli import app
+from everylabel.scripts.cli.simulate import LIVE_SHARE
 from everylabel.scripts.replay import embedding_cache, labelled_data
 from everylabel.scripts.replay.datasets import DatasetError
 from everylabel.scripts.replay.embedding_cache import embed
 from everylabel.scripts.replay.labelled_data import load, split_sources, thin
 from everylabel.scripts.replay.learning_curves import (
-    BASELINE,
     Interval,
     Summary,
     interval,
@@ -27,6 +28,7 @@ from everylabel.scripts.replay.learning_curves import (
     labels_saved,
 )
 from everylabel.scripts.replay.learning_tables import audit_table, table
+from everylabel.scripts.replay.names import BASELINE
 from everylabel.scripts.replay.replay import Task, balanced_accuracy, flip, hold_out, replay
 
 
@@ -269,3 +271,7 @@ class TestData:
         monkeypatch.setattr(labelled_data, "find_spec", lambda _: None)
         with pytest.raises(DatasetError, match="pip install --no-deps animal-mnist"):
             load("animals", tmp_path)
+
+
+def test_estimates_are_simulated_with_as_many_pre_filled_crops_as_the_live_loop_shows():
+    assert Settings.model_fields["pre_annotated_share"].default == LIVE_SHARE

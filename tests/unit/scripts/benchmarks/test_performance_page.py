@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from everylabel.scripts.docs import performance_page
-from everylabel.scripts.docs.generated_text import END, insert, start
-from everylabel.scripts.docs.performance_tables import EXTRAPOLATED, largest_round, request_ratios, why_not
+from everylabel.scripts.benchmarks import performance_page
+from everylabel.scripts.benchmarks.performance_tables import (
+    EXTRAPOLATED,
+    largest_round,
+    request_ratios,
+    why_not,
+)
+from everylabel.scripts.generated_text import END, insert, start
 
 DOCS = Path(__file__).resolve().parents[4] / "docs"
 MACHINE = {

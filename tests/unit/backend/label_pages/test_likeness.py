@@ -1,0 +1,115 @@
+"""Pages of the crops most like one: nearest first, open ones alone, and on to the next nearest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from everylabel.backend.label_pages.choosing import PAGE
+from everylabel.backend.label_pages.pages import PageError
+from everylabel.backend.store import Task
+from everylabel.model.similarity import similarity_to
+
+
+@pytest.fixture
+def similarity(services, taught):
+    """How similar each crop is to a task's, by task, worked out anew."""
+    tasks, rows = services.store.embedding_rows(1)
+    row_of = dict(zip(tasks.tolist(), rows.tolist(), strict=True))
+    pool = np.asarray(services.embeddings.read(1))
+
+    def to(task):
+        space = services.embeddings.encoder().make_classifier().space
+        found = similarity_to(pool, row_of[task], space)
+        return {other: float(found[row]) for other, row in row_of.items()}
+
+    return to
+
+
+def blind(services):
+    return {*services.store.project(1).check_tasks}
+
+
+def test_the_nearest_open_crops_come_first_whatever_is_predicted_of_them(
+    services, pages, ann, taught, similarity
+):
+    seed = next(iter(taught))  # labelled, so that it is not on the page
+    page = pages.give(1, ann, "like", like=seed)
+    near = similarity(seed)
+    closed = services.store.annotated_tasks(1) | blind(services)
+    wanted = sorted((task for task in near if task not in closed), key=lambda task: -near[task])
+    assert list(page.tasks) == wanted[:PAGE]
+    assert (page.kind, page.like, page.class_name, page.preset) == ("like", seed, None, {})
+    assert seed not in page.tasks
+
+
+def test_a_crop_that_is_open_stands_first_among_those_like_it(services, pages, ann, taught):
+    seed = next(t for t in taught if t not in services.store.annotated_tasks(1) | blind(services))
+    assert pages.give(1, ann, "like", like=seed).tasks[0] == seed
+
+
+def test_the_next_page_goes_on_with_the_next_nearest_and_nobody_gets_a_crop_twice(
+    services, pages, ann, bob, taught, similarity, monkeypatch
+):
+    monkeypatch.setattr("everylabel.backend.label_pages.crops.PAGE", 6)
+    seed = next(iter(taught))
+    first, second = pages.give(1, ann, "like", like=seed), pages.give(1, bob, "like", like=seed)
+    pages.confirm(1, ann, first.id, dict.fromkeys(first.tasks[:2], "1"), 9.0)
+    third = pages.give(1, ann, "like", like=seed)
+    found = [*first.tasks, *second.tasks, *third.tasks]
+    assert len({*found}) == len(found) == 18
+    near = similarity(seed)
+    assert [near[task] for task in found] == sorted((near[task] for task in found), reverse=True)
+    again = pages.undo(1, ann)
+    assert (again.tasks, again.like) == (first.tasks, seed)
+
+
+def test_where_none_is_left_there_is_no_page(services, pages, ann, taught):
+    seed = next(iter(taught))
+    shown = set()
+    while page := pages.give(1, ann, "like", like=seed):
+        shown |= {*page.tasks}
+        pages.confirm(1, ann, page.id, {}, 9.0)
+    assert shown == {*taught} - services.store.annotated_tasks(1) - blind(services)
+
+
+def test_a_crop_embedded_since_the_round_is_compared_too(services, stand_in, pages, ann, taught, digit_crops):
+    (new,) = stand_in.add_tasks(1, digit_crops[60][0])
+    services.loop.reconcile(1)
+    services.pool_embedding.embed(1)
+    assert new not in services.labelling.pool_files.snapshot(1).tasks
+    assert pages.give(1, ann, "like", like=new).tasks[0] == new
+
+
+def test_a_crop_that_cannot_be_compared_says_why_and_the_way_out(services, pages, ann, taught):
+    gone, unread, new = 10**6, 10**6 + 1, 10**6 + 2
+    services.store.save_tasks(
+        1, [Task(unread, "a.png", problem="the image answered 404"), Task(new, "b.png")]
+    )
+    for task, why in (
+        (gone, "is not in this project any more"),
+        (unread, "answered 404"),
+        (new, "not embedded yet"),
+    ):
+        with pytest.raises(PageError, match=why):
+            pages.give(1, ann, "like", like=task)
+    seed = next(iter(taught))
+    services.store.delete_tasks(1, [seed])
+    with pytest.raises(PageError, match="not in this project any more"):
+        pages.give(1, ann, "like", like=seed)
+    for kind, like in (("like", None), ("class", seed)):
+        with pytest.raises(PageError, match="no such kind"):
+            pages.give(1, ann, kind, like=like)
+
+
+def test_a_crop_deleted_or_labelled_since_the_round_is_on_no_page(
+    services, stand_in, pages, ann, taught, send
+):
+    seed = next(iter(taught))
+    before = pages.give(1, ann, "like", like=seed)
+    pages.give_back(1, ann)
+    first, second = before.tasks[:2]
+    services.store.delete_tasks(1, [first])
+    send(stand_in.annotate(second, "1"))
+    services.loop.reconcile(1)
+    assert not {first, second} & {*pages.give(1, ann, "like", like=seed).tasks}
