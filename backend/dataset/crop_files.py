@@ -19,10 +19,12 @@ from PIL import Image
 
 from everylabel.backend.dataset.labelled_crops import LabelledCrop
 from everylabel.backend.images.cut import cut
+from everylabel.backend.images.decode import FORMATS, FORMATS_HERE
 from everylabel.backend.images.decoding_limits import decoding_memory
 from everylabel.backend.label_studio import crop_shapes
 from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.store.atomic_write import partial
+from everylabel.model.encoders.rgb import orientation
 
 if TYPE_CHECKING:
     from everylabel.backend.images.reader import ImageReader
@@ -43,7 +45,7 @@ SUFFIXES = {
     "AVIF": (".avif",),
 }
 """The endings of a file's name, by Pillow's name of its format; the first where the file has another."""
-_ORIENTATION = 0x0112
+_UPRIGHT = 1
 
 
 @dataclass
@@ -176,11 +178,24 @@ def _read(reader: ImageReader, picture: _Picture) -> tuple[bytes, Image.Image]:
 
 def _save_picture(content: bytes, pixels: Image.Image, path: Path, *, upright: bool) -> Path:
     """Save a picture as the file it is; if `upright`, as PNG where a viewer would have to turn it."""
-    with Image.open(io.BytesIO(content)) as header:
-        kind, turned = header.format or "", header.getexif().get(_ORIENTATION, 1) != 1
-    if (upright and turned) or kind not in SUFFIXES:
+    kind = _kind(content)
+    if kind is None or (upright and not _is_upright(content, kind)):
         return _save_png(pixels, path)
     return _save(path.with_suffix(SUFFIXES[kind][0]), content)
+
+
+def _kind(content: bytes) -> str | None:
+    """Return the format of a picture that has been decoded, by its first bytes: opening some costs as much as decoding."""
+    begin = content[:16]
+    return next((name for name in FORMATS if (accepts := Image.OPEN[name][1]) and accepts(begin)), None)
+
+
+def _is_upright(content: bytes, kind: str) -> bool:
+    """Return whether every viewer shows a picture that has been decoded upright; False where only decoding it tells."""
+    if kind not in FORMATS_HERE or (kind == "PNG" and content.rfind(b"eXIf") > content.find(b"IDAT")):
+        return False
+    with Image.open(io.BytesIO(content), formats=(kind,)) as header:
+        return orientation(header) == _UPRIGHT
 
 
 def _save_png(pixels: Image.Image, path: Path) -> Path:
