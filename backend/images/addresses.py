@@ -11,6 +11,8 @@ import httpx
 from everylabel.backend.images.errors import AddressRefusedError
 
 CLOUD_SCHEMES = ("s3:", "gs:", "azure-blob:")
+LONGEST_PATH = 2000
+"""How much of a path is worked on to show 200 characters of it: a task may hold a megabyte of slashes."""
 
 
 class LabelStudioRoutes:
@@ -157,7 +159,11 @@ def shown(url: str) -> str:
         )
     except ValueError:
         return "The address"
-    path = "/".join(map(_without_secret, parts.path.split("/"))) if parts.netloc else parts.path
+    path = parts.path
+    if parts.netloc:
+        if len(path) > LONGEST_PATH:  # up to a whole name: the beginning of a token does not look like one
+            path = path[:LONGEST_PATH].rpartition("/")[0] + "/…"
+        path = "/".join(map(_without_secret, path.split("/")))
     shown = host + path + (f"?d={local_file}" if local_file else "")
     shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in shown[:400])
     return shown if len(shown) <= 200 else shown[:197] + "…"
