@@ -79,6 +79,8 @@ def _read(model: ExportedModel, limits: ImageLimits, picture: Picture) -> _Read:
     try:
         box = picture.pixels()
         path = Path(picture.path)
+        if path.exists() and not path.is_file():  # to read from a pipe is to wait for whoever writes into it
+            raise PicturesError("it is not a file")
         if path.is_file() and path.stat().st_size > limits.max_bytes:
             return _Read(picture, problem=f"the file is larger than {limits.max_bytes / 1e6:g} MB")
         enough = model.enough_pixels if box is None else None

@@ -186,11 +186,25 @@ def row(record: Mapping[str, Any], classes: Sequence[str]) -> tuple[Any, ...]:
 
 
 def write_csv(records: Iterable[Mapping[str, Any]], classes: Sequence[str], *, head: bool) -> None:
-    """Write predictions to the standard output."""
-    if head:
-        sys.stdout.buffer.write(_csv_line(columns(classes)))
-    sys.stdout.buffer.write(b"".join(csv_line(record, classes) for record in records))
-    sys.stdout.buffer.flush()
+    """Write predictions to the standard output.
+
+    Raises:
+        BrokenPipeError: whoever reads it has read enough.
+        ResultsError: it cannot be written.
+    """
+    try:
+        if head:
+            sys.stdout.buffer.write(_csv_line(columns(classes)))
+        sys.stdout.buffer.write(b"".join(csv_line(record, classes) for record in records))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried once more
+        raise ResultsError(
+            f"The standard output cannot be written ({error.strerror}). Give a file with -o: a run that is broken off goes on "
+            "there."
+        ) from error
 
 
 def _csv_line(values: Iterable[Any]) -> bytes:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -77,6 +79,38 @@ def test_pictures_are_predicted_and_broken_ones_named(model: Path, tmp_path: Pat
         assert words in done.stderr, words
     share = float(found["dark.png"]["p(bright)"]) + float(found["dark.png"]["p(dark)"])
     assert share == pytest.approx(1, abs=1e-4)
+
+
+def test_a_name_that_leads_to_no_file_is_passed_over_and_not_waited_for(model: Path, tmp_path: Path) -> None:
+    plain(tmp_path / "dark.png", 30)
+    os.mkfifo(tmp_path / "pipe.png")
+    writer = os.open(
+        tmp_path / "pipe.png", os.O_RDWR | os.O_NONBLOCK
+    )  # who reads from it waits until this ends
+    ends = threading.Timer(20, os.close, [writer])
+    ends.start()
+    done = run("--model", model, tmp_path, "-o", tmp_path / "out.csv")
+    ends.cancel()
+    assert done.exit_code == 0
+    found = table(tmp_path / "out.csv")
+    assert found["dark.png"]["class"] == "dark"
+    assert found["pipe.png"]["error"] == "it is not a file"
+
+
+def test_an_output_that_takes_no_more_is_told_in_a_line(model: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "everylabel.scripts.cli", "predict", "--model", str(model)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*command, str(plain(tmp_path / "dark.png", 30))],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "The standard output cannot be written (No space left on device)" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_only_where_every_picture_fails_is_it_an_error(model: Path, tmp_path: Path) -> None:
