@@ -6,7 +6,7 @@ const ZOOM_AFTER = 450; // milliseconds of pointing at a crop
 const grid = document.getElementById("grid");
 const zoom = document.getElementById("zoom");
 
-let crops = []; // {task, label, preset, element}
+let crops = []; // {task, label, preset, leftOut, element}
 let last = null; // the class given last: what the rest of the page may be given too
 let current = 0;
 let keyOf = {};
@@ -16,21 +16,26 @@ let pointer = {};
 
 export const onChange = (told) => (changed = told);
 export const setKeys = (keys) => (keyOf = keys);
-export const labels = () => Object.fromEntries(crops.filter((crop) => crop.label !== null).map((crop) => [crop.task, crop.label]));
+// What a person has chosen on the page: the label of each task that has one, and the tasks left out.
+export const chosen = () => ({
+  labels: Object.fromEntries(crops.filter((crop) => crop.label !== null).map((crop) => [crop.task, crop.label])),
+  leftOut: crops.filter((crop) => crop.leftOut).map(({ task }) => task),
+});
 export const currentCrop = () => crops[current];
 export const isEmpty = () => !crops.length;
 export const openTasks = () => crops.filter(isOpen).map(({ task }) => task);
 const isOpen = (crop) => crop.element.dataset.state === "open";
 
-// Show a page; `chosen` are the labels given to it before it was loaded again, by task.
+// Show a page; `before` is what was chosen on it before it was loaded again.
 // Until a class is given on it, `first` is what the rest may be given.
-export function showPage(page, chosen, first = null) {
+export function showPage(page, before, first = null) {
   hideZoom();
   last = first;
   crops = (page?.crops ?? []).map((crop) => ({
     ...crop,
     preset: crop.label,
-    label: chosen ? (chosen[crop.task] ?? null) : crop.label,
+    label: before ? (before.labels[crop.task] ?? null) : crop.label,
+    leftOut: before ? before.leftOut.includes(crop.task) : false,
   }));
   grid.replaceChildren(...crops.map(cell));
   grid.classList.toggle("of-texts", crops.some((crop) => crop.text));
@@ -84,12 +89,12 @@ export function focus(at, preventScroll = false) {
 
 // What a crop is said to be, in sight and to a screen reader.
 function renew(crop, at) {
-  const { element, label, preset } = crop;
+  const { element, label, leftOut } = crop;
   const isReview = crop.given !== null && crop.given !== undefined;
   const open = isReview ? (crop.suggested === null ? crop.given : `${crop.given} → ${crop.suggested}?`) : "no class";
-  const chosen = isReview && label === crop.given ? `${label}, kept` : label;
-  const shown = label === null ? (preset === null ? open : "left out") : chosen;
-  const state = label === null ? (preset === null ? "open" : "left-out") : label === preset ? "" : "changed";
+  const kept = isReview && label === crop.given ? `${label}, kept` : label;
+  const shown = label === null ? (leftOut ? "left out" : open) : kept;
+  const state = label === null ? (leftOut ? "left-out" : "open") : label === crop.preset ? "" : "changed";
   element.dataset.state = state;
   element.querySelector(".given").textContent = shown;
   const said = state === "open" && isReview ? `given ${crop.given}${crop.suggested === null ? "" : `, suggested ${crop.suggested}`}` : shown;
@@ -101,12 +106,9 @@ export function give(label) {
   const crop = crops[current];
   if (!crop) return;
   crop.label = label;
+  crop.leftOut = label === null;
   last = label ?? last;
   renew(crop, current);
-  if (label === null && crop.preset === null) {
-    crop.element.dataset.state = "left-out";
-    crop.element.querySelector(".given").textContent = "left out";
-  }
   changed();
 }
 

@@ -6,7 +6,7 @@ const MOST = 6; // pages that wait; a person has twelve at a time at most
 
 const byId = (id) => document.getElementById(id);
 
-let waiting = []; // {id, kind, labels}: pages that were left for the crops like one of theirs, the last one last
+let waiting = []; // {id, kind, chosen}: pages that were left for the crops like one of theirs, the last one last
 let askedFor = null; // the crops that were just asked for next
 let first = null; // the class that the crop had been given on the page it was on
 
@@ -32,7 +32,7 @@ export function restore(pages) {
 
 // Have a page wait, and remember the class that was given to the crop it is left for.
 export function leave(page, kind, crop) {
-  if (page) waiting.push({ id: page.id, kind, labels: grid.labels() });
+  if (page) waiting.push({ id: page.id, kind, chosen: grid.chosen() });
   first = crop.label !== crop.preset ? crop.label : null;
   const given = waiting.slice(0, -MOST);
   waiting = waiting.slice(-MOST);

@@ -38,7 +38,7 @@ async function answered(path, options) {
   try {
     answer = await fetch(base + path, { ...options, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
   } catch {
-    throw new Refusal("The backend does not answer. What you have chosen is kept, and sent again.", 0);
+    throw new Refusal("The backend does not answer.", 0);
   }
   const found = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Refusal(found.error ?? `The backend answered ${answer.status}.`, answer.status);

@@ -3,10 +3,10 @@ import { Refusal, get, post, postOnLeaving } from "./label-requests.js";
 import { isChoosing, onMoreLike, openChooser, setClasses } from "./label-chooser.js";
 import * as grid from "./label-grid.js";
 import * as like from "./label-like.js";
+import { forget, keep as keepInWindow, kept } from "./label-kept.js";
 
 const RETRY_AFTER = 2000;
 const STATE_EVERY = 3000;
-const KEPT = "everylabel-label-page"; // in this window: the page and its classes, for when it is loaded again
 
 const byId = (id) => document.getElementById(id);
 const root = byId("label");
@@ -17,6 +17,7 @@ let ahead = []; // pages that were given and are not on show yet
 let asking = null; // the promise of the next page
 let shownAt = 0;
 let seconds = 0; // that the page was in sight before
+let unsent = null; // {id, chosen, took} of a page that was confirmed, until the backend says that it has it
 let busy = false;
 let confirmed = 0;
 let waiting = 0;
@@ -96,19 +97,7 @@ function nothingLeft({ has_model: hasModel }) {
 }
 
 function keep() {
-  try {
-    sessionStorage.setItem(KEPT, JSON.stringify({ id: page?.id ?? null, kind: kindOf.value, labels: grid.labels(), waiting: like.pagesThatWait() }));
-  } catch {
-    // Storage is forbidden: the choices last until the page is left.
-  }
-}
-
-function kept() {
-  try {
-    return JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
-  } catch {
-    return null;
-  }
+  keepInWindow({ id: page?.id ?? null, kind: kindOf.value, chosen: grid.chosen(), waiting: like.pagesThatWait(), unsent });
 }
 
 // --- getting pages
@@ -144,18 +133,32 @@ async function fetchPictures({ crops }) {
   await Promise.all([fetchNext(), fetchNext()]);
 }
 
-// `before` is a page that was on show before, with the classes chosen on it.
+// Send until it is answered or refused.
+async function patiently(send) {
+  for (;;) {
+    try {
+      return await send();
+    } catch (error) {
+      if (!(error instanceof Refusal) || !error.passes) throw error;
+      say(`${error.message} What you have chosen is kept, and sent again.`);
+    }
+    await new Promise((again) => setTimeout(again, RETRY_AFTER));
+    say();
+  }
+}
+
+// `before` is a page that was on show before, with what was chosen on it.
 async function showNext(before) {
   const more = before?.id ? { resume: before.id } : undefined;
   if (!more && !ahead.length && asking) await asking;
   if (ahead.length) {
     show(ahead.shift());
   } else {
-    const found = await ask(more);
+    const found = await patiently(() => ask(more));
     describe(found);
     tell(found);
     if (!found.page) nothingLeft(found);
-    show(found.page, more && found.page?.id === before.id ? before.labels : null);
+    show(found.page, more && found.page?.id === before.id ? before.chosen : null);
   }
   if (page) prefetch();
 }
@@ -166,23 +169,23 @@ async function confirm() {
   if (busy || !page) return;
   busy = true;
   const given = page;
-  const labels = grid.labels();
+  const chosen = grid.chosen();
   const took = seconds + (document.hidden ? 0 : (performance.now() - shownAt) / 1000);
+  unsent = { id: given.id, chosen, took };
+  keep();
   say();
   try {
     // The next page is shown while this one is stored.
-    const stored = store(given, labels, took);
+    const stored = store(unsent);
     if (ahead.length) show(ahead.shift());
-    const answer = await stored;
-    confirmed += answer.confirmed;
-    tell(answer);
-    if (answer.too_fast) say("That page was confirmed faster than anybody can look at it; the project's owner is told. Undo it if that was a slip.");
+    await stored;
     if (page === given) await showNext();
     else if (page) prefetch();
   } catch (error) {
+    unsent = null;
     if (page !== given) {
       if (page) ahead.unshift(page);
-      show(given, labels);
+      show(given, chosen);
     }
     fail(error);
     if (error.status === 409) await renewClasses();
@@ -192,18 +195,29 @@ async function confirm() {
   }
 }
 
-// Send a page until it is stored or refused: the backend takes it once, however often it comes.
-async function store(given, labels, took) {
-  for (;;) {
-    try {
-      return await post(`/pages/${given.id}/confirm`, { labels, seconds: took });
-    } catch (error) {
-      if (!(error instanceof Refusal) || !error.passes) throw error;
-      say(error.message);
-    }
-    await new Promise((resume) => setTimeout(resume, RETRY_AFTER));
-    say();
+// The backend takes a page once, however often it comes.
+async function store({ id, chosen, took }) {
+  const answer = await patiently(() => post(`/pages/${id}/confirm`, { labels: chosen.labels, seconds: took }));
+  unsent = null;
+  keep();
+  confirmed += answer.confirmed;
+  tell(answer);
+  if (answer.too_fast) say("That page was confirmed faster than anybody can look at it; the project's owner is told. Undo it if that was a slip.");
+}
+
+// Go on where this window was before it was loaded again: first with the page that was on its way to the backend.
+async function resume(before) {
+  busy = true;
+  try {
+    if (before?.unsent) await store(before.unsent);
+  } catch (error) {
+    fail(error);
+    if (error.wantsSignIn) return; // it is sent once somebody has signed in
+    before = { ...before, ...before.unsent };
+  } finally {
+    busy = false;
   }
+  await showNext(before);
 }
 
 async function renewClasses() {
@@ -249,7 +263,7 @@ async function leaveFor(choose) {
     ahead = [];
     show(null);
     byId("empty").hidden = true;
-    if (given.length) await post("/give-back", { pages: given });
+    if (given.length) await patiently(() => post("/give-back", { pages: given }));
     await showNext(before);
   } catch (error) {
     fail(error);
@@ -309,7 +323,7 @@ async function signIn(event) {
 
 async function signOut() {
   await post("/sign-out").catch(() => {});
-  sessionStorage.removeItem(KEPT);
+  forget();
   location.reload();
 }
 
@@ -326,7 +340,7 @@ async function askNext() {
   } finally {
     busy = false;
   }
-  if (Object.keys(grid.labels()).length) await confirm();
+  if (Object.keys(grid.chosen().labels).length) await confirm();
   else await leaveFor(() => ({ back: onShow(), before: null }));
 }
 
@@ -406,7 +420,7 @@ function start() {
   if (before) like.restore(before.waiting);
   const kind = asked ?? before?.kind;
   if (kind) choose(kind);
-  showNext(before).catch(fail);
+  resume(before).catch(fail);
   keepTelling();
 }
 

@@ -1,0 +1,81 @@
+"""What a person has chosen on a page of crops outlives an outage of the backend, and a reload in it."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+from tests.backend_fixtures import (  # noqa: F401
+    digit_crops,
+    encoder,
+    make_services,
+    project,
+    send,
+    services,
+    stand_in,
+    teach,
+)
+from tests.browser.test_label_pages import given, tasks
+from tests.browser.test_more_like import home, window  # noqa: F401
+from tests.browser.test_page_alone import backend, taught  # noqa: F401
+
+
+def labels_of(services, annotator=7):  # noqa: F811
+    return {a.task_id: a.choice for a in services.store.annotations(1) if a.annotator == annotator}
+
+
+def test_a_page_that_was_confirmed_in_an_outage_is_sent_after_a_reload(window, services):  # noqa: F811
+    tab = window()
+    tab.wait_for_load_state("networkidle")  # the next page is here
+    wanted = given(tab)
+    tab.route("**/confirm", lambda route: route.abort())
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#problem")).to_contain_text("The backend does not answer")
+    tab.unroute("**/confirm")
+    tab.reload()
+    expect(tab.locator("#counts")).to_contain_text(f"{len(wanted)} confirmed")
+    assert labels_of(services) == wanted
+    assert not {*tasks(tab)} & {*wanted}
+
+
+def test_a_page_that_was_confirmed_and_not_answered_is_counted_once(window, services):  # noqa: F811
+    tab = window()
+    tab.wait_for_load_state("networkidle")
+    wanted = given(tab)
+
+    def taken_in_and_not_answered(route):
+        route.fetch()
+        route.abort()
+
+    tab.route("**/confirm", taken_in_and_not_answered)
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#problem")).to_contain_text("The backend does not answer")
+    tab.unroute("**/confirm")
+    expect(tab.locator("#counts")).to_contain_text(f"{len(wanted)} confirmed")
+    assert labels_of(services) == wanted
+
+
+def test_a_page_that_does_not_come_is_asked_for_again(window):  # noqa: F811
+    tab = window()
+    tab.wait_for_load_state("networkidle")
+    tab.route("**/pages", lambda route: route.abort())
+    tab.get_by_label("Show", exact=True).select_option("next-batch")
+    expect(tab.locator("#problem")).to_contain_text("The backend does not answer")
+    tab.unroute("**/pages")
+    tab.locator("#grid .cell").first.wait_for(timeout=10_000)
+    expect(tab.locator("#problem")).to_be_empty()
+
+
+def test_crops_that_were_left_out_stay_so_after_a_reload(window):  # noqa: F811
+    tab = window(query="?show=none")
+    tab.get_by_label("Show", exact=True).select_option("next-batch")
+    expect(tab.locator("#page-title")).to_contain_text("without a class")
+    first, second = tasks(tab)[:2]
+    tab.locator("#grid .cell").first.focus()
+    tab.keyboard.press("Backspace")
+    tab.keyboard.press("4")  # the key of class 3, for the second
+    tab.reload()
+    tab.locator("#grid .cell").first.wait_for()
+    expect(tab.locator(f"[data-task='{first}']")).to_have_attribute("data-state", "left-out")
+    tab.get_by_role("button", name="Same class for the rest").click()
+    assert first not in given(tab)
+    assert given(tab)[second] == "3"
