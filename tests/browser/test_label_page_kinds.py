@@ -1,0 +1,63 @@
+"""Every kind of page under /label, as someone sees it who cannot see well, and on a screen of any width."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.backend_fixtures import (  # noqa: F401
+    digit_crops,
+    encoder,
+    make_services,
+    project,
+    send,
+    services,
+    stand_in,
+    teach,
+)
+from tests.browser.test_label_pages import SERIOUS
+from tests.browser.test_more_like import home, suspect, window  # noqa: F401
+from tests.browser.test_page_alone import backend, taught  # noqa: F401
+
+WIDTHS = ((360, 740), (768, 900), (1280, 900), (3840, 2160))
+
+
+def assert_good(tab):
+    found = Axe().run(tab).response["violations"]
+    assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in SERIOUS] == []
+
+
+def assert_fits(tab):
+    for width, height in WIDTHS:
+        tab.set_viewport_size({"width": width, "height": height})
+        assert tab.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("kind", ["class", "next-batch", "suspects"])
+def test_nothing_serious_keeps_anyone_from_a_kind_of_page(suspect, window, kind, theme):  # noqa: F811
+    tab = window(color_scheme=theme)
+    tab.get_by_label("Show", exact=True).select_option(kind)
+    tab.locator("#grid .cell").first.wait_for()
+    assert_good(tab)
+    tab.locator("#grid .cell").first.focus()
+    tab.keyboard.press("Backspace")
+    expect(tab.locator("#grid .cell").first).to_have_attribute("data-state", "left-out")
+    if kind == "suspects":
+        tab.keyboard.press(".")
+    tab.keyboard.press(" ")
+    expect(tab.locator("#zoom")).to_be_visible()
+    assert_good(tab)
+    assert_fits(tab)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_serious_keeps_anyone_from_a_page_where_nothing_is_left(suspect, window, theme):  # noqa: F811
+    tab = window(color_scheme=theme)
+    tab.get_by_label("Show", exact=True).select_option("suspects")
+    expect(tab.locator("#page-title")).to_have_text("2 crops with a suspect label")
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#empty")).to_contain_text("No label is suspect just now")
+    assert_good(tab)
+    assert_fits(tab)
