@@ -61,3 +61,14 @@ def test_nothing_serious_keeps_anyone_from_a_page_where_nothing_is_left(suspect,
     expect(tab.locator("#empty")).to_contain_text("No label is suspect just now")
     assert_good(tab)
     assert_fits(tab)
+
+
+def test_a_suggestion_is_read_whole_on_a_phone(suspect, window):  # noqa: F811
+    tab = window()
+    tab.set_viewport_size({"width": 360, "height": 740})
+    tab.get_by_label("Show", exact=True).select_option("suspects")
+    shown = tab.locator("#grid .cell .given").first
+    expect(shown).to_have_text(f"{suspect[0].given} → {suspect[0].suggested}?")
+    shown.evaluate("one => { one.textContent = 'short-haired cat → long-haired cat?'; }")
+    hidden = shown.evaluate("one => [one.scrollWidth - one.clientWidth, one.scrollHeight - one.clientHeight]")
+    assert max(hidden) <= 0
