@@ -31,6 +31,7 @@ from everylabel.scripts.cli import (
     undo,
 )
 from everylabel.scripts.process_priority import run_in_the_background
+from everylabel.scripts.storage_errors import in_a_sentence
 
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "demo": demo.demo,
@@ -95,10 +96,9 @@ def main() -> None:
             run_in_the_background(app)
         else:
             app()
-    except RuntimeError as error:
-        from everylabel.backend.store import StorageError  # the command that raised it has loaded it
-
-        if not isinstance(error, StorageError):
+    except Exception as error:
+        sentence = in_a_sentence(error)
+        if sentence is None:
             raise
-        typer.echo(f"Error: {error}", err=True)
+        typer.echo(f"Error: {sentence}", err=True)
         sys.exit(1)
