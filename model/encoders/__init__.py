@@ -31,7 +31,8 @@ PLUGINS = "everylabel.encoders"
 
 # name -> module and class. Imported on demand: a command's --help should not wait for ONNX Runtime.
 _REGISTRY = {
-    "efficientnet-lite0": ("efficientnet_lite0", "EfficientNetLite0Encoder"),
+    "efficientnet-lite0": ("efficientnet_lite", "EfficientNetLite0Encoder"),
+    "efficientnet-lite2": ("efficientnet_lite", "EfficientNetLite2Encoder"),
     "direct-cnn": ("direct_cnn", "DirectCNNEncoder"),
     "siamese": ("siamese", "SiameseEncoder"),
 }

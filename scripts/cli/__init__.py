@@ -18,6 +18,7 @@ from everylabel.scripts.cli import (
     demo,
     doctor,
     embed,
+    encoders,
     export,
     init,
     predict,
@@ -49,13 +50,14 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "certificate": certificate.certificate,
     "undo": undo.undo,
     "dataset": dataset.dataset,
+    "encoders": encoders.encoders,
     "export": export.export,
     "predict": predict.predict,
     "simulate": simulate.simulate,
     "benchmark": benchmark.benchmark,
 }
 """In the order in which `everylabel --help` lists them."""
-EMBEDDING = {"init", "connect", "sync", "embed", "regions", "accept", "certificate", "dataset"}
+EMBEDDING = {"init", "connect", "sync", "embed", "encoders", "regions", "accept", "certificate", "dataset"}
 """Those that embed a project's crops, for minutes or hours: a trainer on the same machine comes first."""
 HIDDEN: dict[str, Callable[..., None]] = {"trainer": serve.trainer}
 

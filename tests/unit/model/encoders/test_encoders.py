@@ -17,7 +17,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from everylabel.model import encoders
-from everylabel.model.encoders.efficientnet_lite0 import _PooledFeatures
+from everylabel.model.encoders.efficientnet_lite import LITE0, _PooledFeatures
 from everylabel.model.encoders.in_order import in_order
 from everylabel.model.encoders.pixels import letterbox
 from everylabel.model.encoders.rgb import to_rgb
@@ -37,7 +37,7 @@ def test_onnx_runtime_gives_what_torch_gives() -> None:
     encoder = encoders.create("efficientnet-lite0", device="cpu")
     crops = np.random.default_rng(0).integers(0, 256, (3, 160, 160, 3), dtype=np.uint8)
     with torch.no_grad():
-        expected = _PooledFeatures().eval()(torch.from_numpy(crops)).numpy()
+        expected = _PooledFeatures(LITE0).eval()(torch.from_numpy(crops)).numpy()
     assert np.abs(encoder._encode_batch(crops) - expected).max() < 1e-3
 
 

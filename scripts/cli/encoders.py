@@ -1,0 +1,35 @@
+"""Options of `everylabel encoders`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from everylabel.scripts.cli.options import ProjectNumber
+
+
+def encoders(
+    project: ProjectNumber,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Try this one too, beside the one in use and the image encoders that come along; repeatable. `hf:` and a model's "
+            "name or folder, package.module:Class, or a plugin's name."
+        ),
+    ] = None,
+    labels: Annotated[
+        int, typer.Option(min=25, help="Compare on at most so many labelled crops, drawn by chance.")
+    ] = 1000,
+    sample: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Embed so many crops without a label besides: they say what the pool looks like."
+        ),
+    ] = 300,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Compare encoders on a project's own labels: how often each is right, how fast it is, and what a switch would change."""
+    from everylabel.scripts.commands import encoders
+
+    encoders.run(project, encoder or [], labels=labels, sample=sample, as_json=as_json)

@@ -1,0 +1,80 @@
+"""`everylabel encoders`: which encoder a project's labels speak for, in words and as figures."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from everylabel.scripts import cli
+
+BLIND = '''
+"""An encoder that sees nothing but the mean colour."""
+import numpy as np
+from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.encoders.base import Encoder
+
+class Blind(Encoder):
+    def __init__(self, device="auto", threads=None):
+        self.name, self.dim, self.dtype, self.crop_size = "blind:Blind", 3, np.dtype(np.float32), 16
+        self.licence = "of our own"
+    def make_classifier(self):
+        return EmbeddingClassifier()
+    def _encode_batch(self, crops):
+        return crops.mean(axis=(1, 2)).astype(np.float32)
+'''
+
+
+@pytest.fixture
+def run(stand_in, services, digit_crops, monkeypatch, tmp_path):
+    """Run the command where project 1 has as many labelled digits as asked for, with a blind encoder in use."""
+    (tmp_path / "blind.py").write_text(BLIND)
+    monkeypatch.syspath_prepend(tmp_path)
+    stand_in.add_project(1)
+    ids = stand_in.add_tasks(1, *(image for image, _ in digit_crops[:70]), "http://127.0.0.1:9/gone.png")
+    settings = services.settings.model_copy(update={"encoder": "blind:Blind"})
+    monkeypatch.setenv("MODEL_DIR", str(settings.model_dir))
+    monkeypatch.setenv("EVERYLABEL_ENCODER", "blind:Blind")
+    monkeypatch.setenv("LABEL_STUDIO_URL", stand_in.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", stand_in.token)
+
+    def command(*arguments, labels=60, code=0):
+        for task, (_, label) in zip(ids[:labels], digit_crops, strict=False):
+            stand_in.annotate(task, label)
+        stand_in.annotate(ids[-1], "0")
+        services.loop.sync(1)
+        answer = CliRunner().invoke(
+            cli.app, ["encoders", "--project", "1", *arguments], env={"COLUMNS": "120"}
+        )
+        assert answer.exit_code == code, answer.output
+        return answer.stdout if "--json" in arguments else " ".join(answer.output.split())
+
+    return command
+
+
+def test_the_encoder_that_sees_digits_is_named_and_one_that_is_unknown_is_left_out(run):
+    said = run("--encoder", "resnet-9000")
+    assert "resnet-9000 is left out" in said
+    assert "in use" in said
+    assert "is better on these labels" in said
+    assert "EVERYLABEL_ENCODER=efficientnet-lite" in said
+    assert "on 60 labels" in said, "the crop that cannot be read is left out"
+
+
+def test_a_program_reads_the_figures(run):
+    found = json.loads(run("--json"))
+    assert found["project"] == 1
+    in_use, *others = found["encoders"]
+    assert in_use["in_use"]
+    assert in_use["gain"] is None
+    assert in_use["licence"] == "of our own"
+    assert {one["encoder"] for one in others} >= {"efficientnet-lite0", "efficientnet-lite2"}
+    for one in others:
+        assert one["gain"]["points"] > 0
+        assert one["balanced_accuracy"]["low"] < one["balanced_accuracy"]["balanced_accuracy"]
+        assert one["crops_per_second"] > 0
+
+
+def test_with_few_labels_nothing_is_said(run):
+    assert "luck decides" in run(labels=10, code=1)
