@@ -218,14 +218,19 @@ class Pages:
         self._store.forget_asked(project_id, task_ids)
         self._store.add_event(project_id, "START_TRAINING", {})
 
-    def undo(self, project_id: int, person: Person) -> LabelPage | None:
+    def undo(self, project_id: int, person: Person, page_id: str | None = None) -> LabelPage | None:
         """Take the last page of a person back and give it to them once more; None if they have none.
+
+        Args:
+            project_id: The project.
+            person: The person.
+            page_id: The id of the page they are given; a second time with the same takes nothing more back.
 
         Raises:
             NotLabelledHereError: The project cannot be labelled on pages.
         """
         self.control(project_id)
-        page = self._store.undo_page(project_id, person.id)
+        page = self._store.undo_page(project_id, person.id, page_id)
         if page is not None:
             self._store.add_event(project_id, "START_TRAINING", {})
         return page

@@ -36,6 +36,13 @@ class GiveBackBody(RequestBody):
     pages: Annotated[list[PageId], Field(max_length=100)]
 
 
+class UndoBody(RequestBody):
+    """A wish to have the last page once more."""
+
+    page: PageId | None = None
+    """The id that the page is to have: sent again after a lost answer, it takes back no second page."""
+
+
 class AskNextBody(RequestBody):
     """Crops to ask for next."""
 

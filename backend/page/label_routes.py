@@ -17,7 +17,14 @@ from everylabel.backend.label_pages.pages import NotLabelledHereError, PageError
 from everylabel.backend.label_pages.sign_in import SignInError
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.request_bodies import json_object
-from everylabel.backend.page.label_bodies import AskNextBody, ConfirmBody, GiveBackBody, GiveBody, SignInBody
+from everylabel.backend.page.label_bodies import (
+    AskNextBody,
+    ConfirmBody,
+    GiveBackBody,
+    GiveBody,
+    SignInBody,
+    UndoBody,
+)
 from everylabel.backend.page.shown_pages import ShownPages
 from everylabel.backend.store import LARGEST_ID
 from everylabel.backend.store.sign_ins import SIGNED_IN_SECONDS
@@ -185,7 +192,8 @@ class LabelRoutes:
 
     def undo(self, project_id: int, person: Person) -> Answer:
         """Take the last page of a person back, and give it to them once more."""
-        page = self._pages.undo(project_id, person)
+        body = UndoBody.read(json_object(request.get_data()))
+        page = self._pages.undo(project_id, person, body.page)
         return jsonify(
             {
                 "page": None if page is None else self._shown.page(page),

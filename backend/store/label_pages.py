@@ -207,15 +207,22 @@ class LabelPages(FastPageRecords):
                     )
             return _page(row)
 
-    def undo_page(self, project_id: int, annotator: int) -> LabelPage | None:
+    def undo_page(self, project_id: int, annotator: int, page_id: str | None = None) -> LabelPage | None:
         """Take back the labels of the page that this person confirmed last, and give it to them once more.
 
         What may have reached Label Studio is deleted there by the trainer.
+
+        Args:
+            project_id: The project.
+            annotator: The person.
+            page_id: The id of the new page. Asked for again with the same, nothing more is taken back.
 
         Returns:
             A new page with the same crops and the classes that were given; None if there is nothing to undo.
         """
         with self._writing(project_id) as session:
+            if page_id is not None and (made := session.get(LabelPageRow, page_id)) is not None:
+                return _page(made) if (made.project_id, made.annotator) == (project_id, annotator) else None
             row = session.scalars(
                 select(LabelPageRow)
                 .where(
@@ -237,7 +244,9 @@ class LabelPages(FastPageRecords):
                     label.state = TAKE_BACK
                 elif label.state == UNSENT:
                     label.state = TAKEN_BACK
-            page = self._reserve(session, project_id, annotator, row.kind, row.class_name, tasks, preset)
+            page = self._reserve(
+                session, project_id, annotator, row.kind, row.class_name, tasks, preset, page_id
+            )
             page.like = row.like
             return _page(page)
 
@@ -284,10 +293,11 @@ class LabelPages(FastPageRecords):
         class_name: str | None,
         tasks: Sequence[int],
         preset: Mapping[int, str | None],
+        page_id: str | None = None,
     ) -> LabelPageRow:
         now = self._clock()
         row = LabelPageRow(
-            id=uuid4().hex,
+            id=page_id or uuid4().hex,
             project_id=project_id,
             annotator=annotator,
             kind=kind,

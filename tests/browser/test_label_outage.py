@@ -79,3 +79,25 @@ def test_crops_that_were_left_out_stay_so_after_a_reload(window):  # noqa: F811
     tab.get_by_role("button", name="Same class for the rest").click()
     assert first not in given(tab)
     assert given(tab)[second] == "3"
+
+
+def test_an_undo_whose_answer_is_lost_takes_one_page_back(window, services):  # noqa: F811
+    tab = window()
+    labelled = []
+    for _ in range(2):
+        tab.wait_for_load_state("networkidle")
+        labelled.append(given(tab))
+        tab.keyboard.press("Enter")
+        expect(tab.locator("#counts")).to_contain_text(f"{sum(map(len, labelled))} confirmed")
+
+    def taken_back_and_not_answered(route):
+        route.fetch()
+        route.abort()
+
+    tab.route("**/undo", taken_back_and_not_answered)
+    tab.locator("#undo").click()
+    expect(tab.locator("#problem")).to_contain_text("The backend does not answer")
+    tab.unroute("**/undo")
+    expect(tab.locator("#counts")).to_contain_text(f"{len(labelled[0])} confirmed")
+    assert {*tasks(tab)} >= {*labelled[1]}
+    assert labels_of(services) == labelled[0]

@@ -292,7 +292,7 @@ likely = {
     "ask-next": st.fixed_dictionaries(
         {}, optional={"tasks": st.lists(st.integers(-1, 50)) | values, "withdraw": st.booleans() | values}
     ),
-    "undo": st.just({}),
+    "undo": st.fixed_dictionaries({}, optional={"page": st.just(PAGE) | values}),
     "sign-out": st.just({}),
 }
 

@@ -232,7 +232,8 @@ async function undo() {
   busy = true;
   say();
   try {
-    const found = await post("/undo");
+    const id = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    const found = await patiently(() => post("/undo", { page: id })); // taken back once, however often it comes
     tell(found);
     if (!found.page) return say("There is no page of yours to undo.");
     if (page) ahead.unshift(page);

@@ -146,6 +146,19 @@ def test_undo_gives_the_page_back_with_its_classes_and_its_labels_count_no_more(
     assert pages.undo(1, ann) is None, "there is nothing before it"
 
 
+def test_an_undo_that_is_sent_again_takes_back_no_second_page(services, pages, ann, bob):
+    """Its answer may have been lost."""
+    first, second = (pages.give(1, ann, "class") for _ in range(2))
+    for page in (first, second):
+        pages.confirm(1, ann, page.id, dict.fromkeys(page.tasks, page.class_name), 12.0)
+    wanted = "0123456789abcdef" * 2
+    again = pages.undo(1, ann, wanted)
+    assert (again.id, again.tasks) == (wanted, second.tasks)
+    assert pages.undo(1, ann, wanted) == again
+    assert {*given_labels(services)} == {*first.tasks}
+    assert pages.undo(1, bob, wanted) is None, "it is not theirs"
+
+
 def test_a_page_of_another_person_or_project_is_not_known(services, pages, ann, bob):
     page = pages.give(1, ann, "class")
     services.store.save_project(2, label_config=label_config())
