@@ -1,11 +1,12 @@
 // Label crops page by page. The next page is here before it is asked for; a page counts once the backend has it on disk.
-import { Refusal, get, post, postOnLeaving } from "./label-requests.js";
+import { Refusal, fetchPictures, get, post, postOnLeaving, untilAnswered } from "./label-requests.js";
 import { isChoosing, onMoreLike, openChooser, setClasses } from "./label-chooser.js";
 import * as grid from "./label-grid.js";
 import * as like from "./label-like.js";
-import { forget, keep as keepInWindow, kept } from "./label-kept.js";
+import { keep as keepInWindow, kept } from "./label-kept.js";
+import { askForToken, signIn, signOut } from "./label-sign-in.js";
+import { countsInWords, keyButton, kinds, troubleInWords, whyNone } from "./label-words.js";
 
-const RETRY_AFTER = 2000;
 const STATE_EVERY = 3000;
 
 const byId = (id) => document.getElementById(id);
@@ -31,43 +32,22 @@ function say(text) {
 
 function tell({ waiting: left, trouble }) {
   waiting = left ?? waiting;
-  const given = confirmed ? `${confirmed.toLocaleString()} confirmed since you opened this page. ` : "Nothing confirmed since you opened this page. ";
-  byId("counts").textContent = given + (waiting ? `${waiting.toLocaleString()} on their way to Label Studio.` : confirmed ? "All are in Label Studio." : "");
+  byId("counts").textContent = countsInWords(confirmed, waiting);
   if (!trouble) return;
   byId("trouble").hidden = !trouble.length;
-  byId("trouble").querySelector("ul").replaceChildren(
-    ...trouble.map(({ task, label, reason, address }) => {
-      const link = Object.assign(document.createElement("a"), { href: address, textContent: `Task ${task}` });
-      const entry = document.createElement("li");
-      entry.append(link, ` as ${label}: ${reason}`);
-      return entry;
-    }),
-  );
+  byId("trouble").querySelector("ul").replaceChildren(...troubleInWords(trouble));
 }
 
-function describe({ classes: names, keys, open, spot_check: spot, suspects }) {
+function describe(found) {
+  const { classes: names, keys } = found;
   if (!names) return;
   classes = names;
   grid.setKeys(keys);
   setClasses(names);
   const chosen = kindOf.value;
-  const options = [
-    ["class", "crops alike, class by class"],
-    ...names.filter((name) => open[name]).map((name) => [`class:${name}`, `${name} (${open[name].toLocaleString()})`]),
-    ["next-batch", "the next batch, no class given"],
-    ...(suspects ? [["suspects", `suspect labels (${suspects})`]] : []),
-    ...(spot ? [["spot-check", `the spot check (${spot})`]] : []),
-  ];
-  if (!options.some(([value]) => value === chosen)) options.push([chosen, like.nameOfKind(chosen)]);
-  kindOf.replaceChildren(...options.map(([value, text]) => new Option(text, value, false, value === chosen)));
-  byId("key-list").replaceChildren(
-    ...names.map((name) => {
-      const button = Object.assign(document.createElement("button"), { type: "button", textContent: name });
-      if (keys[name]) button.prepend(Object.assign(document.createElement("kbd"), { textContent: keys[name] }));
-      button.addEventListener("click", () => (grid.give(name), grid.goOn()));
-      return button;
-    }),
-  );
+  kindOf.replaceChildren(...kinds(found, chosen).map(([value, text]) => new Option(text, value, false, value === chosen)));
+  const give = (name) => () => (grid.give(name), grid.goOn());
+  byId("key-list").replaceChildren(...names.map((name) => keyButton(name, keys[name], give(name))));
 }
 
 function show(next, chosen) {
@@ -84,16 +64,6 @@ function show(next, chosen) {
   like.show(page);
   grid.showPage(page, chosen, like.firstClass(page));
   keep();
-}
-
-function nothingLeft({ has_model: hasModel }) {
-  const [kind] = kindOf.value.split(":");
-  byId("empty").querySelector("p").textContent =
-    kind === "class" && !hasModel ? "There is no model yet, so no crop has a predicted class. Label the next batch first: ten crops of two classes are enough."
-    : kind === "like" ? "No open crop is left to show: all are labelled, or on other people's pages just now, or you have left them out today. Choose other crops above."
-    : kind === "suspects" ? "No label is suspect just now, or you have left out those that are, or other people are reviewing them. Choose other crops above."
-    : kind === "class" ? "No open crop is predicted to be of this class, or other people are labelling them just now. Choose another above."
-    : "Nothing waits to be labelled here: the next round may bring more, or other people are labelling the rest just now.";
 }
 
 function keep() {
@@ -125,27 +95,7 @@ function prefetch() {
     .finally(() => (asking = null));
 }
 
-async function fetchPictures({ crops }) {
-  const line = crops.filter((crop) => !crop.text).map((crop) => crop.picture);
-  const fetchNext = async () => {
-    while (line.length) await fetch(line.shift()).then((answer) => answer.blob()).catch(() => {});
-  };
-  await Promise.all([fetchNext(), fetchNext()]);
-}
-
-// Send until it is answered or refused.
-async function patiently(send) {
-  for (;;) {
-    try {
-      return await send();
-    } catch (error) {
-      if (!(error instanceof Refusal) || !error.passes) throw error;
-      say(`${error.message} What you have chosen is kept, and sent again.`);
-    }
-    await new Promise((again) => setTimeout(again, RETRY_AFTER));
-    say();
-  }
-}
+const patiently = (send) => untilAnswered(send, say);
 
 // `before` is a page that was on show before, with what was chosen on it.
 async function showNext(before) {
@@ -157,7 +107,7 @@ async function showNext(before) {
     const found = await patiently(() => ask(more));
     describe(found);
     tell(found);
-    if (!found.page) nothingLeft(found);
+    if (!found.page) byId("empty").querySelector("p").textContent = whyNone(kindOf.value.split(":")[0], found.has_model);
     show(found.page, more && found.page?.id === before.id ? before.chosen : null);
   }
   if (page) prefetch();
@@ -297,35 +247,6 @@ const goBack = () => leaveFor(() => {
 function choose(kind) {
   if (![...kindOf.options].some(({ value }) => value === kind)) kindOf.append(new Option(like.nameOfKind(kind), kind));
   kindOf.value = kind;
-}
-
-// --- sign-in
-
-function askForToken(why) {
-  byId("sign-in").hidden = false;
-  byId("labelling").hidden = true;
-  byId("sign-in-refused").textContent = why ?? "";
-  byId("token").focus();
-}
-
-async function signIn(event) {
-  event.preventDefault();
-  const token = byId("token").value;
-  byId("token").value = "";
-  try {
-    await post("/sign-in", { token });
-    location.reload(); // the page on show is kept, and so are its classes
-  } catch (error) {
-    if (!(error instanceof Refusal)) throw error;
-    byId("sign-in-refused").textContent = error.message;
-    byId("token").focus();
-  }
-}
-
-async function signOut() {
-  await post("/sign-out").catch(() => {});
-  forget();
-  location.reload();
 }
 
 // The crops without a class are asked for next in Label Studio; those with one are confirmed, as Enter does.

@@ -1,0 +1,45 @@
+// What the page that people label on says: counts, troubles, kinds of pages, keys of classes, and why there is no page.
+import { nameOfKind } from "./label-like.js";
+
+export function countsInWords(confirmed, waiting) {
+  const given = confirmed ? `${confirmed.toLocaleString()} confirmed since you opened this page. ` : "Nothing confirmed since you opened this page. ";
+  return given + (waiting ? `${waiting.toLocaleString()} on their way to Label Studio.` : confirmed ? "All are in Label Studio." : "");
+}
+
+export function troubleInWords(trouble) {
+  return trouble.map(({ task, label, reason, address }) => {
+    const link = Object.assign(document.createElement("a"), { href: address, textContent: `Task ${task}` });
+    const entry = document.createElement("li");
+    entry.append(link, ` as ${label}: ${reason}`);
+    return entry;
+  });
+}
+
+// The kinds of pages there are, as [value, words]; the chosen one always among them.
+export function kinds({ classes, open, spot_check: spot, suspects }, chosen) {
+  const found = [
+    ["class", "crops alike, class by class"],
+    ...classes.filter((name) => open[name]).map((name) => [`class:${name}`, `${name} (${open[name].toLocaleString()})`]),
+    ["next-batch", "the next batch, no class given"],
+    ...(suspects ? [["suspects", `suspect labels (${suspects})`]] : []),
+    ...(spot ? [["spot-check", `the spot check (${spot})`]] : []),
+  ];
+  return found.some(([value]) => value === chosen) ? found : [...found, [chosen, nameOfKind(chosen)]];
+}
+
+export function keyButton(name, key, onClick) {
+  const button = Object.assign(document.createElement("button"), { type: "button", textContent: name });
+  if (key) button.prepend(Object.assign(document.createElement("kbd"), { textContent: key }));
+  button.addEventListener("click", onClick);
+  return button;
+}
+
+export function whyNone(kind, hasModel) {
+  return (
+    kind === "class" && !hasModel ? "There is no model yet, so no crop has a predicted class. Label the next batch first: ten crops of two classes are enough."
+    : kind === "like" ? "No open crop is left to show: all are labelled, or on other people's pages just now, or you have left them out today. Choose other crops above."
+    : kind === "suspects" ? "No label is suspect just now, or you have left out those that are, or other people are reviewing them. Choose other crops above."
+    : kind === "class" ? "No open crop is predicted to be of this class, or other people are labelling them just now. Choose another above."
+    : "Nothing waits to be labelled here: the next round may bring more, or other people are labelling the rest just now."
+  );
+}
