@@ -20,27 +20,34 @@ def run() -> None:
     """Run the trainer, off the last core, until it is told to stop."""
     settings = load_settings()
     logs.configure(settings)
-    cores = _leave_a_core_free()
-    limit_threads(cores)
+    cores = _all_but_the_last_core()
+    # What cannot start is refused before anything of this process is changed.
     backend = build(settings, encoder_threads=cores)
+    limit_threads(cores)
+    _give_way()
     backend.trainer.start_heartbeat()
     backend.trainer.request_sync()
     MapDrawer(backend.store, backend.files, backend.embeddings).start()
     backend.jobs.run_trainer()
 
 
-def _leave_a_core_free() -> int:
-    """Keep this process off the last core, lower its priority, and return the number of cores left to it.
+def _all_but_the_last_core() -> int:
+    """Return the number of cores that the trainer takes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1)
+
+
+def _give_way() -> None:
+    """Keep this process off the last core, and lower its priority.
 
     An annotator waits for the web server with every click; nobody waits for the trainer. A lower priority alone is
     not enough: a process that wakes up still waits some milliseconds for the one that runs, on every webhook.
     """
     lower_priority(TRAINER)
     if not hasattr(os, "sched_setaffinity"):  # only Linux has it
-        return max(1, (os.cpu_count() or 1) - 1)
+        return
     cores = sorted(os.sched_getaffinity(0))
     # Thread by thread: those of the numerical libraries were started when they were imported.
     for thread in threads():
         with suppress(ProcessLookupError):
             os.sched_setaffinity(thread, cores[:-1] or cores)
-    return max(1, len(cores) - 1)

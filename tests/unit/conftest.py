@@ -1,6 +1,7 @@
 """The backend's fixtures."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -26,3 +27,16 @@ def _logging_as_before() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture(autouse=True)
+def _processor_as_before() -> Iterator[None]:
+    """Fail a test that leaves this process a lower priority or fewer cores: every later one, and its servers, would be slow."""
+    before = _processor()
+    yield
+    assert _processor() == before
+
+
+def _processor() -> tuple[int, set[int]]:
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    return os.getpriority(os.PRIO_PROCESS, 0), cores
