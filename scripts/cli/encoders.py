@@ -14,7 +14,7 @@ def encoders(
     encoder: Annotated[
         list[str] | None,
         typer.Option(
-            help="Try this one too, beside the one in use and the image encoders that come along; repeatable. `hf:` and a model's "
+            help="Try this one too, beside the one in use and our other image encoders; repeatable. `hf:` and a model's "
             "name or folder, package.module:Class, or a plugin's name."
         ),
     ] = None,

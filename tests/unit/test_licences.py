@@ -38,7 +38,18 @@ KNOWN = {
 KNOWN_PREFIXES = ("nvidia-", "cuda-")
 """NVIDIA's libraries, proprietary but free to use: torch's own wheels for a GPU bring them, everylabel ships none."""
 
-EXTRAS = ("hf", "text", "solar-cells", "postgresql", "redis", "ray", "parquet", "simulate", "benchmark")
+EXTRAS = (
+    "hf",
+    "text",
+    "lite2",
+    "solar-cells",
+    "postgresql",
+    "redis",
+    "ray",
+    "parquet",
+    "simulate",
+    "benchmark",
+)
 """What a customer may install; the test tools go no further than a developer's machine."""
 
 
