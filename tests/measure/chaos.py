@@ -186,7 +186,7 @@ def run(
                 label_studio.server.restart()
                 chaos.restarts += 1
             else:
-                chaos.kills[_kill(backend, chance)] += 1
+                chaos.kills[kill_some(backend, chance)] += 1
         wait_until(lambda: len(chaos.submitted) >= annotations, f"{annotations} annotations", 600)
     finally:
         stopping.set()
@@ -196,25 +196,25 @@ def run(
     return chaos
 
 
-def _kill(backend: EveryLabel, chance: random.Random) -> str:
+def kill_some(backend: EveryLabel, chance: random.Random) -> str:
     """Signal 9 for the trainer, the web server, or everything at once; the backend comes back by itself or anew."""
     what = chance.choice(("trainer", "web server", "everything"))
     serve = backend.pid
     children = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in descendants(serve)}
     if what == "everything":
         for pid in (serve, *children):
-            _kill_9(pid)
+            kill_9(pid)
         backend.stop()
         backend.start()
         return what
     word = "trainer" if what == "trainer" else "gunicorn"
     for pid, command in children.items():
         if word in command:
-            _kill_9(pid)
+            kill_9(pid)
     return what
 
 
-def _kill_9(pid: int) -> None:
+def kill_9(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
