@@ -7,7 +7,6 @@ missing Chromium from a skip into a failure.
 
 import os
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -100,12 +99,6 @@ class LabelStudio:
     def api(self, method: str, path: str, **request: Any) -> Any:
         """Return the decoded JSON answer of an API call; a refusal fails the test with Label Studio's words."""
         answer = self.client.request(method, path, **request)
-        # Behind a locked SQLite Label Studio answers 500, and has done nothing; whoever asked asks once more.
-        for _ in range(3 if method in ("GET", "DELETE") else 0):
-            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
-                break
-            time.sleep(1)
-            answer = self.client.request(method, path, **request)
         assert answer.is_success, f"{method} {path}: HTTP {answer.status_code}: {answer.text[:500]}"
         return answer.json() if answer.content else None
 
