@@ -99,7 +99,9 @@ class LabelStudio:
     def api(self, method: str, path: str, **request: Any) -> Any:
         """Return the decoded JSON answer of an API call; a refusal fails the test with Label Studio's words."""
         answer = self.client.request(method, path, **request)
-        assert answer.is_success, f"{method} {path}: HTTP {answer.status_code}: {answer.text[:500]}"
+        # An error of Label Studio's own is a page of HTML; the reason stands in its log.
+        reason = self.server.log_tail(40) if answer.is_server_error else answer.text[:500]
+        assert answer.is_success, f"{method} {path}: HTTP {answer.status_code}: {reason}"
         return answer.json() if answer.content else None
 
     def create_project(self, title: str, label_config: str | None = None) -> int:
