@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everylabel.backend.embedding.crop_loader import CropReader
+from everylabel.backend.embedding.encoding import plain_crop
 from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.rounds.models import make_classifier
 from everylabel.model.evaluation.encoder_comparison import (
@@ -45,6 +46,8 @@ class Trial:
     bytes_per_crop: int
     crops_per_second: float
     """Reading and preparing them included, on this machine."""
+    tasks: tuple[int, ...]
+    """The labelled tasks that `out_of_fold` is of, in its order."""
     out_of_fold: OutOfFold
     pool_confidence: NDArray[Any]
     """(m,) the confidence of a model of all labels in crops without one; none without such crops."""
@@ -63,8 +66,8 @@ def usable_labels(labels: Mapping[int, str], at_most: int, seed: int) -> dict[in
     """
     if len(labels) < LEAST_LABELS:
         raise TooFewLabelsError(
-            f"There are {len(labels)} labels; with fewer than {LEAST_LABELS}, luck decides which encoder looks better. "
-            "Label some more crops first."
+            f"{len(labels)} labelled crops can be read; with fewer than {LEAST_LABELS}, luck decides which encoder looks better. "
+            "Label some more first."
         )
     _, codes = np.unique(list(labels.values()), return_inverse=True)
     frequent = np.bincount(codes) >= LEAST_OF_A_CLASS
@@ -112,7 +115,7 @@ def try_encoder(
         confidence = classifier.fresh().fit(labelled, names).predict_proba(np.stack(others)).max(axis=1)
     per_crop = encoder.dim * encoder.dtype.itemsize
     rate = len(rows) / max(seconds, 1e-9)
-    return Trial(encoder.name, encoder.licence, per_crop, rate, predicted, confidence)
+    return Trial(encoder.name, encoder.licence, per_crop, rate, tuple(kept), predicted, confidence)
 
 
 def _embed(
@@ -135,8 +138,7 @@ def _embed(
             read.extend(task for task, _ in batch)
             yield np.stack([pixels for _, pixels in batch])
 
-    blank = np.zeros((1, encoder.crop_size, encoder.crop_size, 3), dtype=np.uint8)
-    encoder.encode(blank)  # loads the network
+    encoder.encode(plain_crop(encoder))  # loads the network
     rows: list[NDArray[Any]] = []
     started = time.monotonic()
     for some in encoder.encode_all(batches()):

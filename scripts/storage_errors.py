@@ -1,24 +1,24 @@
-"""Errors of a disk or a database that accept nothing, in one sentence, whichever command meets them."""
+"""Errors of a disk or a database that cannot be used, in one sentence, whichever command meets them."""
 
 from __future__ import annotations
 
 import errno
 import sys
 
-NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-"""The reasons why a file is not written that whoever runs the command can do something about."""
+NOT_USABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+"""The reasons why a file is neither read nor written that whoever runs the command can do something about."""
 WAY_OUT = "Check the space on the disk and the permissions of MODEL_DIR"
 
 
 def in_a_sentence(error: Exception) -> str | None:
-    """Return what cannot be written and what to do, or None if the error is about something else.
+    """Return what cannot be used and what to do, or None if the error is about something else.
 
     SQLAlchemy is looked up among what is loaded: a command that has not loaded it cannot have met its errors.
     """
     if isinstance(error, OSError):
-        if error.errno not in NOT_WRITTEN:
+        if error.errno not in NOT_USABLE:
             return None
-        return f"{error.filename or 'A file'} cannot be written ({error.strerror}). {WAY_OUT}, and run the command again."
+        return f"{error.filename or 'A file'} cannot be read or written ({error.strerror}). {WAY_OUT}, and run the command again."
     known = sys.modules.get("sqlalchemy.exc")
     if known is not None and isinstance(error, known.OperationalError):
         return (

@@ -168,12 +168,18 @@ def _row(encoder: Encoder, crop: NDArray[Any]) -> NDArray[Any] | ImageError:
         return reason.without_traceback()
 
 
-def _encodes_a_plain_crop(encoder: Encoder) -> bool:
+def plain_crop(encoder: Encoder) -> NDArray[Any]:
+    """Return one crop that any encoder of its kind can encode, as a batch: (1, ...)."""
     plain = (
         encoder.prepare_text("a") if encoder.reads == "text" else encoder.prepare(Image.new("RGB", (8, 8)))
     )
+    return plain[np.newaxis]
+
+
+def _encodes_a_plain_crop(encoder: Encoder) -> bool:
+    plain = plain_crop(encoder)
     try:
-        encoder.encode(plain[np.newaxis])
+        encoder.encode(plain)
     except Exception:
         log.exception("the encoder fails on a plain crop")
         return False

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from everylabel.backend.bootstrap import Backend, build
+from everylabel.backend.embedding.embeddings import check_encoder
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
 from everylabel.backend.rounds.labels import current_labels
@@ -27,7 +29,7 @@ from everylabel.scripts.encoder_trials import TooFewLabelsError, Trial, try_enco
 from everylabel.scripts.project_errors import exit_on_errors, searched
 
 TRAINED_WHOLE = ("direct-cnn", "siamese")
-"""Encoders of ours that are trained on the labels: folds of them take minutes, so they are tried by name alone."""
+"""Encoders of ours that are trained on the labels: one for each fold would take many minutes."""
 
 
 def run(project: int, names: Sequence[str], *, labels: int, sample: int, as_json: bool) -> None:
@@ -46,9 +48,14 @@ def run(project: int, names: Sequence[str], *, labels: int, sample: int, as_json
     if control.multiple:
         fail("A crop of this project may have several classes: encoders are compared where it has one.")
     in_use = backend.settings.encoder
+    if in_use in TRAINED_WHOLE:
+        fail(
+            f"{in_use} is in use here, and is trained whole on the labels: only encoders of fixed weights are compared."
+        )
     ours = [name for name in encoders.names() if name not in TRAINED_WHOLE]
     wanted = list(dict.fromkeys([in_use, *names] if control.kind == "text" else [in_use, *ours, *names]))
     with exit_on_errors(backend, project):
+        check_encoder(control, in_use)
         trials = _try_all(backend, known, control, wanted, labels, sample, errors if as_json else console)
     n_crops = sum(backend.store.count_tasks(project).values())
     if as_json:
@@ -76,6 +83,11 @@ def _try_all(
         chosen = usable_labels(given, labels, project.id)
         tasks = _tasks(backend, project, list(chosen), set(given), sample)
         for name in names:
+            if name in TRAINED_WHOLE:
+                errors.print(
+                    f"{name} is left out: it is trained whole on the labels, which takes minutes for each fold."
+                )
+                continue
             try:
                 encoder = encoders.create(name, device=backend.settings.device)
             except ValueError as error:
@@ -89,7 +101,14 @@ def _try_all(
             with progress(shown_on) as report:
                 show = partial(report, f"Trying {name}")
                 threads = backend.settings.download_threads
-                trials.append(try_encoder(backend.reader, encoder, control, tasks, chosen, threads, show))
+                trial = try_encoder(backend.reader, encoder, control, tasks, chosen, threads, show)
+            if trials and trial.tasks != trials[0].tasks:
+                errors.print(
+                    f"{escape(name)} is left out: not the same crops could be read for it. Run the command again.",
+                    soft_wrap=True,
+                )
+                continue
+            trials.append(trial)
     except TooFewLabelsError as error:
         fail(error)
     return trials
@@ -98,10 +117,10 @@ def _try_all(
 def _tasks(
     backend: Backend, project: Project, labelled: Sequence[int], given: set[int], sample: int
 ) -> list[Task]:
-    """Return the labelled tasks and some others, drawn by chance: the order is mixed, so that the rate is one of both."""
+    """Return the labelled tasks, and some of those without a label, drawn by chance."""
     tasks, _ = backend.store.embedding_rows(project.id)
-    rng = np.random.default_rng(project.id)
-    others = [int(task) for task in rng.permutation(tasks) if task and int(task) not in given][:sample]
+    mixed = np.random.default_rng(project.id).permutation(tasks)
+    others = islice((int(task) for task in mixed if task and int(task) not in given), sample)
     return backend.store.tasks(project.id, [*labelled, *others])
 
 

@@ -81,6 +81,24 @@ def test_crops_that_were_left_out_stay_so_after_a_reload(window):  # noqa: F811
     assert given(tab)[second] == "3"
 
 
+def test_an_undo_in_the_same_breath_waits_until_the_page_is_confirmed(window, services):  # noqa: F811
+    tab = window()
+    tab.wait_for_load_state("networkidle")
+    wanted = tasks(tab)
+
+    def after_a_while(route):
+        tab.keyboard.press("Control+z")  # pressed while the page is on its way
+        route.continue_()
+
+    tab.route("**/confirm", after_a_while)
+    with tab.expect_response("**/undo"):
+        tab.keyboard.press("Enter")
+    expect(tab.locator("#grid .cell").first).to_have_attribute("data-task", str(wanted[0]))
+    expect(tab.locator("#counts")).to_contain_text("Nothing confirmed")
+    assert tasks(tab) == wanted
+    assert labels_of(services) == {}
+
+
 def test_an_undo_whose_answer_is_lost_takes_one_page_back(window, services):  # noqa: F811
     tab = window()
     labelled = []

@@ -19,7 +19,8 @@ let asking = null; // the promise of the next page
 let shownAt = 0;
 let seconds = 0; // that the page was in sight before
 let unsent = null; // {id, chosen, took} of a page that was confirmed, until the backend says that it has it
-let busy = false;
+let busy = false; // true, or "confirming"
+let undoWanted = false; // asked for while a page was being confirmed
 let confirmed = 0;
 let waiting = 0;
 let classes = [];
@@ -117,7 +118,7 @@ async function showNext(before) {
 
 async function confirm() {
   if (busy || !page) return;
-  busy = true;
+  busy = "confirming";
   const given = page;
   const chosen = grid.chosen();
   const took = seconds + (document.hidden ? 0 : (performance.now() - shownAt) / 1000);
@@ -142,6 +143,7 @@ async function confirm() {
     if (error.status === 404) await showNext().catch(fail);
   } finally {
     busy = false;
+    if (undoWanted) undo();
   }
 }
 
@@ -178,6 +180,7 @@ async function renewClasses() {
 }
 
 async function undo() {
+  undoWanted = busy === "confirming";
   if (busy) return;
   busy = true;
   say();
@@ -266,8 +269,6 @@ async function askNext() {
   else await leaveFor(() => ({ back: onShow(), before: null }));
 }
 
-const withdraw = () => like.withdraw().catch(fail);
-
 function giveRest() {
   if (page && page.class_name === null) grid.giveRest();
 }
@@ -317,7 +318,7 @@ function start() {
   byId("undo").addEventListener("click", undo);
   byId("rest").addEventListener("click", giveRest);
   byId("ask-next").addEventListener("click", askNext);
-  byId("withdraw").addEventListener("click", withdraw);
+  byId("withdraw").addEventListener("click", () => like.withdraw().catch(fail));
   byId("keep").addEventListener("click", grid.keepLabel);
   byId("suggestion").addEventListener("click", grid.takeSuggested);
   byId("back").addEventListener("click", goBack);

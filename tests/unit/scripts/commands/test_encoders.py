@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from everylabel.scripts import cli
+from tests.conftest import choice
 
 BLIND = '''
 """An encoder that sees nothing but the mean colour."""
@@ -78,3 +79,33 @@ def test_a_program_reads_the_figures(run):
 
 def test_with_few_labels_nothing_is_said(run):
     assert "luck decides" in run(labels=10, code=1)
+
+
+def test_texts_are_tried_with_what_reads_texts(stand_in, services, monkeypatch):
+    config = (
+        '<View><Text name="text" value="$words"/><Choices name="tone" toName="text">'
+        '<Choice value="praise"/><Choice value="complaint"/></Choices></View>'
+    )
+    stand_in.add_project(2, config)
+    ids = stand_in.add_tasks(2, *[""] * 30)
+    for number, task in enumerate(ids):
+        praised = number % 2 == 0
+        words = "a wonderful, friendly place" if praised else "the food was cold and the staff rude"
+        stand_in.tasks[task]["data"] = {"words": f"{words}, visit {number}"}
+        (given,) = choice("praise" if praised else "complaint")
+        stand_in.annotate(task, None, result=[{**given, "from_name": "tone", "to_name": "text"}])
+    monkeypatch.setenv("MODEL_DIR", str(services.settings.model_dir))
+    monkeypatch.setenv("EVERYLABEL_ENCODER", "all-minilm-l6-v2")
+    monkeypatch.setenv("LABEL_STUDIO_URL", stand_in.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", stand_in.token)
+    services.store.save_project(2, label_config=config)
+    services.loop.reconcile(2)
+    answer = CliRunner().invoke(cli.app, ["encoders", "--project", "2", "--encoder", "efficientnet-lite0"])
+    assert answer.exit_code == 0, answer.output
+    said = " ".join(answer.output.split())
+    assert "efficientnet-lite0 is left out: it reads images" in said
+    assert "There is no other encoder to compare with" in said
+    monkeypatch.setenv("EVERYLABEL_ENCODER", "efficientnet-lite0")
+    answer = CliRunner().invoke(cli.app, ["encoders", "--project", "2"])
+    assert answer.exit_code == 1
+    assert "Start a backend for texts" in " ".join(answer.output.split())
