@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import and_, delete, func, insert, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -119,6 +119,16 @@ class Events(Database):
         """Return the projects that have webhooks waiting."""
         with self._inbox._session() as session:
             return list(session.scalars(select(EventRow.project_id).distinct()))
+
+    def projects_with_events_of_one_kind(self, action: str) -> set[int]:
+        """Return the projects in which webhooks wait, and none but of this action."""
+        alone = (func.min(EventRow.action) == action, func.max(EventRow.action) == action)
+        with self._inbox._session() as session:
+            return set(
+                session.scalars(
+                    select(EventRow.project_id).group_by(EventRow.project_id).having(and_(*alone))
+                )
+            )
 
     def delete_events(self, event_ids: Iterable[int]) -> None:
         """Delete webhooks whose content is in the other tables."""

@@ -107,6 +107,10 @@ class Trainer:
                 self._lanes.mark_seen(project_id)
         return self._unverified.leave_out(sorted(waiting))
 
+    def only_to_sync(self) -> set[int]:
+        """Return the projects that wait for a sync and for nothing else, as all do after a restart."""
+        return self._store.projects_with_events_of_one_kind(SYNC) - {*self._page_sender.waiting()}
+
     def learn(self, project_id: int) -> bool:
         """Send labels of confirmed pages, catch up with a project and run a round if one is due (a job).
 

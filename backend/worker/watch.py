@@ -6,8 +6,9 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from itertools import chain, zip_longest
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -27,6 +28,9 @@ class Work(Protocol):
 
     def waiting(self) -> Sequence[int]:
         """Return the projects with waiting webhooks; called many times a second."""
+
+    def only_to_sync(self) -> Collection[int]:
+        """Return the projects that wait for a sync and for nothing else, so that nobody's label waits."""
 
     def learn(self, project_id: int) -> bool:
         """Catch up with a project and run a round if one is due; return False if that has to be tried again."""
@@ -48,7 +52,8 @@ class Watch:
     """The threads of a trainer: one that watches for work, two that do it, and one for maintenance.
 
     A project is begun when a thread is free and the project can be claimed. Projects wait in line, so that none waits
-    forever behind two that always have webhooks.
+    forever behind two that always have webhooks. Those that only wait for a sync have a line of their own, and the two
+    take turns: after a restart all projects are compared with Label Studio, and a label does not wait for that.
 
     Args:
         work: Does the jobs.
@@ -67,6 +72,8 @@ class Watch:
         """Projects that cannot begin yet; the one that has waited longest comes first."""
         self._begun: SimpleQueue[int | None] = SimpleQueue()
         self._running: set[int] = set()
+        self._begun_to_sync = False
+        """Whether the last project that was begun only waited for a sync."""
         self._free = threading.Semaphore(JOBS_AT_A_TIME)
         self._watchers = [
             threading.Thread(target=self._watch, name="webhooks", daemon=True),
@@ -125,10 +132,11 @@ class Watch:
                 asked[request.project_id].append(request.id)
         while not self._overdue.empty():
             self._due.add(self._overdue.get())
-        wanted = dict.fromkeys([*sorted(self._due), *asked, *self._work.waiting()])
+        waiting = self._work.waiting()
+        wanted = dict.fromkeys([*sorted(self._due), *asked, *waiting])
         line = dict.fromkeys(project_id for project_id in self._line if project_id in wanted) | wanted
         self._line = [project_id for project_id in line if project_id not in self._running]
-        for project_id in list(self._line):
+        for project_id, to_sync in self._in_turns({*asked, *waiting}):
             if not self._free.acquire(blocking=False):
                 return
             begun = False
@@ -137,6 +145,18 @@ class Watch:
             finally:
                 if not begun:
                     self._free.release()
+            if begun:
+                self._begun_to_sync = to_sync
+
+    def _in_turns(self, asked_for: Collection[int]) -> list[tuple[int, bool]]:
+        """Return the line, a project that only waits for a sync after each other one, and which are of these."""
+        if len(self._line) < 2:
+            return [(project_id, False) for project_id in self._line]
+        syncs = {*self._work.only_to_sync()} | (self._due - {*asked_for})
+        one = [(project_id, False) for project_id in self._line if project_id not in syncs]
+        other = [(project_id, True) for project_id in self._line if project_id in syncs]
+        turns = zip_longest(one, other) if self._begun_to_sync else zip_longest(other, one)
+        return [turn for turn in chain.from_iterable(turns) if turn is not None]
 
     def _embed(self, requests: Sequence[Request]) -> None:
         taken = self._requests.take([request.id for request in requests])

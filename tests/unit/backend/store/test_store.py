@@ -123,6 +123,19 @@ def test_tasks_that_went_away_meanwhile_are_passed_over(store):
     assert store.tasks(1) == []
 
 
+def test_projects_are_known_in_which_only_one_kind_of_webhook_waits(store):
+    for project, actions in {
+        1: ["LOOK"],
+        2: ["LOOK", "START_TRAINING"],
+        3: ["LOOK", "LOOK"],
+        4: ["A"],
+    }.items():
+        store.save_project(project)
+        for action in actions:
+            store.add_event(project, action, {})
+    assert store.projects_with_events_of_one_kind("LOOK") == {1, 3}
+
+
 def test_projects_are_kept_apart_and_one_can_be_forgotten_whole(store):
     store.save_project(2)
     for project in (1, 2):

@@ -24,6 +24,7 @@ class Recorder:
     def __init__(self):
         self.done = []
         self.to_sync = []
+        self.to_sync_alone = set()
         self.with_webhooks = []
         self.release = threading.Event()
         self.release.set()
@@ -40,6 +41,9 @@ class Recorder:
 
     def waiting(self):
         return [p for p in self.with_webhooks if p in self.cannot_learn or ("learn", p) not in self.done]
+
+    def only_to_sync(self):
+        return self.to_sync_alone
 
     def embed(self, project_id, task_ids):
         self.done.append(("embed", project_id, list(task_ids)))
@@ -203,6 +207,24 @@ def test_a_project_that_always_has_webhooks_keeps_no_other_waiting(jobs, work, t
     assert max(times) <= 3 * min(times), times
 
 
+def test_a_label_waits_for_no_sync_of_all_projects(jobs, work, trainer, wait):
+    """After a restart all projects are compared with Label Studio."""
+    work.to_sync_alone = set(range(1, 20))
+    work.to_sync = list(range(20, 40))
+    work.with_webhooks = [*range(1, 20), 100]
+    trainer(jobs)
+    wait(lambda: len(work.done) == 40)
+    assert ("learn", 100) in work.done[:4]
+
+
+def test_a_sync_is_not_put_off_for_ever_by_labels(jobs, work, trainer, wait):
+    work.to_sync_alone = {9}
+    work.waiting = lambda: [1, 2, 3, 4, 5, 6, 9]
+    trainer(jobs)
+    wait(lambda: work.done.count(("learn", 9)) >= 3)
+    assert all(("learn", project) in work.done for project in (1, 2, 3))
+
+
 def test_a_label_given_while_its_project_is_learned_gets_its_round_afterwards(jobs, work, trainer, wait):
     work.release.clear()
     trainer(jobs)
@@ -225,6 +247,9 @@ class Work:
 
     def overdue(self):
         return []
+
+    def only_to_sync(self):
+        return ()
 
     def run_maintenance(self, is_stopping):
         pass
