@@ -37,6 +37,26 @@ def test_a_page_that_was_confirmed_in_an_outage_is_sent_after_a_reload(window, s
     assert not {*tasks(tab)} & {*wanted}
 
 
+def test_a_page_on_its_way_is_given_to_nobody_else(window, services):  # noqa: F811
+    tab = window()
+    asked = []
+
+    def only_the_first(route):
+        asked.append(route)
+        route.continue_() if len(asked) == 1 else route.abort()
+
+    tab.route("**/pages", only_the_first)  # so no next page takes its place
+    tab.reload()
+    tab.locator("#grid .cell").first.wait_for()
+    on_its_way = tasks(tab)
+    tab.route("**/confirm", lambda route: route.abort())
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#problem")).to_contain_text("The backend does not answer")
+    tab.goto("about:blank")
+    tab.wait_for_timeout(1000)  # what the window says as it is left is here
+    assert on_its_way in [list(page.tasks) for page in services.store.reserved_pages(1, 7)]
+
+
 def test_a_page_that_was_confirmed_and_not_answered_is_counted_once(window, services):  # noqa: F811
     tab = window()
     tab.wait_for_load_state("networkidle")

@@ -21,8 +21,7 @@ let seconds = 0; // that the page was in sight before
 let unsent = null; // {id, chosen, took} of a page that was confirmed, until the backend says that it has it
 let busy = false; // true, or "confirming"
 let undoWanted = false; // asked for while a page was being confirmed
-let confirmed = 0;
-let waiting = 0;
+let [confirmed, waiting] = [0, 0];
 let classes = [];
 
 // --- what is shown
@@ -331,9 +330,10 @@ function start() {
     if (document.hidden) seconds += (performance.now() - shownAt) / 1000;
     shownAt = performance.now();
   });
-  // Nobody else waits for a page of a window that is closed; one that is loaded again asks for it once more.
+  // Nobody else waits for a page of a window that is closed; one that is loaded again asks for it once more. A page on its
+  // way to the backend stays this person's.
   addEventListener("pagehide", () => {
-    const left = [...ahead, page, ...like.pagesThatWait()].filter(Boolean).map(({ id }) => id);
+    const left = [...ahead, page, ...like.pagesThatWait()].map((one) => one?.id).filter((id) => id && id !== unsent?.id);
     if (left.length) postOnLeaving("/give-back", { pages: left });
   });
   addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
