@@ -57,8 +57,11 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "benchmark": benchmark.benchmark,
 }
 """In the order in which `everylabel --help` lists them."""
-EMBEDDING = {"init", "connect", "sync", "embed", "encoders", "regions", "accept", "certificate", "dataset"}
-"""Those that embed a project's crops, for minutes or hours: a trainer on the same machine comes first."""
+EMBEDDING = {"init", "connect", "sync", "embed", "encoders", "regions"}
+"""Those that embed a project's crops, for minutes or hours: a trainer on the same machine comes first.
+
+`accept`, `certificate` and `dataset` embed what is missing, which is nothing as a rule, and a person waits for each.
+"""
 HIDDEN: dict[str, Callable[..., None]] = {"trainer": serve.trainer}
 
 app = typer.Typer(
