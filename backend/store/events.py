@@ -22,6 +22,7 @@ from sqlalchemy import and_, delete, func, insert, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
+from everylabel.backend.store.changes import Changes
 from everylabel.backend.store.database import Database, StorageError, chunks, waited
 from everylabel.backend.store.tables import EventRow, InboxBase
 
@@ -51,6 +52,7 @@ class Events(Database):
         # the disk with the file locked. And the log is folded back by the trainer, which nobody waits for.
         swift = {"synchronous": "NORMAL", "wal_autocheckpoint": LOG_PAGES // 20}
         self._worked_in = Database(inbox, clock, InboxBase, swift) if inbox != url else self._inbox
+        self._changes = [Changes(address) for address in dict.fromkeys([url, inbox])]
         self._medium = "disk" if inbox != url else "database"
         self._waiting: deque[tuple[dict[str, Any], Future[int]]] = deque()
         self._committing = threading.Lock()
@@ -61,7 +63,14 @@ class Events(Database):
         """Close every connection."""
         for database in (self._inbox, self._worked_in):
             database.close()
+        for changes in self._changes:
+            changes.close()
         super().close()
+
+    def has_changed(self) -> bool:
+        """Return whether anything may have been written since the last call, webhooks included; for one thread alone."""
+        changed = [changes.since_last_look() for changes in self._changes]  # each has to look
+        return any(changed)
 
     def add_event(self, project_id: int, action: str, payload: Mapping[str, Any]) -> int:
         """Write a webhook to disk, together with those of other threads that wait, and return its number.

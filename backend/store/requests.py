@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import Float, delete, func, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from everylabel.backend.store.changes import Changes
 from everylabel.backend.store.database import Database, chunks, waited
 from everylabel.backend.store.tables import Id, SortedText
 
@@ -55,6 +56,16 @@ class Requests(Database):
     def __init__(self, url: str) -> None:
         # A power cut may take the newest with it, and nobody waits for the disk.
         super().__init__(url, base=RequestsBase, pragmas={"synchronous": "NORMAL"})
+        self._changes = Changes(url)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._changes.close()
+        super().close()
+
+    def has_changed(self) -> bool:
+        """Return whether anything may have been written since the last call; for one thread alone."""
+        return self._changes.since_last_look()
 
     def add(self, project_id: int, task_ids: Sequence[int] = ()) -> None:
         """Ask for these tasks' crops; with none, for a sync of the project."""

@@ -94,6 +94,10 @@ class Trainer:
         """Begin nothing more, because the process ends."""
         self._lanes.stop()
 
+    def has_changed(self) -> bool:
+        """Return whether more may be waiting than at the last call; for the thread that watches alone."""
+        return self._store.has_changed() or bool(self._lanes.grown())
+
     def waiting(self) -> list[int]:
         """Return the projects with waiting webhooks, labels to send or enough new embeddings.
 

@@ -18,6 +18,8 @@ from everylabel.backend.worker.backoff import Claims
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 0.03
+LOOK_ANYWAY_SECONDS = 1.0
+"""After this long the watch looks for work though nobody has written anything: what waits for its time writes nothing."""
 MAINTENANCE_SECONDS = 60.0
 JOBS_AT_A_TIME = 2
 """Two, so that a round does not wait for another project's. These jobs never embed."""
@@ -26,8 +28,11 @@ JOBS_AT_A_TIME = 2
 class Work(Protocol):
     """The jobs that the watch starts; `everylabel.backend.worker.trainer.Trainer` implements them."""
 
+    def has_changed(self) -> bool:
+        """Return whether more may be waiting than at the last call; called many times a second, by one thread."""
+
     def waiting(self) -> Sequence[int]:
-        """Return the projects with waiting webhooks; called many times a second."""
+        """Return the projects with waiting webhooks; called many times a second while there is work."""
 
     def only_to_sync(self) -> Collection[int]:
         """Return the projects that wait for a sync and for nothing else, so that nobody's label waits."""
@@ -72,6 +77,8 @@ class Watch:
         """Projects that cannot begin yet; the one that has waited longest comes first."""
         self._begun: SimpleQueue[int | None] = SimpleQueue()
         self._running: set[int] = set()
+        self._look_at = 0.0
+        """When the watch looks though nothing has changed, by the monotonic clock; 0 where it has to now."""
         self._begun_to_sync = False
         """Whether the last project that was begun only waited for a sync."""
         self._free = threading.Semaphore(JOBS_AT_A_TIME)
@@ -104,8 +111,17 @@ class Watch:
 
     def _watch(self) -> None:
         while not self._stopping.wait(WATCH_SECONDS):
+            if not self._must_look():
+                continue
+            self._look_at = time.monotonic() + LOOK_ANYWAY_SECONDS
             if not _tried("watching for webhooks", self._begin_due):
+                self._look_at = 0.0
                 self._stopping.wait(1.0)
+
+    def _must_look(self) -> bool:
+        changed = [self._requests.has_changed(), self._work.has_changed()]  # each has to look
+        known = bool(self._line or self._due) or not self._overdue.empty()
+        return any(changed) or known or time.monotonic() >= self._look_at
 
     def _maintain(self) -> None:
         _tried("maintenance", self._clean)  # what is overdue is known from the start
@@ -184,6 +200,7 @@ class Watch:
             _tried(f"a job of project {project_id}", partial(self._catch_up, project_id))
             self._running.discard(project_id)
             self._free.release()
+            self._look_at = 0.0  # what has come meanwhile waited for this job to end
 
     def _catch_up(self, project_id: int) -> None:
         caught_up = False

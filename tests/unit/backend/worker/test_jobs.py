@@ -42,6 +42,9 @@ class Recorder:
     def waiting(self):
         return [p for p in self.with_webhooks if p in self.cannot_learn or ("learn", p) not in self.done]
 
+    def has_changed(self):
+        return bool(self.waiting())
+
     def only_to_sync(self):
         return self.to_sync_alone
 
@@ -247,6 +250,9 @@ class Work:
 
     def overdue(self):
         return []
+
+    def has_changed(self):
+        return True
 
     def only_to_sync(self):
         return ()
