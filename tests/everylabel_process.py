@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 Found = TypeVar("Found")
 
 
-def wait_until(look: Callable[[], Found], what: str, seconds: float = 40.0) -> Found:
+def wait_until(look: Callable[[], Found], what: str, seconds: float = 120.0) -> Found:
     """Look again and again until something true is seen, and return it; fail after ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:

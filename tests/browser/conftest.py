@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Browser, Page, StorageState, sync_playwright
+from playwright.sync_api import Browser, Page, StorageState, expect, sync_playwright
 
 from everylabel.backend.label_studio.hotkeys import submit_with_enter
 from everylabel.scripts.image_projects import label_config
@@ -37,6 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def launch(chromium: Path) -> Iterator[Callable[..., Browser]]:
     """Start a headless Chromium with a new empty profile, and further flags: all are closed in the end."""
+    expect.set_options(timeout=30_000)  # of what never comes; how soon it comes is measured elsewhere
     with sync_playwright() as playwright:  # one for the session: it refuses a second beside it
         started = []
 

@@ -81,7 +81,7 @@ def test_a_page_that_does_not_come_is_asked_for_again(window):  # noqa: F811
     tab.get_by_label("Show", exact=True).select_option("next-batch")
     expect(tab.locator("#problem")).to_contain_text("The backend does not answer")
     tab.unroute("**/pages")
-    tab.locator("#grid .cell").first.wait_for(timeout=10_000)
+    tab.locator("#grid .cell").first.wait_for()
     expect(tab.locator("#problem")).to_be_empty()
 
 

@@ -214,7 +214,7 @@ def test_what_was_labelled_in_label_studio_meanwhile_is_not_overwritten_and_told
         page = confirm(tab)
         label_studio.annotate(page[0], "9", result=demo_choice("9"))
     told = tab.locator("#trouble li")
-    expect(told).to_have_count(1, timeout=30_000)
+    expect(told).to_have_count(1)
     expect(told).to_contain_text(f"Task {page[0]}")
     expect(told).to_contain_text("Somebody else has labelled it meanwhile")
     held = label_studio.api("GET", f"/api/tasks/{page[0]}")["annotations"]

@@ -64,10 +64,10 @@ def test_an_annotation_moves_the_figures_without_reloading(page, label_studio, p
     (task, *_) = [int(i.removeprefix("next-")) for i in page.eval_on_selector_all("[id^=next-]", "found => found.map(e => e.id).filter(i => /\\d$/.test(i))")]  # fmt: skip
     label_studio.annotate(task, project.labels[task], result=demo_choice(project.labels[task]))
     # It counts webhooks that wait, so it does not wait for the trainer.
-    expect(page.locator("#labels-now")).to_have_text(str(before + 1), timeout=3_000)
+    expect(page.locator("#labels-now")).to_have_text(str(before + 1))
     expect(page.locator(f"#next-{task}")).to_have_count(0)
-    expect(page.locator("#round-now")).not_to_have_text(str(number), timeout=20_000)
-    expect(page.locator("#status")).to_have_text("Up to date", timeout=20_000)
+    expect(page.locator("#round-now")).not_to_have_text(str(number))
+    expect(page.locator("#status")).to_have_text("Up to date")
     assert page.evaluate("window.still"), "it was not reloaded"
 
 
@@ -90,7 +90,7 @@ def test_a_suspected_label_is_corrected_from_the_page(form, label_studio, projec
     with page.expect_response(lambda r: "/api/annotations/" in r.url and r.request.method == "PATCH"):
         page.get_by_test_id("bottombar-update-button").click()
     page.goto(address)
-    expect(page.locator(f"#suspect-{task} del", has_text=given)).to_have_count(0, timeout=20_000)
+    expect(page.locator(f"#suspect-{task} del", has_text=given)).to_have_count(0)
     (annotation,) = label_studio.api("GET", f"/api/tasks/{task}")["annotations"]
     assert annotation["result"][0]["value"]["choices"] == [suggested]
 
@@ -161,7 +161,7 @@ def test_a_tab_that_was_opened_stays_open_while_the_page_renews_itself(page, lab
     known = {int(task["id"]) for task in label_studio.tasks(project.id) if task["annotations"]}
     task = next(task for task in project.task_ids if task not in known)
     label_studio.annotate(task, project.labels[task], result=demo_choice(project.labels[task]))
-    expect(page.locator("#labels-now")).not_to_have_text(labels, timeout=10_000)
+    expect(page.locator("#labels-now")).not_to_have_text(labels)
     expect(near).to_be_visible()
     assert near.locator("li:visible").count() > short
 

@@ -160,7 +160,7 @@ def test_a_map_that_was_refused_once_is_drawn_without_anything_else_changing(tab
 
     tab.route("**/points", refuse, times=2)
     tab.goto(f"{backend}/projects/1")
-    tab.locator("#map.drawn").wait_for(timeout=15_000)
+    tab.locator("#map.drawn").wait_for(timeout=30_000)
     assert len(refused) == 2
 
 
@@ -183,5 +183,5 @@ def test_what_changes_while_the_map_is_fetched_is_fetched_too(tab, backend, stan
     tab.wait_for_function(
         "(version) => window.everylabelMap.versions.wanted?.endsWith(`|${version}`)",
         arg=before,
-        timeout=15_000,
+        timeout=30_000,
     )
