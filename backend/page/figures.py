@@ -17,6 +17,7 @@ from everylabel.backend.rounds.accuracy import Accuracy, accuracy_of
 from everylabel.backend.rounds.empty_annotations import EmptyAnnotation, empty_annotations
 from everylabel.backend.rounds.labels import closed_tasks, counted_annotations, current_labels
 from everylabel.backend.rounds.outlook import curve_of, next_labels_in_words, seconds_per_label
+from everylabel.backend.rounds.people import AnnotatorFigures, annotator_figures
 from everylabel.backend.rounds.rare_classes import RareClasses, rare_classes
 from everylabel.backend.store import Annotation, Project, ProjectState, RoundRecord
 from everylabel.backend.sync import mirror
@@ -65,6 +66,8 @@ class Figures:
     labels: Mapping[int, str]
     by_class: tuple[Count, ...]
     by_annotator: tuple[Count, ...]
+    annotators: tuple[AnnotatorFigures, ...]
+    """How far the labels of each annotator can be trusted; empty where one alone has labelled."""
     skipped: int
     closed: Set[int]
     """Tasks nobody is asked for again: skipped, accepted in bulk, or annotated without a class."""
@@ -95,9 +98,24 @@ class Figures:
 
 
 def read_figures(
-    store: Store, rounds: RoundLog, project_id: int, state: ProjectState, *, trainer_alive: bool
+    store: Store,
+    rounds: RoundLog,
+    project_id: int,
+    state: ProjectState,
+    *,
+    trainer_alive: bool,
+    quality: Mapping[str, float] | None = None,
 ) -> Figures:
-    """Read the current figures of a project from the store."""
+    """Read the current figures of a project from the store.
+
+    Args:
+        store: Holds the project.
+        rounds: The rounds that are known already.
+        project_id: The project.
+        state: Its state, as just read.
+        trainer_alive: Whether the trainer is running.
+        quality: How often each annotator is right, by id; without it, nothing is said of single annotators.
+    """
     project = store.project(project_id)
     control = read_control(project)
     annotations = store.annotations(project_id)
@@ -122,6 +140,7 @@ def read_figures(
         labels=labels,
         by_class=_counts(by_class, classes),
         by_annotator=_by_annotator(annotations, classes, names),
+        annotators=() if quality is None else _annotators(annotations, classes, names, quality),
         skipped=len({a.task_id for a in annotations if a.cancelled} - set(labels)),
         closed=closed_tasks(annotations, labels),
         empty=tuple(empty_annotations(annotations, labels, classes)),
@@ -201,6 +220,16 @@ class RoundLog:
             kept = kept + store.rounds(project_id, after=kept[-1].number if kept else -1)
             self._known[project_id] = kept
             return kept
+
+
+def _annotators(
+    annotations: Sequence[Annotation],
+    classes: Sequence[str],
+    names: Mapping[int, str],
+    quality: Mapping[str, float],
+) -> tuple[AnnotatorFigures, ...]:
+    found = annotator_figures(counted_annotations(annotations, classes), names, quality)
+    return tuple(found) if len(found) > 1 else ()
 
 
 def _by_annotator(

@@ -25,6 +25,7 @@ from everylabel.backend.rounds.empty_annotations import counted_in_words, named
 from everylabel.backend.rounds.labelled_in import labelled_in
 from everylabel.backend.rounds.labels import current_labels
 from everylabel.backend.rounds.outlook import certificate_in_words
+from everylabel.backend.rounds.people import said_of
 from everylabel.backend.rounds.rare_classes import missing_in_words, single_in_words
 from everylabel.backend.store import LARGEST_ID
 
@@ -147,9 +148,12 @@ class Page:
         alive = self._heartbeat.alive()
 
         def render() -> str:
-            figures = read_figures(self._store, self._rounds, project_id, state, trainer_alive=alive)
-            project = self._store.project(project_id)
             snapshot, pool_map = self._files.snapshot(project_id), self._files.map(project_id)
+            quality = {} if snapshot is None else snapshot.quality
+            figures = read_figures(
+                self._store, self._rounds, project_id, state, trainer_alive=alive, quality=quality
+            )
+            project = self._store.project(project_id)
             shown = galleries(
                 figures.latest,
                 snapshot,
@@ -169,6 +173,7 @@ class Page:
                 ),
                 chart=[(a.n_labels, a.estimate, a.low, a.high) for a in figures.history],
                 galleries=shown,
+                said_of=said_of,
                 texts=self._texts(project_id, shown.tasks()),
                 snapshot=snapshot,
                 pool_map=pool_map,

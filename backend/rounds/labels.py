@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from everylabel.backend.store import Store
     from everylabel.model.classifiers.base import Classifier
     from everylabel.model.pool import Rows
+
+
+SECOND_OPINIONS_KEPT = 200
 
 
 def current_labels(
@@ -75,12 +79,24 @@ def resolve_labels(
     return _majority(counted) | still
 
 
+@dataclass(frozen=True)
+class WeighedVotes:
+    """What is known of annotators once they are weighed; all empty while nobody disagrees."""
+
+    resolved: dict[int, ResolvedDisagreement] = field(default_factory=dict)
+    """The decision for each task with a disagreement."""
+    quality: dict[str, float] = field(default_factory=dict)
+    """How often each annotator is right, as it is estimated; by id, as text."""
+    second_opinions: tuple[int, ...] = ()
+    """The tasks with a label of which one more would tell most, those first that tell most."""
+
+
 def weigh_disagreements(
     counted: Sequence[Annotation],
     row_of: Mapping[int, int],
     pool: Rows,
     classifier: Classifier,
-) -> dict[int, ResolvedDisagreement]:
+) -> WeighedVotes:
     """Decide the label of each task whose annotators disagree by how reliable each annotator is.
 
     The method is CROWDLAB (arXiv:2210.06812). Without a disagreement it costs nothing. A classifier that is trained whole, or on label sets, would take minutes
@@ -93,24 +109,30 @@ def weigh_disagreements(
         classifier: The project's classifier; its out-of-fold prediction is one more vote.
 
     Returns:
-        The decision for each task with a disagreement.
+        The decisions, how often each annotator is right, and the tasks that are worth a second opinion.
     """
-    from everylabel.model.label_quality.consensus import find_consensus  # noqa: PLC0415 - takes long to load
+    from everylabel.model.label_quality.consensus import weigh_annotators  # noqa: PLC0415 - takes long to load
 
     votes = votes_by_task(annotation for annotation in counted if annotation.task_id in row_of)
     disagreements = [task_id for task_id, given in votes.items() if len(set(given.values())) > 1]
     if not disagreements or not classifier.closed_form:
-        return {}
+        return WeighedVotes()
     tasks = sorted(votes)
     annotators = sorted({annotator for given in votes.values() for annotator in given})
-    found = find_consensus(
+    found = weigh_annotators(
         [[votes[task_id].get(annotator) for task_id in tasks] for annotator in annotators],
         annotators,
         pool[np.asarray([row_of[task_id] for task_id in tasks], dtype=np.intp)],
         classifier=classifier.fresh().adapt(pool),
     )
-    labels = {tasks[crop.index]: crop.label for crop in found}
-    return {task_id: ResolvedDisagreement(labels[task_id], votes[task_id]) for task_id in disagreements}
+    labels = {tasks[crop.index]: crop.label for crop in found.crops}
+    return WeighedVotes(
+        resolved={
+            task_id: ResolvedDisagreement(labels[task_id], votes[task_id]) for task_id in disagreements
+        },
+        quality=found.quality,
+        second_opinions=tuple(tasks[index] for index in found.second_opinions[:SECOND_OPINIONS_KEPT]),
+    )
 
 
 def counted_annotations(annotations: Iterable[Annotation], classes: Sequence[str]) -> list[Annotation]:

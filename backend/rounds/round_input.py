@@ -15,13 +15,14 @@ from everylabel.backend.label_studio.label_config import ImageChoices
 from everylabel.backend.rounds.empty_annotations import former_labels
 from everylabel.backend.rounds.held_crops import ROUNDS, held_crops
 from everylabel.backend.rounds.labels import (
+    WeighedVotes,
     closed_tasks,
     counted_annotations,
     resolve_labels,
     weigh_disagreements,
 )
 from everylabel.backend.rounds.models import make_classifier
-from everylabel.backend.store import Annotation, Project, ResolvedDisagreement, RoundRecord, Store
+from everylabel.backend.store import Annotation, Project, RoundRecord, Store
 from everylabel.backend.store.task_rows import CropRows
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ class RoundInput:
     annotations: list[Annotation]
     counted: list[Annotation]
     """The annotations that count, oldest change first."""
-    resolved: dict[int, ResolvedDisagreement]
-    """The decisions of CROWDLAB on tasks whose annotators disagree."""
+    votes: WeighedVotes
+    """The decisions of CROWDLAB on tasks whose annotators disagree, and what it says of them."""
     labels: dict[int, str]
     """The label of each task that has one."""
     held: set[int]
@@ -90,6 +91,10 @@ class RoundInput:
         left_out = self._annotated() | self.held | {*self.project.check_tasks}
         usable = [id_ for id_ in self.waiting if id_ in self.row_of and id_ not in left_out]
         return tuple(usable[:ASKED_SERVED])
+
+    def second_opinions(self) -> list[int]:
+        """Return the labelled tasks that are worth another person's look, the check crops excepted."""
+        return [id_ for id_ in self.votes.second_opinions if id_ not in self.project.check_tasks]
 
     def waited_enough(self) -> tuple[int, ...]:
         """Return the tasks that were asked for and are annotated by now."""
@@ -154,7 +159,7 @@ def read_input(
     waiting = store.asked_next(project_id)
     row_of = crops.row_of({*(one.task_id for one in annotations), *project.check_tasks, *waiting, *held})
     counted = counted_annotations(annotations, control.classes)
-    resolved = weigh_disagreements(counted, row_of, pool, classifier)
+    votes = weigh_disagreements(counted, row_of, pool, classifier)
     return RoundInput(
         project=project,
         control=control,
@@ -167,8 +172,8 @@ def read_input(
         classifier=classifier,
         annotations=annotations,
         counted=counted,
-        resolved=resolved,
-        labels=resolve_labels(annotations, control.classes, resolved),
+        votes=votes,
+        labels=resolve_labels(annotations, control.classes, votes.resolved),
         held=held,
         waiting=waiting,
     )

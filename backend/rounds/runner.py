@@ -146,10 +146,16 @@ class Rounds:
                 files.keep_models(MODELS_KEPT, also=project.model_round)
             if outcome.predictions is not None:
                 files.save_predictions(signature, [*history, outcome.predictions])
-            round_snapshot.save(files.folder, outcome, found.task_at)
+            round_snapshot.save(
+                files.folder,
+                outcome,
+                found.task_at,
+                quality=found.votes.quality,
+                second_opinions=found.second_opinions(),
+            )
             files.save_queue(record.number, asdict(queue))
             check_tasks = self._check_tasks(project, session, found.task_at)
-            self._store.save_round(project_id, record, check_tasks, found.resolved)
+            self._store.save_round(project_id, record, check_tasks, found.votes.resolved)
         took = sum(record.seconds.values())
         log.info(
             "project %s: round %s with %s labels in %.2f s", project_id, record.number, record.n_labels, took

@@ -6,8 +6,10 @@ import json
 import logging
 import zipfile
 import zlib
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,9 +50,20 @@ class RoundSnapshot:
     """(n,) float32: calibrated probability of that class, 0 before there is a model."""
     suspected: tuple[SuspectedLabel, ...]
     """Most suspicious first."""
+    quality: Mapping[str, float] = field(default_factory=dict)
+    """How often each annotator is right, as it is estimated, by id; empty while nobody disagrees."""
+    second_opinions: tuple[int, ...] = ()
+    """Labelled tasks that are worth another person's look, the most useful first."""
 
 
-def save(folder: Path, outcome: Round, task_at: NDArray[Any]) -> None:
+def save(
+    folder: Path,
+    outcome: Round,
+    task_at: NDArray[Any],
+    *,
+    quality: Mapping[str, float] = MappingProxyType({}),
+    second_opinions: Sequence[int] = (),
+) -> None:
     """Write a round's predictions atomically, over those of the round before.
 
     Only the holder of the project's lock runs a round, so that there is one partial file, and the next round
@@ -60,6 +73,8 @@ def save(folder: Path, outcome: Round, task_at: NDArray[Any]) -> None:
         folder: the project's.
         outcome: the round.
         task_at: (n,) the task of each row of the embedding file, 0 where there is none any more.
+        quality: how often each annotator is right, by id.
+        second_opinions: labelled tasks that are worth another person's look.
     """
     predicted = np.full(len(task_at), NO_CLASS, dtype=np.uint16)
     confidence = np.zeros(len(task_at), dtype=np.float32)
@@ -77,6 +92,8 @@ def save(folder: Path, outcome: Round, task_at: NDArray[Any]) -> None:
         "classes": list(outcome.classes),
         "threshold": outcome.threshold,
         "suspected": [asdict(label) for label in suspected],
+        "quality": dict(quality),
+        "second_opinions": list(second_opinions),
     }
     partial = folder / f"{_FILE}.partial"
     with partial.open("wb") as file:
@@ -112,6 +129,9 @@ def load(folder: Path) -> RoundSnapshot | None:
                 predicted=archive["predicted"],
                 confidence=archive["confidence"],
                 suspected=tuple(SuspectedLabel(**label) for label in about["suspected"]),
+                # Rounds of earlier versions have none.
+                quality={str(who): float(found) for who, found in about.get("quality", {}).items()},
+                second_opinions=tuple(int(task) for task in about.get("second_opinions", ())),
             )
     except FileNotFoundError:
         return None

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 from everylabel.model.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from everylabel.model.label_quality.consensus import CropConsensus, find_consensus
+    from everylabel.model.label_quality.consensus import (
+        Consensus,
+        CropConsensus,
+        find_consensus,
+        weigh_annotators,
+    )
     from everylabel.model.label_quality.label_errors import (
         LabelAudit,
         LabelIssue,
@@ -16,22 +21,26 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Consensus",
     "CropConsensus",
     "LabelAudit",
     "LabelIssue",
     "audit_labels",
     "detect_label_errors",
     "find_consensus",
+    "weigh_annotators",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
+        "Consensus": "consensus",
         "CropConsensus": "consensus",
         "LabelAudit": "label_errors",
         "LabelIssue": "label_errors",
         "audit_labels": "label_errors",
         "detect_label_errors": "label_errors",
         "find_consensus": "consensus",
+        "weigh_annotators": "consensus",
     },
 )

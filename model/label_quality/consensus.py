@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from cleanlab.multiannotator import get_label_quality_multiannotator
+from cleanlab.multiannotator import get_active_learning_scores, get_label_quality_multiannotator
 from numpy.typing import NDArray
 
 from everylabel.model.classifiers.base import Classifier
@@ -26,6 +26,23 @@ class CropConsensus:
     n_annotators: int
 
 
+@dataclass(frozen=True)
+class Consensus:
+    """What the labels of several annotators come to.
+
+    Attributes:
+        crops: the crops that somebody labelled, by ascending index.
+        quality: how often each annotator is right, estimated from others and from a model that has not seen the crops
+            (CROWDLAB, 2210.06812); empty where there is nothing to weigh.
+        second_opinions: the same crops as indices, those first of which one more label would tell most (ActiveLab,
+            2301.11856); empty where there is nothing to weigh.
+    """
+
+    crops: list[CropConsensus]
+    quality: dict[str, float] = field(default_factory=dict)
+    second_opinions: list[int] = field(default_factory=list)
+
+
 def find_consensus(
     votes: Sequence[Sequence[str | None]],
     annotators: Sequence[str],
@@ -35,6 +52,19 @@ def find_consensus(
     smoothed: NDArray[Any] | None = None,
     seed: int = 0,
 ) -> list[CropConsensus]:
+    """Return the label of each crop, as `weigh_annotators` finds it; arguments and errors are the same."""
+    return weigh_annotators(votes, annotators, x, classifier=classifier, smoothed=smoothed, seed=seed).crops
+
+
+def weigh_annotators(
+    votes: Sequence[Sequence[str | None]],
+    annotators: Sequence[str],
+    x: Rows,
+    *,
+    classifier: Classifier | None = None,
+    smoothed: NDArray[Any] | None = None,
+    seed: int = 0,
+) -> Consensus:
     """Weigh annotators and a model that has not seen the crop by how reliable each is (CROWDLAB, 2210.06812).
 
     Where all annotators of a crop agree their label stays. With one class, or no crop that two annotators
@@ -49,7 +79,7 @@ def find_consensus(
         seed: as in `audit_labels`.
 
     Returns:
-        The crops that somebody labelled, by ascending index.
+        The labels, and whom and what to trust.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -62,7 +92,9 @@ def find_consensus(
     active = [number for number, row in enumerate(votes) if any(vote is not None for vote in row)]
     if len(classes) < 2 or max((len(given) for given in chosen), default=0) < 2:
         undisputed = zip(labelled, majority, chosen, strict=True)
-        return [CropConsensus(crop, label, float("nan"), len(given)) for crop, label, given in undisputed]
+        return Consensus(
+            [CropConsensus(crop, label, float("nan"), len(given)) for crop, label, given in undisputed]
+        )
     table = _vote_table([votes[row] for row in active], labelled, classes)
     rows = np.asarray(labelled, dtype=np.intp)
     probabilities = predict_out_of_sample(
@@ -73,19 +105,26 @@ def find_consensus(
         smoothed=None if smoothed is None else smoothed[rows],
         seed=seed,
     )
-    by_crop = get_label_quality_multiannotator(
-        table, probabilities.astype(np.float64), return_detailed_quality=False, verbose=False
-    )["label_quality"]
+    probabilities = probabilities.astype(np.float64)
+    weighed = get_label_quality_multiannotator(
+        table, probabilities, return_detailed_quality=False, verbose=False
+    )
+    by_crop, by_annotator = weighed["label_quality"], weighed["annotator_stats"]["annotator_quality"]
+    scores, _ = get_active_learning_scores(table, probabilities)
     # cleanlab may overrule annotators who all agree; a person's uncontradicted word stands.
     labels = [
         given[0] if len(set(given)) == 1 else classes[int(code)]
         for given, code in zip(chosen, by_crop["consensus_label"].to_numpy(), strict=True)
     ]
     quality = by_crop["consensus_quality_score"].to_numpy()
-    return [
-        CropConsensus(crop, label, float(score), len(given))
-        for crop, label, score, given in zip(labelled, labels, quality, chosen, strict=True)
-    ]
+    return Consensus(
+        crops=[
+            CropConsensus(crop, label, float(score), len(given))
+            for crop, label, score, given in zip(labelled, labels, quality, chosen, strict=True)
+        ],
+        quality={annotators[row]: float(by_annotator.loc[number]) for number, row in enumerate(active)},
+        second_opinions=[labelled[row] for row in np.argsort(scores, kind="stable")],
+    )
 
 
 def _check_shape(votes: Sequence[Sequence[str | None]], n_annotators: int, n_crops: int) -> None:

@@ -347,3 +347,33 @@ def test_what_was_skipped_or_accepted_in_bulk_leaves_the_galleries(client, servi
     now = {int(task) for task in shown.findall(client.get("/projects/1", headers=BROWSER).text)}
     assert {*left} <= now, "others may come in their place"
     assert not {skipped, accepted} & now
+
+
+def test_people_who_share_crops_are_told_apart_and_second_opinions_offered(client, services, taught):
+    """Two people label 36 crops both; the second is wrong on every fourth."""
+    assert 'id="annotators"' not in client.get("/projects/1", headers=BROWSER).text, "one has labelled alone"
+    tasks = sorted(taught)[:36]
+    services.store.save_annotations(
+        1,
+        [
+            Annotation(
+                10_000 * who + task,
+                task,
+                who,
+                taught[task] if who == 1 or number % 4 else str((int(taught[task]) + 1) % 4),
+                False,
+                "2026-01-01T00:00:00.000000Z",
+            )
+            for number, task in enumerate(tasks)
+            for who in (1, 8)
+        ],
+    )
+    services.loop.catch_up(1, force=True)
+    text = html.unescape(client.get("/projects/1", headers=BROWSER).text)
+    table = text[text.index('id="annotators"') : text.index("</table>", text.index('id="annotators"'))]
+    assert "75 % (5" in table, "how often they say the same, of the crops that both labelled"
+    assert table.count("<tr>") == 3
+    offered = {int(task) for task in re.findall(r'id="second-(\d+)"', text)}
+    wrong = {*tasks[::4]}
+    assert offered
+    assert len(offered & wrong) > len(wrong) / 2, "crops they disagree on come first"

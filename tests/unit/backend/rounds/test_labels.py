@@ -48,7 +48,7 @@ def weighed(annotations, pool, classifier=None):
     found = weigh_disagreements(
         counted_annotations(annotations, ("a", "b")), rows, pool, classifier or EmbeddingClassifier()
     )
-    return {task: answer.label for task, answer in found.items()}
+    return {task: answer.label for task, answer in found.resolved.items()}
 
 
 def test_the_careful_annotator_is_believed_against_the_careless_one():

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from everylabel.model.label_quality.consensus import find_consensus
+from everylabel.model.label_quality.consensus import find_consensus, weigh_annotators
 
 
 def crowd(n: int = 120, seed: int = 0):
@@ -66,3 +66,20 @@ def test_with_nothing_to_weigh_labels_stay(votes):
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match="3 annotators and a column for each of 2"):
         find_consensus([["a", "b"]], ["ann", "bob", "cas"], np.eye(2))
+
+
+def test_the_careless_annotator_has_the_lowest_quality_and_disputed_crops_come_first():
+    x, _, votes = crowd()
+    found = weigh_annotators(votes, ["ann", "bob", "cas"], x)
+    assert found.quality["cas"] < min(found.quality["ann"], found.quality["bob"]) - 0.2
+    assert sorted(found.second_opinions) == [crop.index for crop in found.crops]
+
+    def disputed(crops):
+        return sum(len({row[crop] for row in votes if row[crop] is not None}) > 1 for crop in crops)
+
+    assert disputed(found.second_opinions[:20]) > 2 * disputed(found.second_opinions[-20:])
+
+
+def test_where_nobody_shares_a_crop_nobody_is_rated():
+    found = weigh_annotators([["a", None], [None, "b"]], ["ann", "bob"], np.eye(2, dtype=np.float32))
+    assert (found.quality, found.second_opinions) == ({}, [])
