@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from itertools import groupby
 from operator import attrgetter
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SEND_SECONDS = 5.0
+"""How long labels are sent at a time: then a round learns from those that are, and the rest follows."""
 EDITED = "It was edited in Label Studio after the page was confirmed."
 
 MakeClient = Callable[[str], "LabelStudio"]
@@ -73,7 +76,7 @@ class PageSender:
         ]
 
     def send(self, project_id: int) -> bool:
-        """Send what waits of a project.
+        """Send what waits of a project, for `SEND_SECONDS`, which its people share; what is left goes on waiting.
 
         Returns:
             Whether that worked; otherwise it has to be tried again. Labels of people who have to sign in again wait
@@ -85,9 +88,10 @@ class PageSender:
             return True
         try:
             control = label_config.parse(project.label_config)
+            seconds = SEND_SECONDS / len({label.annotator for label in labels})
             for who, given in groupby(sorted(labels, key=attrgetter("annotator")), attrgetter("annotator")):
                 if self._may_send(project_id, who):
-                    self._send_of(project_id, who, given, control)
+                    self._send_of(project_id, who, given, control, seconds)
         except (LabelStudioError, LabelConfigError) as error:
             log.warning("labels of pages are not sent yet: %s", error)
             return False
@@ -104,7 +108,16 @@ class PageSender:
         refused = self._refused.get((project_id, who), "")
         return refused != self._tokens.of(who)
 
-    def _send_of(self, project_id: int, who: int, labels: Iterable[PageLabel], control: ImageChoices) -> None:
+    def _send_of(
+        self,
+        project_id: int,
+        who: int,
+        labels: Iterable[PageLabel],
+        control: ImageChoices,
+        seconds: float,
+    ) -> None:
+        """Send labels of one person, one in any case, until so many seconds are over."""
+        until = time.monotonic() + seconds
         client = self._client(who)
         if client is None:
             self._refused[project_id, who] = None
@@ -116,6 +129,8 @@ class PageSender:
                     self._take_back(client, project_id, label, control)
                 else:
                     self._write(client, project_id, label, control, int(wanted))
+                if time.monotonic() >= until:
+                    return
         except (TokenRefusedError, ProjectNotFoundError) as error:
             log.warning("labels of annotator %s wait until they sign in again: %s", who, error)
             self._refused[project_id, who] = self._tokens.of(who)

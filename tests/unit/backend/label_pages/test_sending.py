@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from everylabel.backend.label_pages import sending
 from everylabel.backend.store import LONG_WAIT_SECONDS, Person
 from everylabel.scripts.background_checks import CheckFailedError, waiting
 from tests.stand_in_label_studio import choice, label_config
@@ -47,6 +48,15 @@ def test_each_label_becomes_an_annotation_of_the_person_with_a_share_of_the_time
     assert sender.waiting() == []
     mirrored = {a.task_id: a.choice for a in services.store.mirrored_annotations(1) if a.annotator == 7}
     assert mirrored == dict(confirmed.preset), "no webhook has to come"
+
+
+def test_no_round_waits_for_all_labels_to_be_sent(services, stand_in, sender, confirmed, monkeypatch):
+    monkeypatch.setattr(sending, "SEND_SECONDS", 0.0)
+    for count in range(1, len(confirmed.tasks) + 1):
+        assert sender.waiting() == [1]
+        assert sender.send(1), "nothing went wrong"
+        assert sum(map(len, written(stand_in, confirmed).values())) == count
+    assert sender.waiting() == []
 
 
 def test_a_crash_at_any_point_of_sending_writes_nothing_twice(
