@@ -78,6 +78,7 @@ def make_services(tmp_path: Path, stand_in: StandIn, encoder: Encoder) -> Iterat
 
     yield make
     for services in made:
+        services.heartbeat.stop()
         services.store.close()
 
 

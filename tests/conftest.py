@@ -85,6 +85,8 @@ class LabelStudio:
 
     def __init__(self, server: LabelStudioServer) -> None:
         self.server = server
+        self.made: list[int] = []
+        """The projects that tests have made and not ended."""
         self.url = server.url
         self.token = server.credentials.token
         self.username = server.credentials.username
@@ -107,7 +109,15 @@ class LabelStudio:
     def create_project(self, title: str, label_config: str | None = None) -> int:
         """Create an empty project, for the ten digits unless ``label_config`` says otherwise."""
         config = label_config or choices_config("0123456789")
-        return int(self.api("POST", "/api/projects", json={"title": title, "label_config": config})["id"])
+        made = int(self.api("POST", "/api/projects", json={"title": title, "label_config": config})["id"])
+        self.made.append(made)
+        return made
+
+    def end_projects(self, ids: Sequence[int]) -> None:
+        """Delete projects that no test needs any more: a backend compares all there are, and cleans up in each."""
+        for project in ids:
+            self.client.delete(f"/api/projects/{project}/")  # a test may have deleted it
+            self.made.remove(project)
 
     def upload(self, project: int, images: Sequence[Path]) -> list[int]:
         """Upload image files as tasks and return the task ids in the order of ``images``."""
@@ -179,6 +189,10 @@ class LabelStudio:
         return [by_name[path.name] for path in batch]
 
 
+RUNNING = pytest.StashKey[LabelStudio]()
+"""The Label Studio of this test session, once a test has needed one."""
+
+
 @contextmanager
 def own_label_studio(
     folder: Path, executable: Path | None, settings: Mapping[str, str] | None = None
@@ -221,7 +235,17 @@ def label_studio(
         settings = postgresql_settings(request.getfixturevalue("postgres"))
     folder = tmp_path_factory.mktemp("label-studio")
     with own_label_studio(folder, label_studio_executable, settings) as label_studio:
+        request.config.stash[RUNNING] = label_studio
         yield label_studio
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _projects_end_with_their_file(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Delete a file's projects after its last test, if there is a Label Studio: later ones need not wait for them."""
+    yield
+    label_studio = request.config.stash.get(RUNNING, None)
+    if label_studio is not None:
+        label_studio.end_projects([*label_studio.made])
 
 
 @pytest.fixture(scope="session")

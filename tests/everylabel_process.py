@@ -26,14 +26,18 @@ Found = TypeVar("Found")
 
 
 def wait_until(look: Callable[[], Found], what: str, seconds: float = 120.0) -> Found:
-    """Look again and again until something true is seen, and return it; fail after ``seconds``."""
-    deadline = time.monotonic() + seconds
+    """Look again and again until something true is seen, and return it; fail after ``seconds``.
+
+    The longer it takes, the rarer: what is waited for needs the processor, too.
+    """
+    began = time.monotonic()
+    deadline = began + seconds
     while True:
         found = look()
         if found:
             return found
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain: {what}"
-        time.sleep(0.05)
+        time.sleep(min(0.3, 0.05 + 0.05 * (time.monotonic() - began)))
 
 
 def free_port() -> int:

@@ -25,16 +25,21 @@ class Heartbeat:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._stopping = threading.Event()
 
     def start(self, figures: Callable[[], Mapping[str, float]]) -> None:
-        """Write the heartbeat from now on, as long as this process lives."""
+        """Write the heartbeat from now on, until `stop` or as long as this process lives."""
 
         def beat() -> None:
-            while True:
+            while not self._stopping.is_set():
                 self._write(figures())
-                time.sleep(EVERY_SECONDS)
+                self._stopping.wait(EVERY_SECONDS)
 
         threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+
+    def stop(self) -> None:
+        """Write no more."""
+        self._stopping.set()
 
     def alive(self) -> bool:
         """Return whether the trainer wrote its heartbeat lately; one from the future does not count."""

@@ -108,7 +108,7 @@ def demo_project(
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def reviewed_project(demo_project: Callable[..., "Project"]) -> "Project":
     """150 crops, 40 of them labelled, three of those wrongly; only to be looked at."""
     return demo_project(150, "to be reviewed", labels=40, wrong=3)
