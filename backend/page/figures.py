@@ -106,16 +106,7 @@ def read_figures(
     trainer_alive: bool,
     quality: Mapping[str, float] | None = None,
 ) -> Figures:
-    """Read the current figures of a project from the store.
-
-    Args:
-        store: Holds the project.
-        rounds: The rounds that are known already.
-        project_id: The project.
-        state: Its state, as just read.
-        trainer_alive: Whether the trainer is running.
-        quality: How often each annotator is right, by id; without it, nothing is said of single annotators.
-    """
+    """Read the current figures of a project; nothing of single annotators without `quality`, how often each is right by id."""
     project = store.project(project_id)
     control = read_control(project)
     annotations = store.annotations(project_id)

@@ -59,7 +59,7 @@ class Galleries:
     near_threshold: tuple[Crop, ...]
     """Highest confidence first: those above the threshold are pre-filled, those below are not."""
     near_duplicates: tuple[NearDuplicates, ...]
-    second_opinions: tuple[Crop, ...] = ()
+    second_labels: tuple[Crop, ...] = ()
     """Labelled crops of which one more person's label would tell most, the most useful first."""
 
     def tasks(self) -> set[int]:
@@ -67,7 +67,7 @@ class Galleries:
         crops = (
             *self.next_batch,
             *self.near_threshold,
-            *self.second_opinions,
+            *self.second_labels,
             *(crop for pair in self.near_duplicates for crop in pair.crops),
         )
         return {crop.task_id for crop in crops} | {suspect.task_id for suspect in self.suspects}
@@ -99,9 +99,9 @@ def galleries(
         near_duplicates=()
         if snapshot is None or pool_map is None
         else _near_duplicates(snapshot, pool_map, labels, blind),
-        second_opinions=()
+        second_labels=()
         if snapshot is None
-        else tuple(Crop(task, label=labels[task]) for task in snapshot.second_opinions if task in labels)[
+        else tuple(Crop(task, label=labels[task]) for task in snapshot.second_labels if task in labels)[
             :SHOWN
         ],
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from everylabel.model.pool import Rows
 
 
-SECOND_OPINIONS_KEPT = 200
+SECOND_LABELS_KEPT = 200
 
 
 def current_labels(
@@ -81,13 +81,13 @@ def resolve_labels(
 
 @dataclass(frozen=True)
 class WeighedVotes:
-    """What is known of annotators once they are weighed; all empty while nobody disagrees."""
+    """The votes of several annotators, weighed; all empty while nobody disagrees."""
 
     resolved: dict[int, ResolvedDisagreement] = field(default_factory=dict)
     """The decision for each task with a disagreement."""
     quality: dict[str, float] = field(default_factory=dict)
     """How often each annotator is right, as it is estimated; by id, as text."""
-    second_opinions: tuple[int, ...] = ()
+    second_labels: tuple[int, ...] = ()
     """The tasks with a label of which one more would tell most, those first that tell most."""
 
 
@@ -109,7 +109,7 @@ def weigh_disagreements(
         classifier: The project's classifier; its out-of-fold prediction is one more vote.
 
     Returns:
-        The decisions, how often each annotator is right, and the tasks that are worth a second opinion.
+        The decisions, how often each annotator is right, and the tasks that are worth a second label.
     """
     from everylabel.model.label_quality.consensus import weigh_annotators  # noqa: PLC0415 - takes long to load
 
@@ -131,7 +131,7 @@ def weigh_disagreements(
             task_id: ResolvedDisagreement(labels[task_id], votes[task_id]) for task_id in disagreements
         },
         quality=found.quality,
-        second_opinions=tuple(tasks[index] for index in found.second_opinions[:SECOND_OPINIONS_KEPT]),
+        second_labels=tuple(tasks[index] for index in found.second_labels[:SECOND_LABELS_KEPT]),
     )
 
 

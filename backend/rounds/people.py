@@ -26,7 +26,7 @@ class Share:
 
 @dataclass(frozen=True)
 class AnnotatorFigures:
-    """What is known of one annotator."""
+    """The figures of one annotator."""
 
     name: str
     labels: int

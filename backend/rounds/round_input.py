@@ -92,9 +92,10 @@ class RoundInput:
         usable = [id_ for id_ in self.waiting if id_ in self.row_of and id_ not in left_out]
         return tuple(usable[:ASKED_SERVED])
 
-    def second_opinions(self) -> list[int]:
-        """Return the labelled tasks that are worth another person's look, the check crops excepted."""
-        return [id_ for id_ in self.votes.second_opinions if id_ not in self.project.check_tasks]
+    def trust(self) -> tuple[dict[str, float], list[int]]:
+        """Return how often each annotator is right, and the labelled tasks worth one more label, check crops excepted."""
+        tasks = [id_ for id_ in self.votes.second_labels if id_ not in self.project.check_tasks]
+        return self.votes.quality, tasks
 
     def waited_enough(self) -> tuple[int, ...]:
         """Return the tasks that were asked for and are annotated by now."""

@@ -146,13 +146,7 @@ class Rounds:
                 files.keep_models(MODELS_KEPT, also=project.model_round)
             if outcome.predictions is not None:
                 files.save_predictions(signature, [*history, outcome.predictions])
-            round_snapshot.save(
-                files.folder,
-                outcome,
-                found.task_at,
-                quality=found.votes.quality,
-                second_opinions=found.second_opinions(),
-            )
+            round_snapshot.save(files.folder, outcome, found.task_at, *found.trust())
             files.save_queue(record.number, asdict(queue))
             check_tasks = self._check_tasks(project, session, found.task_at)
             self._store.save_round(project_id, record, check_tasks, found.votes.resolved)

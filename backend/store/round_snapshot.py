@@ -52,7 +52,7 @@ class RoundSnapshot:
     """Most suspicious first."""
     quality: Mapping[str, float] = field(default_factory=dict)
     """How often each annotator is right, as it is estimated, by id; empty while nobody disagrees."""
-    second_opinions: tuple[int, ...] = ()
+    second_labels: tuple[int, ...] = ()
     """Labelled tasks that are worth another person's look, the most useful first."""
 
 
@@ -60,9 +60,8 @@ def save(
     folder: Path,
     outcome: Round,
     task_at: NDArray[Any],
-    *,
     quality: Mapping[str, float] = MappingProxyType({}),
-    second_opinions: Sequence[int] = (),
+    second_labels: Sequence[int] = (),
 ) -> None:
     """Write a round's predictions atomically, over those of the round before.
 
@@ -74,7 +73,7 @@ def save(
         outcome: the round.
         task_at: (n,) the task of each row of the embedding file, 0 where there is none any more.
         quality: how often each annotator is right, by id.
-        second_opinions: labelled tasks that are worth another person's look.
+        second_labels: labelled tasks that are worth another person's look.
     """
     predicted = np.full(len(task_at), NO_CLASS, dtype=np.uint16)
     confidence = np.zeros(len(task_at), dtype=np.float32)
@@ -93,7 +92,7 @@ def save(
         "threshold": outcome.threshold,
         "suspected": [asdict(label) for label in suspected],
         "quality": dict(quality),
-        "second_opinions": list(second_opinions),
+        "second_labels": list(second_labels),
     }
     partial = folder / f"{_FILE}.partial"
     with partial.open("wb") as file:
@@ -131,7 +130,7 @@ def load(folder: Path) -> RoundSnapshot | None:
                 suspected=tuple(SuspectedLabel(**label) for label in about["suspected"]),
                 # Rounds of earlier versions have none.
                 quality={str(who): float(found) for who, found in about.get("quality", {}).items()},
-                second_opinions=tuple(int(task) for task in about.get("second_opinions", ())),
+                second_labels=tuple(int(task) for task in about.get("second_labels", ())),
             )
     except FileNotFoundError:
         return None

@@ -28,19 +28,19 @@ class CropConsensus:
 
 @dataclass(frozen=True)
 class Consensus:
-    """What the labels of several annotators come to.
+    """The labels of several annotators, weighed.
 
     Attributes:
         crops: the crops that somebody labelled, by ascending index.
         quality: how often each annotator is right, estimated from others and from a model that has not seen the crops
             (CROWDLAB, 2210.06812); empty where there is nothing to weigh.
-        second_opinions: the same crops as indices, those first of which one more label would tell most (ActiveLab,
+        second_labels: the same crops as indices, those first of which one more label would tell most (ActiveLab,
             2301.11856); empty where there is nothing to weigh.
     """
 
     crops: list[CropConsensus]
     quality: dict[str, float] = field(default_factory=dict)
-    second_opinions: list[int] = field(default_factory=list)
+    second_labels: list[int] = field(default_factory=list)
 
 
 def find_consensus(
@@ -105,7 +105,19 @@ def weigh_annotators(
         smoothed=None if smoothed is None else smoothed[rows],
         seed=seed,
     )
-    probabilities = probabilities.astype(np.float64)
+    names = [annotators[row] for row in active]
+    return _weighed(table, probabilities.astype(np.float64), labelled, chosen, classes, names)
+
+
+def _weighed(
+    table: NDArray[Any],
+    probabilities: NDArray[Any],
+    labelled: Sequence[int],
+    chosen: Sequence[Sequence[str]],
+    classes: Sequence[str],
+    names: Sequence[str],
+) -> Consensus:
+    """Weigh a table of votes, (crops, annotators), given (crops, classes) probabilities of a model that has not seen them."""
     weighed = get_label_quality_multiannotator(
         table, probabilities, return_detailed_quality=False, verbose=False
     )
@@ -122,8 +134,8 @@ def weigh_annotators(
             CropConsensus(crop, label, float(score), len(given))
             for crop, label, score, given in zip(labelled, labels, quality, chosen, strict=True)
         ],
-        quality={annotators[row]: float(by_annotator.loc[number]) for number, row in enumerate(active)},
-        second_opinions=[labelled[row] for row in np.argsort(scores, kind="stable")],
+        quality={name: float(by_annotator.loc[number]) for number, name in enumerate(names)},
+        second_labels=[labelled[row] for row in np.argsort(scores, kind="stable")],
     )
 
 

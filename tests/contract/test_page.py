@@ -349,7 +349,7 @@ def test_what_was_skipped_or_accepted_in_bulk_leaves_the_galleries(client, servi
     assert not {skipped, accepted} & now
 
 
-def test_people_who_share_crops_are_told_apart_and_second_opinions_offered(client, services, taught):
+def test_people_who_share_crops_are_told_apart_and_second_labels_offered(client, services, taught):
     """Two people label 36 crops both; the second is wrong on every fourth."""
     assert 'id="annotators"' not in client.get("/projects/1", headers=BROWSER).text, "one has labelled alone"
     tasks = sorted(taught)[:36]

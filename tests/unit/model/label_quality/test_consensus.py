@@ -72,14 +72,14 @@ def test_the_careless_annotator_has_the_lowest_quality_and_disputed_crops_come_f
     x, _, votes = crowd()
     found = weigh_annotators(votes, ["ann", "bob", "cas"], x)
     assert found.quality["cas"] < min(found.quality["ann"], found.quality["bob"]) - 0.2
-    assert sorted(found.second_opinions) == [crop.index for crop in found.crops]
+    assert sorted(found.second_labels) == [crop.index for crop in found.crops]
 
     def disputed(crops):
         return sum(len({row[crop] for row in votes if row[crop] is not None}) > 1 for crop in crops)
 
-    assert disputed(found.second_opinions[:20]) > 2 * disputed(found.second_opinions[-20:])
+    assert disputed(found.second_labels[:20]) > 2 * disputed(found.second_labels[-20:])
 
 
 def test_where_nobody_shares_a_crop_nobody_is_rated():
     found = weigh_annotators([["a", None], [None, "b"]], ["ann", "bob"], np.eye(2, dtype=np.float32))
-    assert (found.quality, found.second_opinions) == ({}, [])
+    assert (found.quality, found.second_labels) == ({}, [])
