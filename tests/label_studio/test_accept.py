@@ -18,8 +18,9 @@ def project(connected):
 
 
 def annotations(label_studio, project):
-    """Every annotation in Label Studio by its id."""
-    return {a["id"]: a for task in label_studio.tasks(project) for a in task["annotations"]}
+    """Every annotation in Label Studio by its id, without the words that say how long ago it was made."""
+    found = (a for task in label_studio.tasks(project) for a in task["annotations"])
+    return {a["id"]: {key: value for key, value in a.items() if key != "created_ago"} for a in found}
 
 
 def accepted(label_studio, project):
