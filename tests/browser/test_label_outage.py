@@ -119,6 +119,28 @@ def test_an_undo_in_the_same_breath_waits_until_the_page_is_confirmed(window, se
     assert labels_of(services) == {}
 
 
+def test_an_undo_of_a_page_that_was_refused_takes_no_other_back(window, services):  # noqa: F811
+    tab = window()
+    tab.wait_for_load_state("networkidle")
+    first = given(tab)
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#counts")).to_contain_text(f"{len(first)} confirmed")
+    tab.wait_for_load_state("networkidle")
+    undone = []
+    tab.on("request", lambda request: undone.append(request) if request.url.endswith("/undo") else None)
+
+    def refuse(route):
+        tab.keyboard.press("Control+z")
+        route.fulfill(status=400, json={"error": "The page is refused."})
+
+    tab.route("**/confirm", refuse)
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#problem")).to_contain_text("The page is refused.")
+    tab.wait_for_timeout(500)
+    assert not undone
+    assert labels_of(services) == first
+
+
 def test_an_undo_whose_answer_is_lost_takes_one_page_back(window, services):  # noqa: F811
     tab = window()
     labelled = []

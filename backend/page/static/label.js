@@ -132,7 +132,7 @@ async function confirm() {
     if (page === given) await showNext();
     else if (page) prefetch();
   } catch (error) {
-    unsent = null;
+    [unsent, undoWanted] = [null, false]; // an undo would take the page before it back
     if (page !== given) {
       if (page) ahead.unshift(page);
       show(given, chosen);
