@@ -180,7 +180,9 @@ class EveryLabel:
         """The newest published round's number, 0 before the first."""
         return max((r.number for r in self.services.store.rounds(project) if r.published_at), default=0)
 
-    def wait_for_round(self, project: int, *, after: int = 0, labels: int | None = None) -> RoundRecord:
+    def wait_for_round(
+        self, project: int, *, after: int = 0, labels: int | None = None, seconds: float = 120.0
+    ) -> RoundRecord:
         """Return the newest round once Label Studio serves it: newer than ``after``, learned from ``labels``."""
 
         def served() -> RoundRecord | None:
@@ -194,7 +196,7 @@ class EveryLabel:
             return latest if shown == latest.model_version else None
 
         wanted = "" if labels is None else f" from {labels} labels"
-        return wait_until(served, f"no round after {after}{wanted} came in project {project}")
+        return wait_until(served, f"no round after {after}{wanted} came in project {project}", seconds)
 
     def labels(self, project: int) -> dict[int, str]:
         """The label the backend holds of each task."""

@@ -57,15 +57,17 @@ def test_a_crop_leads_to_its_task_in_label_studio_and_back(
     assert form.page.url == address
 
 
-def test_an_annotation_moves_the_figures_without_reloading(page, label_studio, project, address):
+def test_an_annotation_moves_the_figures_without_reloading(
+    page, label_studio, everylabel_backend, project, address
+):
     open_page(page, address)
     page.evaluate("window.still = true")
     before, number = (int(page.locator(f"#{name}-now").inner_text()) for name in ("labels", "round"))
     (task, *_) = [int(i.removeprefix("next-")) for i in page.eval_on_selector_all("[id^=next-]", "found => found.map(e => e.id).filter(i => /\\d$/.test(i))")]  # fmt: skip
-    label_studio.annotate(task, project.labels[task], result=demo_choice(project.labels[task]))
-    # It counts webhooks that wait, so it does not wait for the trainer.
-    expect(page.locator("#labels-now")).to_have_text(str(before + 1))
-    expect(page.locator(f"#next-{task}")).to_have_count(0)
+    with everylabel_backend.busy_trainer():  # it counts webhooks that wait
+        label_studio.annotate(task, project.labels[task], result=demo_choice(project.labels[task]))
+        expect(page.locator("#labels-now")).to_have_text(str(before + 1))
+        expect(page.locator(f"#next-{task}")).to_have_count(0)
     expect(page.locator("#round-now")).not_to_have_text(str(number))
     expect(page.locator("#status")).to_have_text("Up to date")
     assert page.evaluate("window.still"), "it was not reloaded"

@@ -1,8 +1,5 @@
 """*Label All Tasks* serves the crop that is asked for, and every annotation changes which that is."""
 
-import time
-from statistics import median
-
 import pytest
 
 
@@ -36,17 +33,17 @@ def test_every_crop_of_the_queue_comes_in_order_and_no_click_waits_for_training(
         label_studio.annotate(task, project.labels[task])
     latest = everylabel_backend.wait_for_round(project.id, labels=len(more) + 3)
     asked = latest.queue + latest.pre_annotated
+    log = label_studio.server.log_path
+    before = len(log.read_text())
     with everylabel_backend.busy_trainer():
-        served, seconds = [], []
+        served = []
         for _ in asked:
             task = label_studio.next_task(project.id)
-            started = time.monotonic()
             label_studio.annotate(task, project.labels[task])
-            seconds.append(time.monotonic() - started)
             served.append(task)
     assert tuple(served) == asked
-    # Label Studio gives up after one second; a machine that is busy holds up a click now and then, the backend would each.
-    assert median(seconds) < 1.0, "clicks waited for the backend until Label Studio gave up"
+    said = log.read_text()[before:]
+    assert "timed out" not in said, "a click waited for the backend until Label Studio gave up"
     everylabel_backend.wait_for_round(project.id, labels=len(more) + 3 + len(asked))
 
 

@@ -35,6 +35,8 @@ from tests.label_studio_setups import DATABASES, postgresql_settings
 from tests.servers import Postgres
 
 REPAIRED_SECONDS = 120.0
+ROUND_SECONDS = 40.0
+"""How soon a round has to come after the last kill, and after a label."""
 SPARE = 40
 """Tasks that stay unlabelled, so that there is a next one to check."""
 
@@ -242,12 +244,12 @@ def check(label_studio: LabelStudio, backend: EveryLabel, project: Project, chao
         time.sleep(0.2)
     wrong = {task: (truth.get(task), labels.get(task)) for task in {*truth, *labels}}
     assert labels == truth, {task: both for task, both in wrong.items() if both[0] != both[1]}
-    settled = backend.wait_for_round(project.id, labels=len(truth))
+    settled = backend.wait_for_round(project.id, labels=len(truth), seconds=ROUND_SECONDS)
     task = label_studio.next_task(project.id)
     assert task is not None
     assert task in (*settled.queue, *settled.pre_annotated), "the label stream follows the queue"
     label_studio.annotate(task, project.labels[task])
-    backend.wait_for_round(project.id, after=settled.number, labels=len(truth) + 1)
+    backend.wait_for_round(project.id, after=settled.number, labels=len(truth) + 1, seconds=ROUND_SECONDS)
 
 
 def one_run(

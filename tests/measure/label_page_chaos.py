@@ -41,8 +41,7 @@ SPARE = 150
 """Crops that stay unlabelled, so that there are pages to the end."""
 OUTAGE_SECONDS = 600.0
 """How long a person waits at most until a page is confirmed, an outage included."""
-ARRIVED_SECONDS = 900.0
-"""How long the labels may take until all are in Label Studio, which on SQLite takes one or two a second on busy cores."""
+ARRIVED_SECONDS = 300.0
 STARTED_SECONDS = 600.0
 """How long Label Studio may take to start on a busy machine."""
 LEFT_OUT = 0.04
