@@ -111,7 +111,7 @@ def weigh_disagreements(
     Returns:
         The decisions, how often each annotator is right, and the tasks that are worth a second label.
     """
-    from everylabel.model.label_quality.consensus import weigh_annotators  # noqa: PLC0415 - takes long to load
+    from everylabel.model.label_quality.consensus import find_consensus  # noqa: PLC0415 - takes long to load
 
     votes = votes_by_task(annotation for annotation in counted if annotation.task_id in row_of)
     disagreements = [task_id for task_id, given in votes.items() if len(set(given.values())) > 1]
@@ -119,7 +119,7 @@ def weigh_disagreements(
         return WeighedVotes()
     tasks = sorted(votes)
     annotators = sorted({annotator for given in votes.values() for annotator in given})
-    found = weigh_annotators(
+    found = find_consensus(
         [[votes[task_id].get(annotator) for task_id in tasks] for annotator in annotators],
         annotators,
         pool[np.asarray([row_of[task_id] for task_id in tasks], dtype=np.intp)],

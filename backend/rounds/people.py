@@ -7,21 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from everylabel.backend.label_studio.annotators import annotator_name
+from everylabel.backend.rounds.accuracy import Interval
 from everylabel.backend.rounds.labels import votes_by_task
 from everylabel.backend.rounds.outlook import seconds_per_label
 from everylabel.backend.store import Annotation
 
 FEWEST_SHARED = 20
 """With fewer crops that others have labelled too, nothing is said of a person: one slip would be five points."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of crops with its 95 % interval, each from 0 to 1."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -34,9 +26,9 @@ class AnnotatorFigures:
     """The median time a form was open; None while fewer than five times are known."""
     shared: int
     """How many of their crops others have labelled too."""
-    agreement: Share | None
+    agreement: Interval | None
     """How often the others say the same; None below `FEWEST_SHARED` shared crops."""
-    quality: Share | None
+    quality: Interval | None
     """How often they are right, as CROWDLAB estimates it; None also where nothing is estimated."""
 
 
@@ -87,12 +79,12 @@ def _figures(
     )
 
 
-def _share(value: float, n: int) -> Share:
+def _share(value: float, n: int) -> Interval:
     """Return a share with Wilson's interval for as many crops, of which that share is rounded to whole ones."""
     from everylabel.model.evaluation.check_set import wilson_interval  # noqa: PLC0415 - takes long to load
 
     low, high = wilson_interval(round(value * n), n)
-    return Share(value, min(low, value), max(high, value))
+    return Interval(value, min(low, value), max(high, value))
 
 
 def said_of(one: AnnotatorFigures) -> Iterable[str]:
@@ -103,5 +95,5 @@ def said_of(one: AnnotatorFigures) -> Iterable[str]:
     yield "-" if one.quality is None else _in_words(one.quality)
 
 
-def _in_words(share: Share) -> str:
-    return f"{100 * share.value:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f})"
+def _in_words(share: Interval) -> str:
+    return f"{share.percent} % ({share.low_percent} to {share.high_percent})"

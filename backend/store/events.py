@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, delete, func, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -134,9 +134,7 @@ class Events(Database):
         alone = (func.min(EventRow.action) == action, func.max(EventRow.action) == action)
         with self._inbox._session() as session:
             return set(
-                session.scalars(
-                    select(EventRow.project_id).group_by(EventRow.project_id).having(and_(*alone))
-                )
+                session.scalars(select(EventRow.project_id).group_by(EventRow.project_id).having(*alone))
             )
 
     def delete_events(self, event_ids: Iterable[int]) -> None:

@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING
 from everylabel.model.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from everylabel.model.label_quality.consensus import (
-        Consensus,
-        CropConsensus,
-        find_consensus,
-        weigh_annotators,
-    )
+    from everylabel.model.label_quality.consensus import Consensus, CropConsensus, find_consensus
     from everylabel.model.label_quality.label_errors import (
         LabelAudit,
         LabelIssue,
@@ -28,7 +23,6 @@ __all__ = [
     "audit_labels",
     "detect_label_errors",
     "find_consensus",
-    "weigh_annotators",
 ]
 
 __getattr__ = lazy_names(
@@ -41,6 +35,5 @@ __getattr__ = lazy_names(
         "audit_labels": "label_errors",
         "detect_label_errors": "label_errors",
         "find_consensus": "consensus",
-        "weigh_annotators": "consensus",
     },
 )

@@ -51,19 +51,6 @@ def find_consensus(
     classifier: Classifier | None = None,
     smoothed: NDArray[Any] | None = None,
     seed: int = 0,
-) -> list[CropConsensus]:
-    """Return the label of each crop, as `weigh_annotators` finds it; arguments and errors are the same."""
-    return weigh_annotators(votes, annotators, x, classifier=classifier, smoothed=smoothed, seed=seed).crops
-
-
-def weigh_annotators(
-    votes: Sequence[Sequence[str | None]],
-    annotators: Sequence[str],
-    x: Rows,
-    *,
-    classifier: Classifier | None = None,
-    smoothed: NDArray[Any] | None = None,
-    seed: int = 0,
 ) -> Consensus:
     """Weigh annotators and a model that has not seen the crop by how reliable each is (CROWDLAB, 2210.06812).
 

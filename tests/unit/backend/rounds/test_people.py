@@ -27,10 +27,10 @@ def test_agreement_is_of_shared_crops_and_has_an_interval():
     counted = labels(1, range(60)) + labels(2, range(30, 55)) + labels(2, range(55, 60), "b", seconds=9.0)
     ann, bob = annotator_figures(counted, NAMES, {"1": 0.97, "2": 0.8})
     assert (ann.name, ann.labels, ann.shared, ann.seconds) == ("ann", 60, 30, 4.0)
-    assert ann.agreement.value == bob.agreement.value == 25 / 30
+    assert ann.agreement.estimate == bob.agreement.estimate == 25 / 30
     assert ann.agreement.low < 0.75
     assert ann.agreement.high > 0.9
-    assert ann.quality.value == 0.97 > bob.quality.value
+    assert ann.quality.estimate == 0.97 > bob.quality.estimate
     assert [*said_of(bob)][1] == "83 % (66 to 93)"
 
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from everylabel.model.label_quality.consensus import find_consensus, weigh_annotators
+from everylabel.model.label_quality.consensus import find_consensus
 
 
 def crowd(n: int = 120, seed: int = 0):
@@ -28,7 +28,7 @@ def test_disagreements_are_resolved_better_than_by_counting():
     better, counted = 0, 0
     for seed in range(5):
         x, truth, votes = crowd(seed=seed)
-        for crop in find_consensus(votes, ["ann", "bob", "cas"], x):
+        for crop in find_consensus(votes, ["ann", "bob", "cas"], x).crops:
             given = [row[crop.index] for row in votes if row[crop.index] is not None]
             if len(set(given)) > 1:
                 better += crop.label == truth[crop.index]
@@ -41,7 +41,7 @@ def test_an_undisputed_label_stands_with_a_quality_that_tells_uncertainty():
     votes = [list(row) for row in votes]
     wrong = "kind 0" if truth[3] != "kind 0" else "kind 1"
     votes[0][3], votes[1][3], votes[2][3] = wrong, None, None
-    found = {crop.index: crop for crop in find_consensus(votes, ["ann", "bob", "cas"], x)}
+    found = {crop.index: crop for crop in find_consensus(votes, ["ann", "bob", "cas"], x).crops}
     assert found[3].label == wrong
     assert found[3].quality < np.median([crop.quality for crop in found.values()])
 
@@ -50,7 +50,7 @@ def test_crops_nobody_labelled_and_annotators_without_labels_are_left_out():
     x, _, votes = crowd()
     votes = [[None, *row[1:]] for row in votes]
     found = find_consensus([*votes, [None] * len(x)], ["ann", "bob", "cas", "dee"], x)
-    assert 0 not in [crop.index for crop in found]
+    assert 0 not in [crop.index for crop in found.crops]
     assert found == find_consensus(votes, ["ann", "bob", "cas"], x)
 
 
@@ -59,8 +59,10 @@ def test_crops_nobody_labelled_and_annotators_without_labels_are_left_out():
 )
 def test_with_nothing_to_weigh_labels_stay(votes):
     found = find_consensus(votes, ["ann", "bob"], np.eye(3, dtype=np.float32))
-    assert [crop.label for crop in found] == [next(v for v in pair if v) for pair in zip(*votes, strict=True)]
-    assert all(math.isnan(crop.quality) for crop in found)
+    assert [crop.label for crop in found.crops] == [
+        next(v for v in pair if v) for pair in zip(*votes, strict=True)
+    ]
+    assert all(math.isnan(crop.quality) for crop in found.crops)
 
 
 def test_shapes_that_do_not_fit_are_named():
@@ -70,7 +72,7 @@ def test_shapes_that_do_not_fit_are_named():
 
 def test_the_careless_annotator_has_the_lowest_quality_and_disputed_crops_come_first():
     x, _, votes = crowd()
-    found = weigh_annotators(votes, ["ann", "bob", "cas"], x)
+    found = find_consensus(votes, ["ann", "bob", "cas"], x)
     assert found.quality["cas"] < min(found.quality["ann"], found.quality["bob"]) - 0.2
     assert sorted(found.second_labels) == [crop.index for crop in found.crops]
 
@@ -81,5 +83,5 @@ def test_the_careless_annotator_has_the_lowest_quality_and_disputed_crops_come_f
 
 
 def test_where_nobody_shares_a_crop_nobody_is_rated():
-    found = weigh_annotators([["a", None], [None, "b"]], ["ann", "bob"], np.eye(2, dtype=np.float32))
+    found = find_consensus([["a", None], [None, "b"]], ["ann", "bob"], np.eye(2, dtype=np.float32))
     assert (found.quality, found.second_labels) == ({}, [])
