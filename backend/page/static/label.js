@@ -186,10 +186,10 @@ async function undo() {
   try {
     const id = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
     const found = await patiently(() => post("/undo", { page: id })); // taken back once, however often it comes
+    confirmed = Math.max(0, confirmed - (found.page?.crops ?? []).filter(({ label }) => label !== null).length);
     tell(found);
     if (!found.page) return say("There is no page of yours to undo.");
     if (page) ahead.unshift(page);
-    confirmed = Math.max(0, confirmed - found.page.crops.filter((crop) => crop.label !== null).length);
     show(found.page);
   } catch (error) {
     fail(error);
