@@ -34,7 +34,7 @@ test: lint label-studio chromium  ## Every check and every test, real Label Stud
 test-arithmetic: $(VENV)/.installed-test  ## The tests of numbers once more, as another processor would round
 	ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=$(if $(filter x86_64,$(shell uname -m)),Prescott,ARMV8) \
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 \
-	$(BIN)/python -m pytest --random-order -m "numbers and not services" tests/unit $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile -m "numbers and not services" tests/unit $(PYTEST_ARGS)
 
 # The ranges of pyproject.toml are true at their lower end too: what starts no server, and neither a browser nor Label Studio.
 test-lowest: $(LOWEST)/.installed  ## Unit and contract tests with the lowest versions that pyproject.toml allows
