@@ -17,6 +17,8 @@ from typing import Any
 import httpcore
 import httpx
 
+from everylabel.backend.ssl_context import ssl_context
+
 # What Label Studio 1.23.2 bans by default and some Python's `is_global` lets through; IPv4 in disguise.
 RESERVED_NETWORKS = tuple(
     ipaddress.ip_network(network)
@@ -71,7 +73,7 @@ class GuardedTransport(httpx.BaseTransport):
     def __init__(self, *, allow_private_addresses: bool = False, max_connections: int = 64) -> None:
         self._deadlines = _Deadlines()
         self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
+            ssl_context=ssl_context(),
             max_connections=max_connections,
             max_keepalive_connections=max_connections,
             keepalive_expiry=15.0,

@@ -22,6 +22,7 @@ from everylabel.backend.label_studio.errors import (
     refused,
     unreachable,
 )
+from everylabel.backend.ssl_context import ssl_context
 
 if TYPE_CHECKING:
     from label_studio_sdk.tokens.client_ext import TokensClientExt
@@ -53,7 +54,11 @@ class Connection:
         self.clock_lead = 0.0
         """Seconds by which this machine's clock is ahead of Label Studio's."""
         self._http = httpx.Client(
-            base_url=self.url, timeout=timeout, transport=transport, follow_redirects=False
+            base_url=self.url,
+            timeout=timeout,
+            transport=transport,
+            follow_redirects=False,
+            verify=ssl_context(),
         )
 
     def close(self) -> None:
