@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -166,20 +167,26 @@ class EfficientNetLite0Encoder(Encoder):
         with self._lock:
             if self._model or self._gpu is not None:
                 return self._gpu
-            network: nn.Module = _PooledFeatures(self.variant).eval().requires_grad_(False)
-            network, self.device = place(network, self.device, fall_back=self._may_fall_back)
             if not self._on_cpu:
-                on_cpu = self._on_cpu_from_now_on if self._may_fall_back else None
-                try:
-                    self._gpu = BatchedNetwork(network, self.device, on_cpu, half=False)
-                    self.batch_size = self._gpu.fitting_batch(CROP_SIZE)
-                except RuntimeError as error:
-                    self._gpu = None
-                    network, self.device = give_up(network, error, fall_back=self._may_fall_back)
+                self._load_on_gpu()
             if self._on_cpu:
                 self._take_cpu_batches()
-                self._model = _exported(network)
+                self._model = _exported(self.variant)
             return self._gpu
+
+    def _load_on_gpu(self) -> None:
+        """Place the network on the GPU, or give that up, which leaves the work to the CPU."""
+        network: nn.Module = _PooledFeatures(self.variant).eval().requires_grad_(False)
+        network, self.device = place(network, self.device, fall_back=self._may_fall_back)
+        if self._on_cpu:
+            return
+        on_cpu = self._on_cpu_from_now_on if self._may_fall_back else None
+        try:
+            self._gpu = BatchedNetwork(network, self.device, on_cpu, half=False)
+            self.batch_size = self._gpu.fitting_batch(CROP_SIZE)
+        except RuntimeError as error:
+            self._gpu = None
+            _, self.device = give_up(network, error, fall_back=self._may_fall_back)
 
     def _take_cpu_batches(self) -> None:
         self.batch_size = CPU_BATCH
@@ -191,7 +198,7 @@ class EfficientNetLite0Encoder(Encoder):
             if not self._model:
                 self._gpu, self.device = None, "cpu"
                 self._take_cpu_batches()
-                self._model = _exported(_PooledFeatures(self.variant).eval().requires_grad_(False))
+                self._model = _exported(self.variant)
         session = self._session(self._threads)
         starts = range(0, len(crops), CPU_BATCH)
         return np.concatenate([session(crops[start : start + CPU_BATCH]) for start in starts])
@@ -248,7 +255,10 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _exported(network: nn.Module) -> bytes:
+@cache
+def _exported(variant: Variant) -> bytes:
+    """Return the network as an ONNX model, made once a process: tracing it takes about a second."""
+    network = _PooledFeatures(variant).eval().requires_grad_(False)
     example = torch.zeros(2, CROP_SIZE, CROP_SIZE, 3, dtype=torch.uint8)
     return to_onnx(network, example, "crops", "features")
 
