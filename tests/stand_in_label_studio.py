@@ -190,7 +190,7 @@ class StandIn:
     ) -> tuple[int, Any]:
         if self.down:
             return 503, {"detail": "Service unavailable"}
-        if path == "/api/version":
+        if path == "/api/version/":
             return 200, {"release": self.release}
         user = ({self.token: 1} | self.people).get((authorization or "").removeprefix("Token "))
         if user is None:
@@ -207,12 +207,12 @@ class StandIn:
             (r"/api/projects/", lambda *_: (200, {"results": list(self.projects.values())})),
             (r"/api/projects/(\d+)/", self._project),
             (r"/api/current-user/whoami", self._whoami),
-            (r"/api/tasks", self._tasks),
+            (r"/api/tasks/", self._tasks),
             (r"/api/tasks/(\d+)/annotations/", self._task_annotations),
             (r"/api/projects/(\d+)/import/predictions", self._import_predictions),
             (r"/api/predictions/(\d+)/", self._prediction),
             (r"/api/projects/(\d+)/model-versions/", self._versions),
-            (r"/api/dm/actions", self._action),
+            (r"/api/dm/actions/", self._action),
             (r"/api/annotations/(\d+)/", self._annotation),
             (r"/api/dm/views/(?:(\d+)/)?", self._kept(self.tabs)),
             (r"/api/webhooks/(?:(\d+)/)?", self._kept(self.webhooks)),

@@ -54,7 +54,7 @@ class AnnotationRequests(Connection):
         """
         self.request_object(
             "POST",
-            "/api/dm/actions",
+            "/api/dm/actions/",
             params={"id": "predictions_to_annotations", "project": project_id},
             json={
                 "selectedItems": {"all": False, "included": list(task_ids)},

@@ -27,7 +27,7 @@ class LabelStudio(AnnotationRequests):
 
     def version(self) -> str:
         """Return Label Studio's own version, such as `1.23.2`."""
-        return str(self.request_object("GET", "/api/version").get("release", "unknown"))
+        return str(self.request_object("GET", "/api/version/").get("release", "unknown"))
 
     def users(self) -> list[dict[str, Any]]:
         """Return the users of the token owner's organization, including those who were removed."""
@@ -95,7 +95,7 @@ class LabelStudio(AnnotationRequests):
             "fields": "task_only",
             "query": json.dumps({"filters": all_of(ANNOTATED, among)}),
         }
-        answer = self.request_object("GET", "/api/tasks", "tasks", params={**params, "page": 1})
+        answer = self.request_object("GET", "/api/tasks/", "tasks", params={**params, "page": 1})
         return {int(task["id"]) for task in answer["tasks"]}
 
     def tasks_among(self, project_id: int, task_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -145,7 +145,7 @@ class LabelStudio(AnnotationRequests):
 
     def next_task(self, project_id: int) -> dict[str, Any] | None:
         """Return the task that *Label All Tasks* shows next to the token's owner; None when nothing is left."""
-        path = f"/api/projects/{project_id}/next"
+        path = f"/api/projects/{project_id}/next/"
         response = self.request("GET", path, missing_ok=True)
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
@@ -179,7 +179,7 @@ class LabelStudio(AnnotationRequests):
         """Delete all predictions of these tasks, whoever made them (12 ms each, in one call)."""
         self.request_object(
             "POST",
-            "/api/dm/actions",
+            "/api/dm/actions/",
             params={"id": "delete_tasks_predictions", "project": project_id},
             json={"selectedItems": {"all": False, "included": list(task_ids)}},
         )

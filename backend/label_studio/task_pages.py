@@ -54,7 +54,7 @@ def read_pages(
     while left > 0:
         query = json.dumps({"filters": all_of(*conditions, condition("id", "greater", "Number", last))})
         answer = connection.request_object(
-            "GET", "/api/tasks", "tasks", "total", params={**params, "query": query}
+            "GET", "/api/tasks/", "tasks", "total", params={**params, "query": query}
         )
         tasks = answer["tasks"]
         if not tasks:

@@ -121,7 +121,7 @@ def demo_choice(label: str) -> list[dict[str, Any]]:
 
 def given(label_studio: "LabelStudio", task: int) -> list[list[str]]:
     """Return the choices of every annotation of a task, an empty one's being []."""
-    annotations = label_studio.api("GET", f"/api/tasks/{task}")["annotations"]
+    annotations = label_studio.api("GET", f"/api/tasks/{task}/")["annotations"]
     return [a["result"][0]["value"]["choices"] if a["result"] else [] for a in annotations]
 
 

@@ -78,7 +78,7 @@ def test_a_right_label_is_confirmed_by_its_key_twice_and_update(
 def test_label_tasks_as_displayed_serves_the_tab(form, label_studio, everylabel_backend, project):
     tabs = label_studio.api("GET", "/api/dm/views/", params={"project": project.id})
     (tab,) = [tab["id"] for tab in tabs if tab["data"]["title"] == "Pseudo-labels"]
-    shown = label_studio.api("GET", "/api/tasks", params={"view": tab, "page_size": 100})["tasks"]
+    shown = label_studio.api("GET", "/api/tasks/", params={"view": tab, "page_size": 100})["tasks"]
     form.page.goto(f"/projects/{project.id}/data?tab={tab}")
     form.page.get_by_role("button", name="Label All Tasks").wait_for()
     form.page.get_by_role("button", name="Toggle open").click()
@@ -96,7 +96,7 @@ def test_the_selected_pseudo_labels_come_pre_filled_and_enter_takes_each(
     predictions = label_studio.predictions(reviewing.id, latest.model_version)
     tabs = label_studio.api("GET", "/api/dm/views/", params={"project": reviewing.id})
     (tab,) = [tab["id"] for tab in tabs if tab["data"]["title"] == "Pseudo-labels"]
-    shown = label_studio.api("GET", "/api/tasks", params={"view": tab, "page_size": 100})["tasks"]
+    shown = label_studio.api("GET", "/api/tasks/", params={"view": tab, "page_size": 100})["tasks"]
     waiting = {task["id"]: predictions[task["id"]]["result"][0]["value"]["choices"] for task in shown}
     assert len(waiting) > 2
     form.page.goto(f"/projects/{reviewing.id}/data?tab={tab}")

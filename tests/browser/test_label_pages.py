@@ -217,7 +217,7 @@ def test_what_was_labelled_in_label_studio_meanwhile_is_not_overwritten_and_told
     expect(told).to_have_count(1)
     expect(told).to_contain_text(f"Task {page[0]}")
     expect(told).to_contain_text("Somebody else has labelled it meanwhile")
-    held = label_studio.api("GET", f"/api/tasks/{page[0]}")["annotations"]
+    held = label_studio.api("GET", f"/api/tasks/{page[0]}/")["annotations"]
     assert [annotation["result"][0]["value"]["choices"] for annotation in held] == [["9"]]
 
 
@@ -232,7 +232,7 @@ def test_a_review_changes_ones_own_annotation_and_stands_beside_that_of_another(
     }
 
     def held():
-        found = label_studio.api("GET", f"/api/tasks/{owns}")["annotations"]
+        found = label_studio.api("GET", f"/api/tasks/{owns}/")["annotations"]
         return {(a["id"], annotator_of(a), a["result"][0]["value"]["choices"][0]) for a in found}
 
     def review(name, label):

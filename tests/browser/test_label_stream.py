@@ -41,7 +41,7 @@ def test_a_key_and_submit_bring_the_next_crop_of_the_queue(form, label_studio, e
         ]
         assert following in {next(crop for crop in r.queue if crop != task) for r in rounds}
         assert everylabel_backend.labels(project.id)[task] == project.labels[task]
-        (annotation,) = label_studio.api("GET", f"/api/tasks/{task}")["annotations"]
+        (annotation,) = label_studio.api("GET", f"/api/tasks/{task}/")["annotations"]
         assert annotation["result"][0]["value"]["choices"] == [project.labels[task]]
         task = following
 
@@ -64,7 +64,7 @@ def test_a_crop_the_model_is_confident_of_comes_pre_filled_and_submit_is_enough(
         assert form.chosen() == [suggested]
         form.submit(head)
         form.wait_for_task()
-    (annotation,) = label_studio.api("GET", f"/api/tasks/{head}")["annotations"]
+    (annotation,) = label_studio.api("GET", f"/api/tasks/{head}/")["annotations"]
     assert annotation["result"][0]["value"]["choices"] == [suggested]
     assert annotation["parent_prediction"] == pushed["id"]
     everylabel_backend.wait_for_round(project.id, labels=given + 1)

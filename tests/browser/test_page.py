@@ -80,7 +80,7 @@ def test_a_suspected_label_is_corrected_from_the_page(form, label_studio, projec
     suspect = page.locator("li[id^=suspect-]").first
     task = int(suspect.get_attribute("id").removeprefix("suspect-"))
     given, suggested = suspect.locator("del").inner_text(), suspect.locator("ins").inner_text()
-    (annotation,) = label_studio.api("GET", f"/api/tasks/{task}")["annotations"]
+    (annotation,) = label_studio.api("GET", f"/api/tasks/{task}/")["annotations"]
     assert annotation["result"][0]["value"]["choices"] == [given]
     suspect.locator("a:not(.like)").click()
     assert form.wait_for_task() == task
@@ -93,7 +93,7 @@ def test_a_suspected_label_is_corrected_from_the_page(form, label_studio, projec
         page.get_by_test_id("bottombar-update-button").click()
     page.goto(address)
     expect(page.locator(f"#suspect-{task} del", has_text=given)).to_have_count(0)
-    (annotation,) = label_studio.api("GET", f"/api/tasks/{task}")["annotations"]
+    (annotation,) = label_studio.api("GET", f"/api/tasks/{task}/")["annotations"]
     assert annotation["result"][0]["value"]["choices"] == [suggested]
 
 

@@ -40,7 +40,7 @@ def test_a_suspected_label_is_shown_beside_what_the_model_suggests(
     latest = everylabel_backend.round(fresh_project.id)
     task = latest.suspected[0]
     prediction = label_studio.predictions(fresh_project.id, latest.model_version)[task]
-    (annotation,) = label_studio.api("GET", f"/api/tasks/{task}")["annotations"]
+    (annotation,) = label_studio.api("GET", f"/api/tasks/{task}/")["annotations"]
     given = annotation["result"][0]["value"]["choices"]
     suggested = prediction["result"][0]["value"]["choices"]
     assert given != suggested

@@ -30,7 +30,7 @@ def expected(label_studio, project, title):
     """The tasks of a tab, in order, with the address of each one's picture."""
     tabs = label_studio.api("GET", "/api/dm/views/", params={"project": project.id})
     (tab,) = [tab["id"] for tab in tabs if tab["data"]["title"] == title]
-    tasks = label_studio.api("GET", "/api/tasks", params={"view": tab, "page_size": 100})["tasks"]
+    tasks = label_studio.api("GET", "/api/tasks/", params={"view": tab, "page_size": 100})["tasks"]
     return [(task["id"], task["data"]["image"]) for task in tasks]
 
 

@@ -20,7 +20,7 @@ def second_tab(page):
 
 
 def versions(label_studio, task):
-    return {p["model_version"] for p in label_studio.api("GET", f"/api/tasks/{task}")["predictions"]}
+    return {p["model_version"] for p in label_studio.api("GET", f"/api/tasks/{task}/")["predictions"]}
 
 
 @pytest.mark.usefixtures("enter")
@@ -93,6 +93,6 @@ class ThirdTab:
             task, self.project.labels[task], result=result, lead_time=lead_time
         )
         # The stream loads the next crop in the instant of the submit, however slow the answers are here.
-        made = self.label_studio.api("GET", f"/api/annotations/{annotation}")
+        made = self.label_studio.api("GET", f"/api/annotations/{annotation}/")
         self.opened_at = submitted_at(made["created_at"]) + 0.5
         return self.backend.wait_for_round(self.project.id, after=latest.number)

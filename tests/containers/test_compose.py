@@ -57,7 +57,7 @@ def memory(deployment: Deployment, project: int) -> dict[str, dict[str, Any]]:
 
 
 def version(label_studio: LabelStudio, project: int) -> str:
-    return str(label_studio.api("GET", f"/api/projects/{project}")["model_version"])
+    return str(label_studio.api("GET", f"/api/projects/{project}/")["model_version"])
 
 
 def told(deployment: Deployment) -> int:

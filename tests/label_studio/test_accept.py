@@ -78,7 +78,7 @@ def test_accepted_crops_are_marked_and_count_as_nobody_s_label(label_studio, eve
     tabs = {
         tab["data"]["title"]: tab for tab in label_studio.api("GET", f"/api/dm/views/?project={project.id}")
     }
-    shown = label_studio.api("GET", "/api/tasks", params={"view": tabs[ACCEPTED]["id"], "page_size": 500})
+    shown = label_studio.api("GET", "/api/tasks/", params={"view": tabs[ACCEPTED]["id"], "page_size": 500})
     assert {task["id"] for task in shown["tasks"]} == made.keys()
 
 

@@ -57,7 +57,7 @@ def test_a_skipped_crop_does_not_come_back(label_studio, everylabel_backend, pro
     before = everylabel_backend.round(project.id)
     skipped = label_studio.next_task(project.id)
     body = {"result": [], "was_cancelled": True, "lead_time": 1.0}
-    label_studio.api("POST", f"/api/tasks/{skipped}/annotations", json=body)
+    label_studio.api("POST", f"/api/tasks/{skipped}/annotations/", json=body)
     after = everylabel_backend.wait_for_round(project.id, after=before.number)
     assert after.n_labels == before.n_labels, "a skip is no label"
     assert skipped not in (*after.queue, *after.pre_annotated)
@@ -67,7 +67,7 @@ def test_a_skipped_crop_does_not_come_back(label_studio, everylabel_backend, pro
 def test_an_empty_annotation_is_no_label_and_breaks_nothing(label_studio, everylabel_backend, project):
     before = everylabel_backend.round(project.id)
     task = label_studio.next_task(project.id)
-    label_studio.api("POST", f"/api/tasks/{task}/annotations", json={"result": [], "lead_time": 1.0})
+    label_studio.api("POST", f"/api/tasks/{task}/annotations/", json={"result": [], "lead_time": 1.0})
     after = everylabel_backend.wait_for_round(project.id, after=before.number)
     assert after.n_labels == before.n_labels
     assert task not in everylabel_backend.labels(project.id)
@@ -81,7 +81,7 @@ def test_annotations_made_in_bulk_are_learned(label_studio, everylabel_backend, 
     before = everylabel_backend.round(project.id)
     label_studio.api(
         "POST",
-        "/api/dm/actions",
+        "/api/dm/actions/",
         params={"id": "predictions_to_annotations", "project": project.id},
         json={"selectedItems": {"all": False, "included": chosen}, "model_version": "mine"},
     )
@@ -95,7 +95,7 @@ def test_annotations_deleted_in_bulk_are_forgotten(label_studio, everylabel_back
     before = everylabel_backend.round(project.id)
     label_studio.api(
         "POST",
-        "/api/dm/actions",
+        "/api/dm/actions/",
         params={"id": "delete_tasks_annotations", "project": project.id},
         json={"selectedItems": {"all": False, "included": chosen}},
     )
@@ -127,7 +127,7 @@ def test_deleted_tasks_leave_the_queue(label_studio, everylabel_backend, project
     gone = list(before.queue)
     label_studio.api(
         "POST",
-        "/api/dm/actions",
+        "/api/dm/actions/",
         params={"id": "delete_tasks", "project": project.id},
         json={"selectedItems": {"all": False, "included": gone}},
     )

@@ -64,7 +64,7 @@ def test_label_studio_can_retrieve_predictions_for_all_of_them(label_studio, eve
     number, good, broken = project
     label_studio.api(
         "POST",
-        "/api/dm/actions",
+        "/api/dm/actions/",
         params={"id": "retrieve_tasks_predictions", "project": number},
         json={"selectedItems": {"all": True, "excluded": []}},
     )

@@ -37,14 +37,14 @@ def test_a_spot_check_is_served_first_and_blind_and_has_a_tab(label_studio, ever
     said = run(everylabel_backend, "accept", project, "--max-error", ERROR)
     assert "Certificate 1 has begun." in said
     asked = under_way(everylabel_backend, project).open_tasks
-    served = label_studio.api("GET", f"/api/projects/{project.id}/next")
+    served = label_studio.api("GET", f"/api/projects/{project.id}/next/")
     assert served["id"] == asked[0]
     version = label_studio.api("GET", f"/api/projects/{project.id}/")["model_version"]
     shown = [p for p in served["predictions"] if p["model_version"] == version]
     assert [p["result"] for p in shown] == [[]]
     tabs = label_studio.api("GET", f"/api/dm/views/?project={project.id}")
     (tab,) = [tab for tab in tabs if tab["data"]["title"] == SPOT_CHECK]
-    found = label_studio.api("GET", "/api/tasks", params={"view": tab["id"], "page_size": 100})
+    found = label_studio.api("GET", "/api/tasks/", params={"view": tab["id"], "page_size": 100})
     assert {task["id"] for task in found["tasks"]} == {*asked}
 
 

@@ -62,10 +62,10 @@ def test_three_tabs_stand_beside_the_plain_one(label_studio, everylabel_backend,
     by_title = {tab["data"]["title"]: tab for tab in tabs}
     assert by_title.keys() == {*OURS, "Default"}
     assert not by_title["Default"]["data"].get("filters", {}).get("items")
-    shown = label_studio.api("GET", "/api/tasks", params={"view": by_title["Next batch"]["id"]})["tasks"]
+    shown = label_studio.api("GET", "/api/tasks/", params={"view": by_title["Next batch"]["id"]})["tasks"]
     assert [task["id"] for task in shown] == list(everylabel_backend.round(project.id).queue)
     for empty in OURS - {"Next batch"}:
-        assert label_studio.api("GET", "/api/tasks", params={"view": by_title[empty]["id"]})["total"] == 0
+        assert label_studio.api("GET", "/api/tasks/", params={"view": by_title[empty]["id"]})["total"] == 0
 
 
 def test_connecting_twice_changes_nothing_twice(label_studio, everylabel_backend, project):
@@ -111,7 +111,7 @@ def test_a_project_with_names_of_its_own_is_understood(label_studio, everylabel_
     for task in project.task_ids[:30]:
         result = {"from_name": "verdict", "to_name": "photo", "type": "choices"}
         result["value"] = {"choices": [f"digit {project.labels[task]}"]}
-        label_studio.api("POST", f"/api/tasks/{task}/annotations", json={"result": [result]})
+        label_studio.api("POST", f"/api/tasks/{task}/annotations/", json={"result": [result]})
     latest = everylabel_backend.connect(project.id)
     assert latest.n_labels == 30
     assert latest.classes == tuple(f"digit {digit}" for digit in range(10))

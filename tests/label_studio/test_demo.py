@@ -48,9 +48,9 @@ def label_next(address, token, project):
     """Label what the label stream shows next, as its form would."""
     headers = {"Authorization": f"Token {token}"}
     with httpx.Client(base_url=address, headers=headers, timeout=60, trust_env=False) as client:
-        task = client.get(f"/api/projects/{project['id']}/next").raise_for_status().json()["id"]
+        task = client.get(f"/api/projects/{project['id']}/next/").raise_for_status().json()["id"]
         body = {"result": label_config.parse(project["label_config"]).result("3")}
-        client.post(f"/api/tasks/{task}/annotations", json=body).raise_for_status()
+        client.post(f"/api/tasks/{task}/annotations/", json=body).raise_for_status()
 
 
 def test_a_simulated_annotator_labels_and_reports(demo, tmp_path):

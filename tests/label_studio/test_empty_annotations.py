@@ -29,7 +29,7 @@ def test_crops_submitted_empty_are_not_asked_for_again_and_every_crop_served_is_
         before = everylabel_backend.round(project.id)
         task = label_studio.next_task(project.id)
         assert task == before.queue[0]
-        label_studio.api("POST", f"/api/tasks/{task}/annotations", json={"result": [], "lead_time": 1.0})
+        label_studio.api("POST", f"/api/tasks/{task}/annotations/", json={"result": [], "lead_time": 1.0})
         empties.append(task)
         after = everylabel_backend.wait_for_round(project.id, after=before.number)
         assert after.n_labels == before.n_labels
@@ -69,7 +69,7 @@ def test_an_empty_annotation_that_is_deleted_brings_its_crop_back_into_the_pool(
 ):
     before = everylabel_backend.round(project.id)
     task = label_studio.next_task(project.id)
-    made = label_studio.api("POST", f"/api/tasks/{task}/annotations", json={"result": [], "lead_time": 1.0})
+    made = label_studio.api("POST", f"/api/tasks/{task}/annotations/", json={"result": [], "lead_time": 1.0})
     emptied = everylabel_backend.wait_for_round(project.id, after=before.number)
     label_studio.api("DELETE", f"/api/annotations/{made['id']}/")
     after = everylabel_backend.wait_for_round(project.id, after=emptied.number)
@@ -84,7 +84,7 @@ def test_doctor_sees_what_label_studio_does_not_serve(label_studio, everylabel_b
         task = label_studio.next_task(project.id)
         label_studio.api(
             "POST",
-            f"/api/tasks/{task}/annotations",
+            f"/api/tasks/{task}/annotations/",
             json={"result": [], "was_cancelled": True, "lead_time": 1.0},
         )
         store = everylabel_backend.services.store

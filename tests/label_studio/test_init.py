@@ -69,7 +69,7 @@ def test_the_data_set_holds_the_files_as_they_were(
     tasks = {task["data"]["file_name"]: task["id"] for task in label_studio.tasks(project)}
     for name in NAMES:
         result = [{**choice(name.split("/")[0])[0], "from_name": "label"}]
-        label_studio.api("POST", f"/api/tasks/{tasks[name]}/annotations", json={"result": result})
+        label_studio.api("POST", f"/api/tasks/{tasks[name]}/annotations/", json={"result": result})
     done = everylabel_backend.command(
         "dataset", "--project", str(project), "-o", str(tmp_path / "d"), "--copy"
     )

@@ -58,7 +58,7 @@ def imported(label_studio, project, tasks):
 
 
 def annotate(label_studio, task, result):
-    return label_studio.api("POST", f"/api/tasks/{task}/annotations", json={"result": result})
+    return label_studio.api("POST", f"/api/tasks/{task}/annotations/", json={"result": result})
 
 
 def label_at_once(backend, project, results):

@@ -8,13 +8,13 @@ import httpx
 def test_uploaded_digits_become_tasks_in_order_and_can_be_labelled(label_studio, digits):
     project = label_studio.digits_project(digits, 103)  # more than one request may carry
     assert len(set(project.task_ids)) == 103
-    task = label_studio.api("GET", f"/api/tasks/{project.task_ids[102]}")
+    task = label_studio.api("GET", f"/api/tasks/{project.task_ids[102]}/")
     assert task["data"]["image"].endswith(digits.images[102].name)
     image = label_studio.client.get(task["data"]["image"])
     assert image.content == digits.images[102].read_bytes()
     first = label_studio.next_task(project.id)
     label_studio.annotate(first, project.labels[first])
-    assert label_studio.api("GET", f"/api/tasks/{first}")["is_labeled"]
+    assert label_studio.api("GET", f"/api/tasks/{first}/")["is_labeled"]
     assert label_studio.next_task(project.id) != first
 
 

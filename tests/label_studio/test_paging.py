@@ -77,7 +77,7 @@ def test_a_comparison_reads_what_has_changed_and_finds_every_kind_of_change(
     label_studio.api("DELETE", f"/api/annotations/{made[1]}/")
     selected = {"all": False, "included": [ids[2]]}
     action = {"id": "delete_tasks_annotations", "project": project.id}
-    label_studio.api("POST", "/api/dm/actions", params=action, json={"selectedItems": selected})
+    label_studio.api("POST", "/api/dm/actions/", params=action, json={"selectedItems": selected})
     again = label_studio.annotate(ids[5], project.labels[ids[5]])
     assert compare().labels
     assert {a.id: a.choice for a in store.annotations(project.id)} == {

@@ -138,7 +138,7 @@ def test_the_loop_runs_with_a_bearer_secret(label_studio, secret_backend, digits
     # Label Studio's own call of an ML backend: with basic auth, which is all it knows.
     label_studio.api(
         "POST",
-        "/api/dm/actions",
+        "/api/dm/actions/",
         params={"id": "retrieve_tasks_predictions", "project": project.id},
         json={"selectedItems": {"all": True, "excluded": []}},
     )

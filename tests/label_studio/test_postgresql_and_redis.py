@@ -69,7 +69,7 @@ def test_webhooks_that_lay_in_redis_come_late_and_out_of_order_and_bring_nothing
     team.workers.stop()
     changed, deleted, kept = project.task_ids[:3]
     annotation = label_studio.annotate(changed, "1")
-    label_studio.api("PATCH", f"/api/annotations/{annotation}", json={"result": choice("2")})
+    label_studio.api("PATCH", f"/api/annotations/{annotation}/", json={"result": choice("2")})
     label_studio.api("DELETE", f"/api/annotations/{label_studio.annotate(deleted, '3')}/")
     label_studio.annotate(kept, "4")
     assert team.jobs() >= 4, "Label Studio sends its webhooks itself: this tests nothing"

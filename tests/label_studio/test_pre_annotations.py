@@ -55,7 +55,7 @@ def test_the_tabs_show_what_is_in_the_round(label_studio, everylabel_backend, pr
     shown = {}
     for tab in label_studio.api("GET", "/api/dm/views/", params={"project": project.id}):
         params = {"view": tab["id"], "page_size": 200}
-        tasks = label_studio.api("GET", "/api/tasks", params=params)["tasks"]
+        tasks = label_studio.api("GET", "/api/tasks/", params=params)["tasks"]
         shown[tab["data"]["title"]] = {task["id"] for task in tasks}
     assert shown["Next batch"] == set(latest.queue)
     assert shown["Pseudo-labels"] == set(latest.pre_annotated)
@@ -117,19 +117,19 @@ def test_wrong_labels_are_flagged_for_review(label_studio, everylabel_backend, d
     ), "no suggested label is the right one"
     tabs = label_studio.api("GET", "/api/dm/views/", params={"project": project.id})
     (tab,) = [tab["id"] for tab in tabs if tab["data"]["title"] == "Suspect labels"]
-    shown = label_studio.api("GET", "/api/tasks", params={"view": tab, "page_size": 200})["tasks"]
+    shown = label_studio.api("GET", "/api/tasks/", params={"view": tab, "page_size": 200})["tasks"]
     assert {task["id"] for task in shown} == set(latest.suspected)
     assert label_studio.next_task(project.id) not in labelled, "flagged crops do not come up again unasked"
 
     # One is right as it is: submitted again unchanged, as *Update* does. Another is corrected.
     kept, corrected = latest.suspected[:2]
     for task, label in ((kept, None), (corrected, project.labels[corrected])):
-        (annotation,) = label_studio.api("GET", f"/api/tasks/{task}")["annotations"]
+        (annotation,) = label_studio.api("GET", f"/api/tasks/{task}/")["annotations"]
         body = {"result": annotation["result"] if label is None else choice(label)}
         label_studio.api("PATCH", f"/api/annotations/{annotation['id']}/", json=body)
         latest = everylabel_backend.wait_for_round(project.id, after=latest.number)
     assert not {kept, corrected} & set(latest.suspected)
-    shown = label_studio.api("GET", "/api/tasks", params={"view": tab, "page_size": 200})["tasks"]
+    shown = label_studio.api("GET", "/api/tasks/", params={"view": tab, "page_size": 200})["tasks"]
     assert not {kept, corrected} & {task["id"] for task in shown}
 
 

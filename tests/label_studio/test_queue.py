@@ -62,7 +62,7 @@ def test_retrieved_predictions_are_stored_and_leave_the_queue_alone(
     latest = everylabel_backend.round(project.id)
     label_studio.api(
         "POST",
-        "/api/dm/actions",
+        "/api/dm/actions/",
         params={"id": "retrieve_tasks_predictions", "project": project.id},
         json={"selectedItems": {"all": True, "excluded": []}},
     )

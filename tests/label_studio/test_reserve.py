@@ -31,14 +31,14 @@ def annotators(label_studio):
 
 
 def next_task(client, project):
-    answer = client.get(f"/api/projects/{project.id}/next")
+    answer = client.get(f"/api/projects/{project.id}/next/")
     assert answer.status_code in (200, 404), answer.text[:500]
     return int(answer.json()["id"]) if answer.status_code == 200 else None
 
 
 def label(client, project, task):
     body = {"result": choice(project.labels[task]), "lead_time": 0.1}
-    client.post(f"/api/tasks/{task}/annotations", json=body).raise_for_status()
+    client.post(f"/api/tasks/{task}/annotations/", json=body).raise_for_status()
 
 
 def test_a_crop_somebody_opened_and_left_stops_nobody_and_takes_no_place(

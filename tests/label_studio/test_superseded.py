@@ -53,10 +53,10 @@ def test_labelled_and_asked_for_crops_are_freed_of_old_rounds_and_an_open_one_is
         annotation = label_studio.annotate(task, project.labels[task], lead_time=max(0.0, lead_time))
         # The form loads the next crop once the submit is answered, however slow the answers are here: behind the last
         # change that Label Studio makes to the annotation, which it may write twice.
-        submit = label_studio.api("GET", f"/api/annotations/{annotation}")
+        submit = label_studio.api("GET", f"/api/annotations/{annotation}/")
         opened_at = submitted_at(submit["updated_at"]) + 0.1
         opened = label_studio.next_task(project.id)  # at once, as the form does: mostly of the round before
-        shown = label_studio.client.get(f"/api/tasks/{opened}").json()["predictions"]
+        shown = label_studio.client.get(f"/api/tasks/{opened}/").json()["predictions"]
         parent = max(shown, key=lambda prediction: prediction["id"]) if shown else None
         latest = everylabel_backend.wait_for_round(project.id, after=latest.number)
     assert max(rounds_on(label_studio, project.id).values()) > 4, "within a minute they are kept"

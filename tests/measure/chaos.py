@@ -141,7 +141,7 @@ def run(
         """Label what the label stream shows next."""
         try:
             with asking.turn():
-                answer = client.get(f"/api/projects/{project.id}/next")
+                answer = client.get(f"/api/projects/{project.id}/next/")
             if answer.status_code == httpx.codes.NOT_FOUND:
                 with lock:
                     chaos.ran_dry += 1
@@ -149,7 +149,7 @@ def run(
                 return
             task = int(answer.raise_for_status().json()["id"])
             body = {"result": choice(project.labels[task]), "lead_time": 1.0}
-            answer = client.post(f"/api/tasks/{task}/annotations", json=body)
+            answer = client.post(f"/api/tasks/{task}/annotations/", json=body)
         except httpx.HTTPError:
             stopping.wait(0.5)  # Label Studio restarts: the annotator reloads the page
             return

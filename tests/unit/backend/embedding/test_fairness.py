@@ -319,7 +319,7 @@ def test_what_a_command_finds_unreadable_stays_so_while_the_trainer_runs_rounds(
     task = next(iter(truth))
     send(stand_in.annotate(task, truth[task]))
     wait(lambda: _labels(services, 1) == 1)
-    assert ("GET", "/api/tasks") not in stand_in.calls[before:], "and does not compare once more"
+    assert ("GET", "/api/tasks/") not in stand_in.calls[before:], "and does not compare once more"
     services.store.save_project(1, reconciled_at=0.0)  # another comparison is due
     services.jobs.learn(1)
     wait(lambda: services.store.project(1).reconciled_at > 0)
