@@ -21,7 +21,7 @@ from everylabel.scripts.local_label_studio.server import LabelStudioServer
 from everylabel.scripts.replay import datasets
 from everylabel.scripts.replay.datasets import Dataset
 from tests.everylabel_process import EveryLabel
-from tests.label_studio_setups import DATABASES, postgresql_settings
+from tests.label_studio_setups import DATABASES, postgresql_settings, start_with_tables
 from tests.servers import S3, Postgres, Redis
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -109,7 +109,7 @@ class LabelStudio:
     def create_project(self, title: str, label_config: str | None = None) -> int:
         """Create an empty project, for the ten digits unless ``label_config`` says otherwise."""
         config = label_config or choices_config("0123456789")
-        made = int(self.api("POST", "/api/projects", json={"title": title, "label_config": config})["id"])
+        made = int(self.api("POST", "/api/projects/", json={"title": title, "label_config": config})["id"])
         self.made.append(made)
         return made
 
@@ -142,7 +142,7 @@ class LabelStudio:
         found: list[dict[str, Any]] = []
         while True:
             page = {"project": project, "page": len(found) // 200 + 1, "page_size": 200, "fields": fields}
-            answer = self.api("GET", "/api/tasks", params=page)
+            answer = self.api("GET", "/api/tasks/", params=page)
             found += answer["tasks"]
             if len(found) >= answer["total"]:
                 return found
@@ -168,11 +168,11 @@ class LabelStudio:
     def annotate(self, task: int, label: str, **fields: Any) -> int:
         """Submit a finished annotation as the label form does and return its id."""
         body = {"result": choice(label), "lead_time": 1.0, **fields}
-        return int(self.api("POST", f"/api/tasks/{task}/annotations", json=body)["id"])
+        return int(self.api("POST", f"/api/tasks/{task}/annotations/", json=body)["id"])
 
     def next_task(self, project: int) -> int | None:
         """Return the task that *Label All Tasks* shows next, or None when the label stream has ended."""
-        answer = self.client.get(f"/api/projects/{project}/next")
+        answer = self.client.get(f"/api/projects/{project}/next/")
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
         assert answer.is_success, answer.text[:500]
@@ -204,11 +204,10 @@ def own_label_studio(
         executable: an installed `label-studio`; the newest tested one is installed if None.
         settings: environment variables of its own.
     """
-    with LabelStudioServer(
-        folder,
-        executable=executable or install(environment_in(CACHE)),
-        extra_environment=settings,
-    ) as server:
+    executable = executable or install(environment_in(CACHE))
+    if settings is None:
+        start_with_tables(folder, executable)
+    with LabelStudioServer(folder, executable=executable, extra_environment=settings) as server:
         label_studio = LabelStudio(server)
         yield label_studio
         label_studio.client.close()

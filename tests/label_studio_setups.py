@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 from everylabel.scripts.local_label_studio.server import LabelStudioServer
 from tests.servers import Postgres, Redis
 
@@ -26,6 +28,25 @@ RQ_QUEUES = {{
     for name in ("critical", "high", "default", "low")
 }}
 """
+
+
+def start_with_tables(folder: Path, executable: Path) -> None:
+    """Put into a new data folder what a first start of Label Studio leaves there: its tables and its first user.
+
+    Making them takes a minute of processor, so it is done once for each environment. The demo's tests and those on
+    PostgreSQL start with nothing.
+    """
+    started = executable.resolve().parent.parent / "first-start"
+    if not os.access(started.parent, os.W_OK):
+        return
+    with FileLock(started.with_suffix(".lock")):
+        if not started.is_dir():
+            unfinished = started.with_suffix(".partial")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            with LabelStudioServer(unfinished, executable=executable):
+                pass
+            unfinished.rename(started)
+    shutil.copytree(started, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.lock", "*.log"))
 
 
 def postgresql_settings(postgres: Postgres) -> dict[str, str]:
