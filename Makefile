@@ -15,7 +15,9 @@ TYPES := build/types
 # Label Studio's versions, each in an environment of its own here: their pins of Django and numpy must not meet ours.
 LABEL_STUDIO_ENVS := .everylabel
 CHROMIUM_MISSING := Chromium is missing, the browser tests need it: sudo apt-get install -y chromium
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# Of 24,000 modules a few thousand are ever imported, and those are compiled then: to compile all takes minutes.
+PIP := -m pip install --disable-pip-version-check --no-compile
+PIP_INSTALL := $(BIN)/python $(PIP) -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-arithmetic test-lowest test-label-studio install-test install-lowest containers lint types lock clean chromium label-studio
@@ -36,9 +38,10 @@ test-arithmetic: $(VENV)/.installed-test  ## The tests of numbers once more, as 
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 \
 	$(BIN)/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile -m "numbers and not services" tests/unit $(PYTEST_ARGS)
 
-# The ranges of pyproject.toml are true at their lower end too: what starts no server, and neither a browser nor Label Studio.
+# The ranges of pyproject.toml are true at their lower end too: what starts no server, and neither a browser nor Label
+# Studio. What lies directly in tests/unit is about packages and files of this repository, whatever is installed.
 test-lowest: $(LOWEST)/.installed  ## Unit and contract tests with the lowest versions that pyproject.toml allows
-	$(LOWEST)/bin/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile -m "not services" tests/unit tests/contract $(PYTEST_ARGS)
+	$(LOWEST)/bin/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile -m "not services" --ignore-glob 'tests/unit/test_*' tests/unit tests/contract $(PYTEST_ARGS)
 
 install-test: $(VENV)/.installed-test label-studio  ## Install all that the tests need, and run none
 
@@ -110,6 +113,6 @@ $(LOWEST)/.installed: pyproject.toml constraints.txt tests/lowest_versions.py | 
 	@echo "Installing everylabel at its lowest versions into $(LOWEST) (a few minutes)"
 	$(BIN)/python -m venv --clear $(LOWEST)
 	$(BIN)/python -m tests.lowest_versions $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --disable-pip-version-check -c $(LOWEST)/constraints.txt -r $(LOWEST)/requirements.txt
-	$(LOWEST)/bin/python -m pip install --disable-pip-version-check --no-deps -e .
+	$(LOWEST)/bin/python $(PIP) -c $(LOWEST)/constraints.txt -r $(LOWEST)/requirements.txt
+	$(LOWEST)/bin/python $(PIP) --no-deps -e .
 	@touch $@
