@@ -11,13 +11,13 @@ import ipaddress
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import httpcore
 import httpx
 
-from everylabel.backend.ssl_context import ssl_context
+from everylabel.backend.http_transport import PoolTransport, PromptNetwork
 
 # What Label Studio 1.23.2 bans by default and some Python's `is_global` lets through; IPv4 in disguise.
 RESERVED_NETWORKS = tuple(
@@ -58,7 +58,7 @@ def is_reserved(address: str) -> bool:
     return not ip.is_global or any(ip in network for network in RESERVED_NETWORKS)
 
 
-class GuardedTransport(httpx.BaseTransport):
+class GuardedTransport(PoolTransport):
     """An httpx transport that connects to public addresses only and keeps a deadline for a whole request.
 
     A request's deadline is `extensions={"deadline": time.monotonic() + seconds}`. Safe to share between
@@ -70,67 +70,14 @@ class GuardedTransport(httpx.BaseTransport):
         httpx.TransportError: anything else that goes wrong on the way.
     """
 
-    def __init__(self, *, allow_private_addresses: bool = False, max_connections: int = 64) -> None:
+    def __init__(self, *, allow_private_addresses: bool = False) -> None:
         self._deadlines = _Deadlines()
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=ssl_context(),
-            max_connections=max_connections,
-            max_keepalive_connections=max_connections,
-            keepalive_expiry=15.0,
-            network_backend=_GuardedBackend(self._deadlines, allow_private_addresses),
-        )
+        super().__init__(_GuardedNetwork(self._deadlines, allow_private_addresses))
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request; redirects come back as they are."""
         self._deadlines.at = request.extensions.get("deadline")
-        if not isinstance(request.stream, httpx.SyncByteStream):
-            raise TypeError("GuardedTransport takes synchronous requests only")
-        inner = httpcore.Request(
-            method=request.method,
-            url=httpcore.URL(
-                scheme=request.url.raw_scheme,
-                host=request.url.raw_host,
-                port=request.url.port,
-                target=request.url.raw_path,
-            ),
-            headers=request.headers.raw,
-            content=request.stream,
-            extensions=request.extensions,
-        )
-        try:
-            response = self._pool.handle_request(inner)
-        except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise _as_httpx(error) from error
-        except httpcore.UnsupportedProtocol as error:
-            raise httpx.UnsupportedProtocol(str(error)) from error
-        if not isinstance(response.stream, Iterable):
-            raise TypeError("httpcore answered with an asynchronous stream")
-        return httpx.Response(
-            status_code=response.status,
-            headers=response.headers,
-            stream=_Stream(response.stream),
-            extensions=response.extensions,
-        )
-
-    def close(self) -> None:
-        """Close every connection."""
-        self._pool.close()
-
-
-class _Stream(httpx.SyncByteStream):
-    def __init__(self, stream: Iterable[bytes]) -> None:
-        self._stream = stream
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            yield from self._stream
-        except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise _as_httpx(error) from error
-
-    def close(self) -> None:
-        close = getattr(self._stream, "close", None)
-        if close is not None:
-            close()
+        return super().handle_request(request)
 
 
 class _Deadlines(threading.local):
@@ -147,9 +94,9 @@ class _Deadlines(threading.local):
         return left if timeout is None else min(timeout, left)
 
 
-class _GuardedBackend(httpcore.NetworkBackend):
+class _GuardedNetwork(httpcore.NetworkBackend):
     def __init__(self, deadlines: _Deadlines, allow_private_addresses: bool) -> None:
-        self._backend = httpcore.SyncBackend()
+        self._network = PromptNetwork()
         self._deadlines = deadlines
         self._allow_private_addresses = allow_private_addresses
 
@@ -172,7 +119,7 @@ class _GuardedBackend(httpcore.NetworkBackend):
         failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
         for address in addresses:
             try:
-                stream = self._backend.connect_tcp(
+                stream = self._network.connect_tcp(
                     address, port, self._deadlines.shorten(timeout), local_address, socket_options
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
@@ -206,15 +153,3 @@ class _GuardedStream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
-
-
-def _as_httpx(error: Exception) -> httpx.TransportError:
-    if isinstance(error, httpcore.ConnectTimeout):
-        return httpx.ConnectTimeout(str(error))
-    if isinstance(error, httpcore.TimeoutException):
-        return httpx.ReadTimeout(str(error))
-    if isinstance(error, httpcore.ConnectError):
-        return httpx.ConnectError(str(error))
-    if isinstance(error, httpcore.NetworkError):
-        return httpx.ReadError(str(error))
-    return httpx.RemoteProtocolError(str(error))

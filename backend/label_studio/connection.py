@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from everylabel.backend.http_transport import prompt_transport
 from everylabel.backend.label_studio.errors import (
     LabelStudioError,
     TokenRefusedError,
@@ -56,7 +57,7 @@ class Connection:
         self._http = httpx.Client(
             base_url=self.url,
             timeout=timeout,
-            transport=transport,
+            transport=transport or prompt_transport(),
             follow_redirects=False,
             verify=ssl_context(),
         )
