@@ -105,8 +105,10 @@ class Settings(BaseSettings):
         0.1,
         description="Share of labels, blind check crops left out, for which a confident crop is served pre-filled.",
     )
-    flags_per_round: Annotated[int, Field(ge=0, le=1000)] = Field(
-        20, description="How many possible label errors a round shows at most."
+    suspects_per_round: Annotated[int, Field(ge=0, le=1000)] = Field(
+        20,
+        validation_alias=AliasChoices("EVERYLABEL_SUSPECTS_PER_ROUND", "EVERYLABEL_FLAGS_PER_ROUND"),
+        description="How many suspect labels a round shows at most.",
     )
     coalesce_seconds: Annotated[float, Field(ge=0, le=60)] = Field(
         0.1, description="How long a round waits for more annotations of the same burst."

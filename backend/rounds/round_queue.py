@@ -71,8 +71,8 @@ class QueueMaker:
         confident = [label for label in reversed(most_confident) if label.index not in asked]
         served = [*outcome.check, *batch, *(label.index for label in confident)]
         reserve = reserve_rows(outcome, self.open_rows, served, self.settings.seed + self.project_id)
-        suspected = outcome.label_issues[: settings.flags_per_round]
-        lost = dict(islice(self.emptied.items(), settings.flags_per_round))
+        suspected = outcome.label_issues[: settings.suspects_per_round]
+        lost = dict(islice(self.emptied.items(), settings.suspects_per_round))
         urls = self._urls([*served, *reserve, *(issue.index for issue in suspected), *lost])
 
         def queued(row: int, label: str | None, confidence: float) -> QueuedCrop:

@@ -53,6 +53,13 @@ def test_the_older_names_of_label_studio_ml_backends_are_read_too(monkeypatch):
     assert settings.label_studio_api_key.get_secret_value() == "old"
 
 
+def test_a_setting_that_was_renamed_is_read_under_its_older_name_too(monkeypatch):
+    monkeypatch.setenv("EVERYLABEL_FLAGS_PER_ROUND", "7")
+    assert Settings().suspects_per_round == 7
+    monkeypatch.setenv("EVERYLABEL_SUSPECTS_PER_ROUND", "9")
+    assert Settings().suspects_per_round == 9
+
+
 @pytest.mark.parametrize(
     ("name", "value", "named"),
     [
