@@ -52,8 +52,7 @@ def run(
     if pictures.passed_over:
         errors.print(f"{counted(pictures.passed_over, 'file')} in the folders are not called like pictures.")
     new = [one for one in pictures.found if results is None or one not in results.done]
-    if len(new) < len(pictures.found):
-        errors.print(f"{counted(len(pictures.found) - len(new), 'picture')} had been predicted before.")
+    _say_what_is_done(len(pictures.found) - len(new), len(new), output)
     tally: Counter[str] = Counter()
     try:
         with progress(errors) as report:
@@ -70,7 +69,8 @@ def run(
         fail(error)
     except BrokenPipeError:  # whoever reads the standard output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    _summarise(tally, output)
+    if new or not pictures.found:
+        _summarise(tally, output)
     if tally["pictures"] and tally["broken"] == tally["pictures"]:
         raise typer.Exit(1)
 
@@ -80,6 +80,13 @@ def _results(output: Path, model: ExportedModel) -> Results:
     if kind is None:
         raise ResultsError(f"{output} does not end in {', '.join(FORMATS)}: the name says how it is written.")
     return kind(output, model.classes, model.digest[:MODEL_DIGITS])
+
+
+def _say_what_is_done(done: int, new: int, output: Path | None) -> None:
+    if done and new:
+        _say(f"{counted(done, 'picture')} had been predicted before.")
+    elif done:
+        _say(f"Nothing is left to predict: {output} holds {counted(done, 'picture')}, all that were named.")
 
 
 def _shown(batches: Iterable[list[dict[str, Any]]], tally: Counter[str]) -> Iterator[list[dict[str, Any]]]:

@@ -171,4 +171,4 @@ def test_a_run_that_is_killed_twice_has_each_picture_once_and_none_is_lost(
     assert "had been predicted before" in done.stderr
     assert table(out).keys() == names
     assert all(row["class"] for row in table(out).values())
-    assert "0 pictures predicted" in run("--model", model, folder, "-o", out).stderr
+    assert "Nothing is left to predict" in run("--model", model, folder, "-o", out).stderr
