@@ -130,7 +130,7 @@ class EfficientNetLite0Encoder(Encoder):
     def to_onnx(self) -> bytes:
         """Return the network as ONNX Runtime computes it on a CPU."""
         with self._lock:
-            return self._model or _exported(_PooledFeatures(self.variant).eval().requires_grad_(False))
+            return self._model or _exported(self.variant)
 
     @property
     def _on_cpu(self) -> bool:
