@@ -207,8 +207,11 @@ def _save_png(pixels: Image.Image, path: Path) -> Path:
 def _save(path: Path, content: bytes) -> Path:
     # Under its name only when whole: an interrupted run must not leave half a file to be found.
     unfinished = partial(path)
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return path
 
 
