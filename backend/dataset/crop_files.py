@@ -23,7 +23,7 @@ from everylabel.backend.images.decode import FORMATS, FORMATS_HERE
 from everylabel.backend.images.decoding_limits import decoding_memory
 from everylabel.backend.label_studio import crop_shapes
 from everylabel.backend.label_studio.crop_errors import ImageError
-from everylabel.backend.store.atomic_write import partial
+from everylabel.backend.store.atomic_write import taking_its_place
 from everylabel.model.encoders.rgb import orientation
 
 if TYPE_CHECKING:
@@ -206,12 +206,8 @@ def _save_png(pixels: Image.Image, path: Path) -> Path:
 
 def _save(path: Path, content: bytes) -> Path:
     # Under its name only when whole: an interrupted run must not leave half a file to be found.
-    unfinished = partial(path)
-    try:
+    with taking_its_place(path) as unfinished:
         unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from everylabel.backend.images.decoding_limits import decoding_memory
 from everylabel.backend.label_studio.crop_errors import one_crop_only
-from everylabel.backend.store.atomic_write import partial
+from everylabel.backend.store.atomic_write import taking_its_place
 
 if TYPE_CHECKING:
     from everylabel.backend.images.reader import ImageReader
@@ -96,9 +96,8 @@ class Thumbnails:
 
     def _keep(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = partial(path.with_name(f"{path.name}.{threading.get_ident()}"))
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
+        with taking_its_place(path) as unfinished:
+            unfinished.write_bytes(content)
         self._made += 1
         if self._made % PRUNE_EVERY == 0:
             self.prune(path.parent)

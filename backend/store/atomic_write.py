@@ -5,13 +5,29 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def partial(path: Path) -> Path:
     """Return a name beside `path` that no other process uses, on this machine or another that shares the folder."""
     return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}")
+
+
+@contextmanager
+def taking_its_place(path: Path) -> Iterator[Path]:
+    """Give the name to write `path` under, of this thread alone.
+
+    The file takes its place where the block ends well; where it does not, nothing is left of it.
+    """
+    unfinished = partial(path.with_name(f"{path.name}.{threading.get_ident()}"))
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_together(files: Mapping[Path, bytes]) -> None:

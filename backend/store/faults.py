@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from everylabel.backend.store.atomic_write import partial
+from everylabel.backend.store.atomic_write import taking_its_place
 
 MAP, IMAGES, WEBHOOKS = "map", "images", "webhooks"
 """Drawing the map failed; a host of images did not answer; labels were found that no webhook told of."""
@@ -33,10 +33,9 @@ def note(folder: Path, kind: str, what: str, now: float) -> None:
     """
     known = find(folder, kind)
     fault = Fault(what, now if known is None else known.since, 1 if known is None else known.times + 1)
-    with suppress(OSError):  # the fault is logged, and a folder may have gone with its project
-        unfinished = partial(_path(folder, kind))
+    # The fault is logged in any case, and a folder may have gone with its project.
+    with suppress(OSError), taking_its_place(_path(folder, kind)) as unfinished:
         unfinished.write_text(json.dumps(asdict(fault)), encoding="utf-8")
-        unfinished.replace(_path(folder, kind))
 
 
 def over(folder: Path, kind: str) -> None:

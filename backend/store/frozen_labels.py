@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from everylabel.backend.store.atomic_write import partial
+from everylabel.backend.store.atomic_write import taking_its_place
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,7 @@ def save(folder: Path, number: int, frozen: FrozenLabels) -> None:
     """Write the labels of a certificate atomically, as arrays and never as a pickle."""
     path = _path(folder, number)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = partial(path)
-    with temporary.open("wb") as file:
+    with taking_its_place(path) as unfinished, unfinished.open("wb") as file:
         np.savez(
             file,
             tasks=frozen.tasks,
@@ -47,7 +46,6 @@ def save(folder: Path, number: int, frozen: FrozenLabels) -> None:
             confidences=frozen.confidences,
             names=np.asarray(frozen.names, dtype=str),
         )
-    temporary.replace(path)
 
 
 def load(folder: Path, number: int) -> FrozenLabels | None:
