@@ -56,7 +56,7 @@ def test_a_crop_the_model_is_confident_of_comes_pre_filled_and_submit_is_enough(
             truth = project.labels[head]
             label_studio.annotate(head, truth, result=demo_choice(truth))
             given += 1
-        pushed = label_studio.predictions(project.id, latest.model_version)[head]
+        pushed = label_studio.prediction(head, latest.model_version)
         (suggested,) = pushed["result"][0]["value"]["choices"]
         form.open_stream(project.id)
         assert form.wait_for_task() == head

@@ -27,7 +27,7 @@ def open_from_tab(form, label_studio, project, title, task):
 def test_a_pseudo_label_opens_with_its_class_selected(form, label_studio, everylabel_backend, fresh_project):
     latest = everylabel_backend.round(fresh_project.id)
     task = latest.pre_annotated[-1]
-    prediction = label_studio.predictions(fresh_project.id, latest.model_version)[task]
+    prediction = label_studio.prediction(task, latest.model_version)
     open_from_tab(form, label_studio, fresh_project, "Pseudo-labels", task)
     form.page.wait_for_function("() => document.querySelector('.lsf-choices input:checked')")
     assert form.chosen() == prediction["result"][0]["value"]["choices"]
@@ -39,7 +39,7 @@ def test_a_suspected_label_is_shown_beside_what_the_model_suggests(
 ):
     latest = everylabel_backend.round(fresh_project.id)
     task = latest.suspected[0]
-    prediction = label_studio.predictions(fresh_project.id, latest.model_version)[task]
+    prediction = label_studio.prediction(task, latest.model_version)
     (annotation,) = label_studio.api("GET", f"/api/tasks/{task}/")["annotations"]
     given = annotation["result"][0]["value"]["choices"]
     suggested = prediction["result"][0]["value"]["choices"]

@@ -16,8 +16,8 @@ def problems(everylabel_backend, project):
     return {finding.check: finding.problem for finding in found if finding.problem}
 
 
-def predicted(label_studio, project, task, version):
-    found = label_studio.predictions(project, version).get(task)
+def predicted(label_studio, task, version):
+    found = label_studio.prediction(task, version)
     return found and [region["value"]["choices"] for region in found["result"]]
 
 
@@ -52,7 +52,7 @@ def test_a_label_that_becomes_empty_waits_with_the_label_it_had_and_can_be_given
     emptied = everylabel_backend.wait_for_round(project.id, after=labelled.number)
     assert emptied.n_labels == labelled.n_labels - 1
     assert emptied.emptied == (task,)
-    assert predicted(label_studio, project.id, task, emptied.model_version) == [[project.labels[task]]]
+    assert predicted(label_studio, task, emptied.model_version) == [[project.labels[task]]]
     assert f"task {task} (was {project.labels[task]})" in problems(everylabel_backend, project)["Annotations"]
     assert label_studio.next_task(project.id) == emptied.queue[0]
 

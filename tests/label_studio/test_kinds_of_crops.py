@@ -169,8 +169,8 @@ def test_a_box_is_labelled_in_the_stream_with_its_box_submitted_along(
     before = len(everylabel_backend.labels(project.id))
 
     def as_the_form_sends_it(task):
-        shown = label_studio.predictions(project.id, version).get(task, {"result": []})["result"]
-        return [r for r in shown if r["type"] == "rectangle"] + digit(project.labels[task])
+        shown = label_studio.prediction(task, version) or {"result": []}
+        return [r for r in shown["result"] if r["type"] == "rectangle"] + digit(project.labels[task])
 
     stream(label_studio, everylabel_backend, project, 2, as_the_form_sends_it)
     assert len(everylabel_backend.labels(project.id)) == before + 2

@@ -69,7 +69,7 @@ def test_a_crop_opened_in_an_old_round_can_still_be_submitted_rounds_later(
     """With its prediction deleted, Label Studio would refuse the submit and the label would be lost."""
     old = everylabel_backend.round(project.id)
     opened = old.pre_annotated[-1]
-    prediction = label_studio.predictions(project.id, old.model_version)[opened]
+    prediction = label_studio.prediction(opened, old.model_version)
     latest = old
     for _ in range(4):
         task = label_studio.next_task(project.id)
@@ -143,7 +143,7 @@ def test_of_the_crops_label_studio_serves_every_tenth_comes_pre_filled_and_a_che
         assert latest.pre_annotated, "there are crops to be sure of"
         task = label_studio.next_task(project.id)
         assert task == latest.queue[0], "what is served is the newest round's first crop"
-        result = label_studio.predictions(project.id, latest.model_version)[task]["result"]
+        result = label_studio.prediction(task, latest.model_version)["result"]
         blind = {*everylabel_backend.services.store.project(project.id).check_tasks}
         before = len(everylabel_backend.labels(project.id).keys() - blind)
         assert not (result and task in blind)
