@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 WATCH_SECONDS = 0.03
 LOOK_ANYWAY_SECONDS = 1.0
 """After this long the watch looks for work though nobody has written anything: what waits for its time writes nothing."""
+LINE_SECONDS = 0.25
+"""The same where projects are in the line, perhaps for the end of their pause."""
 MAINTENANCE_SECONDS = 60.0
 JOBS_AT_A_TIME = 2
 """Two, so that a round does not wait for another project's. These jobs never embed."""
@@ -117,11 +119,13 @@ class Watch:
             if not _tried("watching for webhooks", self._begin_due):
                 self._look_at = 0.0
                 self._stopping.wait(1.0)
+            elif self._line:
+                self._look_at = min(self._look_at, time.monotonic() + LINE_SECONDS)
 
     def _must_look(self) -> bool:
+        # A project in the line waits for a thread, which says when it is free, or for the end of its pause.
         changed = [self._requests.has_changed(), self._work.has_changed()]  # each has to look
-        known = bool(self._line or self._due) or not self._overdue.empty()
-        return any(changed) or known or time.monotonic() >= self._look_at
+        return any(changed) or not self._overdue.empty() or time.monotonic() >= self._look_at
 
     def _maintain(self) -> None:
         _tried("maintenance", self._clean)  # what is overdue is known from the start
