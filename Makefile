@@ -7,7 +7,8 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 PYTEST_ARGS ?=
-JOBS ?= 2
+# One test process a core, from two to four: each has a Label Studio, a Chromium and an encoder of its own.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -ge 2 ] || n=2; [ $$n -le 4 ] || n=4; echo $$n)
 
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
@@ -28,9 +29,9 @@ help:  ## Say what can be made
 demo: $(VENV)/.installed  ## Label Studio and everylabel on real crops, in your browser (ARGS="--help" lists the options)
 	@$(BIN)/everylabel demo $(ARGS)
 
-# Most of it waits for servers: two files at a time, each with a Label Studio of its own.
-test: lint label-studio chromium  ## Every check and every test, real Label Studio and real Chromium included (JOBS=2)
-	$(BIN)/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile $(PYTEST_ARGS)
+# Several files at a time; those that meet a Label Studio first, as tests/conftest.py puts them.
+test: lint label-studio chromium  ## Every check and every test, real Label Studio and real Chromium included (JOBS=2 sets how many at a time)
+	$(BIN)/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # Another processor rounds differently. These kernels run on any of its kind, and hardly anywhere by themselves.
 test-arithmetic: $(VENV)/.installed-test  ## The tests of numbers once more, as another processor would round

@@ -45,9 +45,13 @@ SERVICES = {"postgres", "redis_server", "s3_server", "cluster", "on_ray"}
 """Fixtures that start a server or a cluster."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what rests on arithmetic, what starts servers, and what keeps its order within a module."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark what rests on arithmetic, what starts servers, and what keeps its order within a module.
+
+    After they were shuffled, the files that meet a Label Studio come first: they take minutes, and in the end no
+    process waits for the last of them.
+    """
     tests = Path(__file__).parent
     for item in items:
         folder = item.path.relative_to(tests).parts[0]
@@ -59,6 +63,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         else:
             # The tests of such a module share one project of a real Label Studio; modules come in any order.
             item.add_marker(pytest.mark.random_order(disabled=True))
+    yield
+    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] in ("unit", "contract"))
 
 
 def choices_config(classes: Sequence[str]) -> str:
