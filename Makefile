@@ -34,15 +34,17 @@ test: lint label-studio chromium  ## Every check and every test, real Label Stud
 	$(BIN)/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # Another processor rounds differently. These kernels run on any of its kind, and hardly anywhere by themselves.
+OTHER_ARITHMETIC := ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=$(if $(filter x86_64,$(shell uname -m)),Prescott,ARMV8) \
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
+
 test-arithmetic: $(VENV)/.installed-test  ## The tests of numbers once more, as another processor would round
-	ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=$(if $(filter x86_64,$(shell uname -m)),Prescott,ARMV8) \
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 \
-	$(BIN)/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile -m "numbers and not services" tests/unit $(PYTEST_ARGS)
+	$(OTHER_ARITHMETIC) $(BIN)/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile -m "numbers and not services" tests/unit $(PYTEST_ARGS)
 
 # The ranges of pyproject.toml are true at their lower end too: what starts no server, and neither a browser nor Label
 # Studio. What lies directly in tests/unit is about packages and files of this repository, whatever is installed.
+# Under the other arithmetic as well: one pass for both, and a failure shows in `make test-arithmetic` which of the two it is.
 test-lowest: $(LOWEST)/.installed  ## Unit and contract tests with the lowest versions that pyproject.toml allows
-	$(LOWEST)/bin/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile -m "not services" --ignore-glob 'tests/unit/test_*' tests/unit tests/contract $(PYTEST_ARGS)
+	$(OTHER_ARITHMETIC) $(LOWEST)/bin/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile -m "not services" --ignore-glob 'tests/unit/test_*' tests/unit tests/contract $(PYTEST_ARGS)
 
 install-test: $(VENV)/.installed-test label-studio  ## Install all that the tests need, and run none
 
