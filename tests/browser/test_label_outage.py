@@ -17,6 +17,18 @@ from tests.backend_fixtures import (  # noqa: F401
 from tests.browser.test_label_pages import given, tasks
 from tests.browser.test_more_like import home, window  # noqa: F401
 from tests.browser.test_page_alone import backend, taught  # noqa: F401
+from tests.everylabel_process import wait_until
+
+
+def intercept(tab, pattern, handler):
+    """Route requests, and return once Chromium asks for them: one in the same instant may still pass by."""
+    tab.route(pattern, handler)
+    tab.route("**/asked-for", lambda route: route.fulfill(body="yes"))
+    wait_until(
+        lambda: tab.evaluate("() => fetch('/asked-for').then(({ status }) => status)") == 200,
+        "no request is asked for",
+    )
+    tab.unroute("**/asked-for")
 
 
 def labels_of(services, annotator=7):  # noqa: F811
@@ -27,7 +39,7 @@ def test_a_page_that_was_confirmed_in_an_outage_is_sent_after_a_reload(window, s
     tab = window()
     tab.wait_for_load_state("networkidle")  # the next page is here
     wanted = given(tab)
-    tab.route("**/confirm", lambda route: route.abort())
+    intercept(tab, "**/confirm", lambda route: route.abort())
     tab.keyboard.press("Enter")
     expect(tab.locator("#problem")).to_contain_text("The backend does not answer")
     tab.unroute("**/confirm")
@@ -45,11 +57,11 @@ def test_a_page_on_its_way_is_given_to_nobody_else(window, services):  # noqa: F
         asked.append(route)
         route.continue_() if len(asked) == 1 else route.abort()
 
-    tab.route("**/pages", only_the_first)  # so no next page takes its place
+    intercept(tab, "**/pages", only_the_first)  # so no next page takes its place
     tab.reload()
     tab.locator("#grid .cell").first.wait_for()
     on_its_way = tasks(tab)
-    tab.route("**/confirm", lambda route: route.abort())
+    intercept(tab, "**/confirm", lambda route: route.abort())
     tab.keyboard.press("Enter")
     expect(tab.locator("#problem")).to_contain_text("The backend does not answer")
     tab.goto("about:blank")
@@ -66,7 +78,7 @@ def test_a_page_that_was_confirmed_and_not_answered_is_counted_once(window, serv
         route.fetch()
         route.abort()
 
-    tab.route("**/confirm", taken_in_and_not_answered)
+    intercept(tab, "**/confirm", taken_in_and_not_answered)
     tab.keyboard.press("Enter")
     expect(tab.locator("#problem")).to_contain_text("The backend does not answer")
     tab.unroute("**/confirm")
@@ -77,7 +89,7 @@ def test_a_page_that_was_confirmed_and_not_answered_is_counted_once(window, serv
 def test_a_page_that_does_not_come_is_asked_for_again(window):  # noqa: F811
     tab = window()
     tab.wait_for_load_state("networkidle")
-    tab.route("**/pages", lambda route: route.abort())
+    intercept(tab, "**/pages", lambda route: route.abort())
     tab.get_by_label("Show", exact=True).select_option("next-batch")
     expect(tab.locator("#problem")).to_contain_text("The backend does not answer")
     tab.unroute("**/pages")
@@ -110,7 +122,7 @@ def test_an_undo_in_the_same_breath_waits_until_the_page_is_confirmed(window, se
         tab.keyboard.press("Control+z")  # pressed while the page is on its way
         route.continue_()
 
-    tab.route("**/confirm", after_a_while)
+    intercept(tab, "**/confirm", after_a_while)
     with tab.expect_response("**/undo"):
         tab.keyboard.press("Enter")
     expect(tab.locator("#grid .cell").first).to_have_attribute("data-task", str(wanted[0]))
@@ -133,7 +145,7 @@ def test_an_undo_of_a_page_that_was_refused_takes_no_other_back(window, services
         tab.keyboard.press("Control+z")
         route.fulfill(status=400, json={"error": "The page is refused."})
 
-    tab.route("**/confirm", refuse)
+    intercept(tab, "**/confirm", refuse)
     tab.keyboard.press("Enter")
     expect(tab.locator("#problem")).to_contain_text("The page is refused.")
     tab.wait_for_timeout(500)
@@ -154,7 +166,7 @@ def test_an_undo_whose_answer_is_lost_takes_one_page_back(window, services):  # 
         route.fetch()
         route.abort()
 
-    tab.route("**/undo", taken_back_and_not_answered)
+    intercept(tab, "**/undo", taken_back_and_not_answered)
     tab.locator("#undo").click()
     expect(tab.locator("#problem")).to_contain_text("The backend does not answer")
     tab.unroute("**/undo")
