@@ -78,7 +78,8 @@ class PoolTransport(httpx.BaseTransport):
 
 def prompt_transport() -> PoolTransport | None:
     """Return a transport that acknowledges at once; None where the environment names a proxy, which httpx then uses."""
-    return None if getproxies() else PoolTransport(keepalive_seconds=5.0)
+    is_named = {"http", "https", "all"} & getproxies().keys()  # it has "no" too, for NO_PROXY
+    return None if is_named else PoolTransport(keepalive_seconds=5.0)
 
 
 class PromptNetwork(httpcore.NetworkBackend):
@@ -87,10 +88,13 @@ class PromptNetwork(httpcore.NetworkBackend):
     Label Studio's own server (`label-studio start`) writes status, headers and body one by one, and its system holds a
     small piece back until the one before is acknowledged (Nagle's algorithm, RFC 896); ours waits 40 ms with that
     (delayed acknowledgement, RFC 1122). So every answer came that much later.
+
+    Args:
+        network: Opens the connections; the system's own sockets if None.
     """
 
-    def __init__(self) -> None:
-        self._network = httpcore.SyncBackend()
+    def __init__(self, network: httpcore.NetworkBackend | None = None) -> None:
+        self._network = network or httpcore.SyncBackend()
 
     def connect_tcp(
         self,

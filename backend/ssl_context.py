@@ -1,4 +1,4 @@
-"""The certificates that this process trusts, read once: they take some 20 ms, and every client needs them."""
+"""The certificates that this process trusts, read once: they take some 50 ms, and every client needs them."""
 
 from __future__ import annotations
 
