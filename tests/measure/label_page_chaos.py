@@ -209,7 +209,8 @@ def check(
         if not backend.services.store.labels_to_do(project.id):
             held = {who: labels for who, labels in held_by(label_studio, project).items() if who in people}
         time.sleep(1)
-    held = held_by(label_studio, project)
+    late = backend.services.store.labels_to_do(project.id)
+    assert held or not late, f"{len(late)} labels have not arrived within {ARRIVED_SECONDS:.0f} s"
     for who, person in people.items():
         differing = {*held.get(who, [])} ^ {*wanted[who]}
         assert held.get(who) == wanted[who], (person.name, sorted(differing)[:5], len(held.get(who, [])))
