@@ -12,7 +12,7 @@ import pytest
 from tests.stand_in_label_studio import TOKEN
 
 MOUNT = {
-    "full": 'mount -t tmpfs -o size=8k tmpfs "$0" && head -c 8192 /dev/zero > "$0/taken"',
+    "full": 'mount -t tmpfs -o size=64k tmpfs "$0" && ! cat /dev/zero > "$0/taken"',
     "read-only": 'mount -t tmpfs -o ro tmpfs "$0"',
 }
 """Puts a disk on the folder that the script is called by, for the commands of the script alone."""

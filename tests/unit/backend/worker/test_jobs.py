@@ -15,6 +15,7 @@ from contextlib import closing
 import pytest
 
 from everylabel.backend.store import StorageError
+from everylabel.backend.worker import watch
 from everylabel.backend.worker.jobs import Jobs
 
 
@@ -241,15 +242,19 @@ def test_a_label_given_while_its_project_is_learned_gets_its_round_afterwards(jo
     wait(lambda: work.done == [("learn", 5), ("learn", 5)])
 
 
-def test_a_project_that_has_to_wait_does_not_keep_the_trainer_looking(jobs, work, trainer, wait):
+def test_a_project_that_has_to_wait_does_not_keep_the_trainer_looking(jobs, work, trainer, wait, monkeypatch):
+    monkeypatch.setattr(watch, "LINE_SECONDS", 100.0)
+    monkeypatch.setattr(watch, "LOOK_ANYWAY_SECONDS", 100.0)
     asked = []
     work.with_webhooks, work.cannot_learn = [5], {5}
     work.has_changed = lambda: bool(asked.append("changed"))
     wanted = work.waiting
     work.waiting = lambda: asked.append("waiting") or wanted()
     trainer(jobs)
-    wait(lambda: len(work.done) == 4)  # after pauses of 0.2, 0.4 and 0.8 s
-    assert 4 <= asked.count("waiting") < asked.count("changed") / 2
+    wait(lambda: work.done == [("learn", 5)])
+    began = len(asked)
+    wait(lambda: asked[began:].count("changed") >= 30)
+    assert asked[began:].count("waiting") <= 2, "once as the job ends, and perhaps once before"
 
 
 RUN_TRAINER = """
