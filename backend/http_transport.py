@@ -108,9 +108,42 @@ class PromptNetwork(httpcore.NetworkBackend):
         return _PromptStream(self._network.connect_tcp(host, port, timeout, local_address, socket_options))
 
 
-class _PromptStream(httpcore.NetworkStream):
+class StreamAround(httpcore.NetworkStream):
+    """A connection around another, which does all that a subclass does not."""
+
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
+
+    def around(self, stream: httpcore.NetworkStream) -> httpcore.NetworkStream:
+        """Return one of this kind around another connection."""
+        return type(self)(stream)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Read what has come, and wait for it."""
+        return self._stream.read(max_bytes, timeout)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send all of it."""
+        self._stream.write(buffer, timeout)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        """Encrypt it from now on."""
+        return self.around(self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return what httpcore asks of a connection, its socket for example."""
+        return self._stream.get_extra_info(info)
+
+
+class _PromptStream(StreamAround):
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        super().__init__(stream)
         found = stream.get_extra_info("socket")
         self._socket = found if isinstance(found, socket.socket) else None
 
@@ -119,21 +152,7 @@ class _PromptStream(httpcore.NetworkStream):
             with suppress(OSError):
                 # It holds for what comes next only: the system goes back to waiting by itself.
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        return self._stream.read(max_bytes, timeout)
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, timeout)
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        return _PromptStream(self._stream.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+        return super().read(max_bytes, timeout)
 
 
 class _Body(httpx.SyncByteStream):

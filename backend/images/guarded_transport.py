@@ -17,7 +17,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from everylabel.backend.http_transport import PoolTransport, PromptNetwork
+from everylabel.backend.http_transport import PoolTransport, PromptNetwork, StreamAround
 
 # What Label Studio 1.23.2 bans by default and some Python's `is_global` lets through; IPv4 in disguise.
 RESERVED_NETWORKS = tuple(
@@ -129,27 +129,23 @@ class _GuardedNetwork(httpcore.NetworkBackend):
         raise failure or httpcore.ConnectError(f"the name {host} has no address")
 
 
-class _GuardedStream(httpcore.NetworkStream):
+class _GuardedStream(StreamAround):
     """A connection on which every wait ends at the deadline of its request."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadlines: _Deadlines) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._deadlines = deadlines
 
+    def around(self, stream: httpcore.NetworkStream) -> httpcore.NetworkStream:
+        return _GuardedStream(stream, self._deadlines)
+
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._deadlines.shorten(timeout))
+        return super().read(max_bytes, self._deadlines.shorten(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._deadlines.shorten(timeout))
-
-    def close(self) -> None:
-        self._stream.close()
+        super().write(buffer, self._deadlines.shorten(timeout))
 
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        inner = self._stream.start_tls(ssl_context, server_hostname, self._deadlines.shorten(timeout))
-        return _GuardedStream(inner, self._deadlines)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+        return super().start_tls(ssl_context, server_hostname, self._deadlines.shorten(timeout))
