@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Browser, Page, StorageState, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, StorageState, expect, sync_playwright
 
 from everylabel.backend.label_studio.hotkeys import submit_with_enter
 from everylabel.scripts.image_projects import label_config
+from tests.everylabel_process import wait_until
 
 if TYPE_CHECKING:
     from everylabel.scripts.replay.datasets import Dataset
@@ -117,6 +118,17 @@ def reviewed_project(demo_project: Callable[..., "Project"]) -> "Project":
 def demo_choice(label: str) -> list[dict[str, Any]]:
     """The result of an annotation in the demo's labeling config."""
     return [{"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": [label]}}]
+
+
+def intercept(tab: Page, pattern: str, handler: Callable[[Route], object]) -> None:
+    """Route requests, and return once Chromium asks for them: one in the same instant may still pass by."""
+    tab.route(pattern, handler)
+    tab.route("**/asked-for", lambda route: route.fulfill(body="yes"))
+    wait_until(
+        lambda: tab.evaluate("() => fetch('/asked-for').then(({ status }) => status)") == 200,
+        "no request is asked for",
+    )
+    tab.unroute("**/asked-for")
 
 
 def given(label_studio: "LabelStudio", task: int) -> list[list[str]]:

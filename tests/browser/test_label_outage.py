@@ -14,21 +14,10 @@ from tests.backend_fixtures import (  # noqa: F401
     stand_in,
     teach,
 )
+from tests.browser.conftest import intercept
 from tests.browser.test_label_pages import given, tasks
 from tests.browser.test_more_like import home, window  # noqa: F401
 from tests.browser.test_page_alone import backend, taught  # noqa: F401
-from tests.everylabel_process import wait_until
-
-
-def intercept(tab, pattern, handler):
-    """Route requests, and return once Chromium asks for them: one in the same instant may still pass by."""
-    tab.route(pattern, handler)
-    tab.route("**/asked-for", lambda route: route.fulfill(body="yes"))
-    wait_until(
-        lambda: tab.evaluate("() => fetch('/asked-for').then(({ status }) => status)") == 200,
-        "no request is asked for",
-    )
-    tab.unroute("**/asked-for")
 
 
 def labels_of(services, annotator=7):  # noqa: F811

@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from everylabel.backend.label_pages.annotations import annotator_of
-from tests.browser.conftest import demo_choice
+from tests.browser.conftest import demo_choice, intercept
 from tests.everylabel_process import wait_until
 
 CROPS, LABELLED = 110, 24
@@ -317,7 +317,7 @@ def test_the_next_page_is_here_before_it_is_asked_for(windows):
     asked = []
     tab.on("request", lambda request: asked.append(request.url))
     before = tasks(tab)
-    tab.route("**/confirm", lambda route: None)  # never answered
+    intercept(tab, "**/confirm", lambda route: None)  # never answered
     tab.locator("#grid .cell").first.focus()
     tab.keyboard.press("Enter")
     tab.wait_for_function(
