@@ -43,7 +43,7 @@ test-arithmetic: $(VENV)/.installed-test  ## The tests of numbers once more, as 
 # The ranges of pyproject.toml are true at their lower end too: what starts no server, and neither a browser nor Label
 # Studio. What lies directly in tests/unit is about packages and files of this repository, whatever is installed.
 # Under the other arithmetic as well: one pass for both, and a failure shows in `make test-arithmetic` which of the two it is.
-test-lowest: $(LOWEST)/.installed  ## Unit and contract tests with the lowest versions that pyproject.toml allows
+test-lowest: $(LOWEST)/.installed  ## Unit and contract tests with the lowest versions that pyproject.toml allows, as another processor would round
 	$(OTHER_ARITHMETIC) $(LOWEST)/bin/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile -m "not services" --ignore-glob 'tests/unit/test_*' tests/unit tests/contract $(PYTEST_ARGS)
 
 install-test: $(VENV)/.installed-test label-studio  ## Install all that the tests need, and run none
@@ -80,10 +80,11 @@ clean:  ## Remove the environments and caches; the demo's projects in .everylabe
 	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	rm -rf .everylabel/label-studio-* .everylabel/containers
 
-# Installed ahead of pytest, so that no test's time limit counts it. An existing one can be named instead.
+# Installed and started once ahead of pytest, so that no test's time limit counts it. An existing one can be named instead.
 label-studio: $(VENV)/.installed-test
 ifndef EVERYLABEL_TEST_LABEL_STUDIO
 	@$(BIN)/python -m everylabel.scripts.local_label_studio.server $(LABEL_STUDIO_ENVS)
+	@$(BIN)/python -m tests.label_studio_setups
 endif
 
 chromium:

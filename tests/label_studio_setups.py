@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from everylabel.scripts.local_label_studio.install import environment_in, install
 from everylabel.scripts.local_label_studio.server import LabelStudioServer
 from tests.servers import Postgres, Redis
 
@@ -30,15 +31,14 @@ RQ_QUEUES = {{
 """
 
 
-def start_with_tables(folder: Path, executable: Path) -> None:
-    """Put into a new data folder what a first start of Label Studio leaves there: its tables and its first user.
+def first_start(executable: Path) -> Path | None:
+    """Return what a first start of Label Studio leaves: its tables and its first user; None where none can be kept.
 
-    Making them takes a minute of processor, so it is done once for each environment. The demo's tests and those on
-    PostgreSQL start with nothing.
+    Making them takes a minute of processor, so it is done once for each environment.
     """
     started = executable.resolve().parent.parent / "first-start"
     if not os.access(started.parent, os.W_OK):
-        return
+        return None
     with FileLock(started.with_suffix(".lock")):
         if not started.is_dir():
             unfinished = started.with_suffix(".partial")
@@ -46,7 +46,14 @@ def start_with_tables(folder: Path, executable: Path) -> None:
             with LabelStudioServer(unfinished, executable=executable):
                 pass
             unfinished.rename(started)
-    shutil.copytree(started, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.lock", "*.log"))
+    return started
+
+
+def start_with_tables(folder: Path, executable: Path) -> None:
+    """Put a first start into a new data folder. The demo's tests and those on PostgreSQL start with nothing."""
+    started = first_start(executable)
+    if started is not None:
+        shutil.copytree(started, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.lock", "*.log"))
 
 
 def postgresql_settings(postgres: Postgres) -> dict[str, str]:
@@ -128,3 +135,7 @@ def second_process(first: LabelStudioServer, folder: Path) -> Iterator[LabelStud
     shared = {**first.extra_environment, "LABEL_STUDIO_BASE_DATA_DIR": str(first.data_dir)}
     with LabelStudioServer(folder, executable=first.executable, extra_environment=shared) as server:
         yield server
+
+
+if __name__ == "__main__":  # ahead of the tests
+    first_start(install(environment_in(Path(".everylabel"))))
