@@ -16,9 +16,11 @@ from tests.backend_fixtures import (  # noqa: F401
     stand_in,
     teach,
 )
+from tests.browser.conftest import intercept
 from tests.browser.test_label_pages import SERIOUS
 from tests.browser.test_more_like import home, suspect, window  # noqa: F401
 from tests.browser.test_page_alone import backend, taught  # noqa: F401
+from tests.everylabel_process import wait_until
 
 WIDTHS = ((360, 740), (768, 900), (1280, 900), (3840, 2160))
 
@@ -50,6 +52,26 @@ def test_nothing_serious_keeps_anyone_from_a_kind_of_page(suspect, window, kind,
     expect(tab.locator("#zoom")).to_be_visible()
     assert_good(tab)
     assert_fits(tab)
+
+
+def test_another_kind_takes_the_place_of_a_page_at_once(suspect, window):  # noqa: F811
+    """However long the page ahead and its pictures take: what is pressed meanwhile is for no page."""
+    tab = window()
+    held = []
+    intercept(tab, "**/crops/*", lambda route: None)  # no picture comes any more
+    intercept(tab, "**/give-back", lambda route: held.append(route))  # noqa: PLW0108 - Playwright takes no list's method
+    with tab.expect_request("**/crops/*"):
+        tab.reload()
+    tab.locator("#grid .cell").first.wait_for()
+    tab.get_by_label("Show", exact=True).select_option("class")
+    expect(tab.locator("#grid .cell")).to_have_count(0)
+    tab.keyboard.press("Backspace")
+    wait_until(lambda: tab.evaluate("1") and held, "no page is given back")
+    for route in held:
+        route.continue_()
+    tab.unroute("**/give-back")
+    expect(tab.locator("#page-title")).to_contain_text("predicted:")
+    expect(tab.locator("#grid .cell[data-state='left-out']")).to_have_count(0)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -89,7 +89,7 @@ function prefetch() {
       if (!found.page) return;
       if (wanted !== kindOf.value) return post("/give-back", { pages: [found.page.id] });
       ahead.push(found.page);
-      return fetchPictures(found.page);
+      fetchPictures(found.page); // nobody waits for them
     })
     .catch(() => {}) // it is asked for when it is needed, and says then what is wrong
     .finally(() => (asking = null));
@@ -210,12 +210,12 @@ async function leaveFor(choose) {
   busy = true;
   say();
   try {
-    if (asking) await asking;
     const { back, before } = choose();
+    show(null); // what is pressed from now on is not for the page that is left
+    byId("empty").hidden = true;
+    if (asking) await asking;
     const given = [...back, ...ahead.map(({ id }) => id)];
     ahead = [];
-    show(null);
-    byId("empty").hidden = true;
     if (given.length) await patiently(() => post("/give-back", { pages: given }));
     await showNext(before);
   } catch (error) {
