@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import cast
 
-from sqlalchemy import ColumnElement, func, null, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, func, null, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.types import NullType
 
 from everylabel.backend.store.database import CHUNK, chunks
 from everylabel.backend.store.tables import ProjectRow, TaskRow
 from everylabel.backend.store.tasks import TASKS, Task, Tasks
+
+_TASKS = cast("Table", TaskRow.__table__)
+_EMBEDDED = (
+    update(_TASKS)
+    .where(_TASKS.c.project_id == bindparam("of_project"), _TASKS.c.id == bindparam("of_id"))
+    .values(embedding_row=bindparam("new_row"), digest=bindparam("new_digest"), problem=None)
+)
+_ROWS_OF = select(_TASKS.c.digest, _TASKS.c.embedding_row).where(
+    _TASKS.c.project_id == bindparam("of_project"),
+    _TASKS.c.embedding_row.is_not(None),
+    # Of no type: what is done to each value of a binary column takes longer than to look it up.
+    _TASKS.c.digest.in_(bindparam("digests", expanding=True, type_=NullType())),
+)
+_STILL_OPEN = select(_TASKS.c.id).where(
+    _TASKS.c.project_id == bindparam("of_project"),
+    _TASKS.c.embedding_row.is_(None),
+    _TASKS.c.problem.is_(None),
+    _TASKS.c.id.in_(bindparam("ids", expanding=True)),
+)
+_ADDRESSES = select(_TASKS.c.id, _TASKS.c.image_url).where(
+    _TASKS.c.project_id == bindparam("of_project"), _TASKS.c.id.in_(bindparam("ids", expanding=True))
+)
+"""Plain statements, for all that each crop of a large pool needs: mapped ones cost three times as much, and a GPU waits for them."""
 
 
 class TasksToEmbed(Collection[Task]):
@@ -58,6 +83,15 @@ class Embeddings(Tasks):
         with self._session() as session:
             return [Task(*row) for row in session.execute(query)]
 
+    def still_open(self, project_id: int, task_ids: Iterable[int]) -> set[int]:
+        """Return which of these tasks are still to be embedded."""
+        with self._session() as session:
+            return {
+                id_
+                for some in chunks(task_ids)
+                for (id_,) in session.execute(_STILL_OPEN, {"of_project": project_id, "ids": some})
+            }
+
     def count_open(self, project_id: int, among: list[int] | None) -> int:
         """Return how many tasks `among` these are to be embedded."""
         with self._session() as session:
@@ -83,18 +117,12 @@ class Embeddings(Tasks):
         with self._writing(project_id) as session:
             shown = _addresses(session, project_id, rows, with_text=read_from is not None)
             changes = [
-                {
-                    "project_id": project_id,
-                    "id": id_,
-                    "embedding_row": row,
-                    "digest": digests.get(id_),
-                    "problem": None,
-                }
+                {"of_project": project_id, "of_id": id_, "new_row": row, "new_digest": digests.get(id_)}
                 for id_, row in rows.items()
                 if id_ in shown and (read_from is None or shown[id_] == read_from[id_])
             ]
             if changes:
-                session.execute(update(TaskRow), changes)
+                session.execute(_EMBEDDED, changes)
             # In the same transaction: what lies behind this in the file, nobody has ever been told of.
             project = session.get(ProjectRow, project_id)
             if project is not None and rows:
@@ -131,15 +159,11 @@ class Embeddings(Tasks):
 
     def rows_of(self, project_id: int, digests: Iterable[bytes]) -> dict[bytes, int]:
         """Return a row of the embedding file for each of these digests that has one."""
-        query = select(TaskRow.digest, TaskRow.embedding_row).where(
-            TaskRow.project_id == project_id, TaskRow.embedding_row.is_not(None)
-        )
         with self._session() as session:
             return {
                 digest: row
                 for some in chunks(digests)
-                for digest, row in session.execute(query.where(TaskRow.digest.in_(some)))
-                if digest is not None and row is not None
+                for digest, row in session.execute(_ROWS_OF, {"of_project": project_id, "digests": some})
             }
 
 
@@ -156,11 +180,9 @@ def _addresses(
     session: Session, project_id: int, task_ids: Iterable[int], *, with_text: bool
 ) -> dict[int, str | None]:
     """Return the address of each of these tasks that exist."""
-    query = select(TaskRow.id, TaskRow.image_url if with_text else null())
+    query = _ADDRESSES if with_text else _ADDRESSES.with_only_columns(_TASKS.c.id, null())
     return {
         id_: address
         for some in chunks(task_ids)
-        for id_, address in session.execute(
-            query.where(TaskRow.project_id == project_id, TaskRow.id.in_(some))
-        )
+        for id_, address in session.execute(query, {"of_project": project_id, "ids": some})
     }
