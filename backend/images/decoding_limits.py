@@ -30,9 +30,11 @@ _PROGRESSIVE = (b"\xff\xc2", b"\xff\xc6", b"\xff\xca", b"\xff\xce")
 
 
 LARGE_BLOCK = 8 << 20
+KEPT_BYTES = 4 << 20
+"""What malloc keeps at the end of a thread's memory."""
 _CANVASES = {"WEBP": 3, "AVIF": 2}
 """Further copies of all pixels, four bytes each, that a decoder holds."""
-_M_MMAP_THRESHOLD = -3  # malloc.h of glibc
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
 def return_large_blocks() -> None:
@@ -40,9 +42,13 @@ def return_large_blocks() -> None:
 
     glibc's malloc keeps what a thread has freed, for this thread alone, once it has seen a large block freed: eight
     threads that decoded one huge image each, one after the other, held gigabytes. Pillow's blocks have 16 MB.
+
+    It keeps a little for the next picture: without that each small one gave its memory back to the system, and took it again
+    page by page.
     """
     with suppress(OSError, AttributeError, TypeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK)
+        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 @dataclass(frozen=True)
@@ -70,11 +76,13 @@ class MemoryBudget:
     """A number of bytes that threads share: a thread that asks for more than is left waits its turn.
 
     Args:
-        total: the bytes. A thread that asks for more waits until no other holds any, and then has them alone.
+        total: the bytes. A thread that asks for more waits until no other holds any, and then has them alone, unless
+            `gives_more` is turned off.
     """
 
     def __init__(self, total: int) -> None:
         self.total = total
+        self.gives_more = True
         self.in_flight = 0
         """Bytes held at the moment."""
         self.most_in_flight = 0
@@ -104,7 +112,12 @@ class MemoryBudget:
         """Wait until `n` bytes are left, and hold them until the enclosing scope ends.
 
         A thread that holds some already does not wait: two that waited for each other would never end.
+
+        Raises:
+            MemoryError: it is more than all of it, and no more is given.
         """
+        if n > self.total and not self.gives_more:
+            raise MemoryError
         held = getattr(self._thread, "held", 0)
         with self._changed:
             if not held:
