@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from everylabel.model.cores import usable_cores
+
 STAT = Path("/proc/stat")
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -51,7 +53,7 @@ class Watch:
         own = _own_seconds() - self._own
         return Machine(
             processor=processor(),
-            cores=cores(),
+            cores=usable_cores(),
             memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             load_before=self._load,
             load_after=os.getloadavg()[0],
@@ -81,11 +83,6 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor_seconds() -> tuple[float | None, float | None]:
