@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch.nn import functional
 
 from everylabel.model.classifiers.base import Classifier
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.cores import usable_cores
 from everylabel.model.encoders.base import Encoder, choose_device
 from everylabel.model.encoders.cuda import BatchedNetwork, give_up, place
 from everylabel.model.encoders.in_order import in_order
@@ -182,7 +182,7 @@ class EfficientNetLite0Encoder(Encoder):
             return
         on_cpu = self._on_cpu_from_now_on if self._may_fall_back else None
         try:
-            self._gpu = BatchedNetwork(network, self.device, on_cpu, half=False)
+            self._gpu = BatchedNetwork(network, self.device, on_cpu, half=False, few_sizes=True)
             self.batch_size = self._gpu.fitting_batch(CROP_SIZE)
         except RuntimeError as error:
             self._gpu = None
@@ -190,7 +190,7 @@ class EfficientNetLite0Encoder(Encoder):
 
     def _take_cpu_batches(self) -> None:
         self.batch_size = CPU_BATCH
-        self.batches_at_a_time = self._threads or _cores()
+        self.batches_at_a_time = self._threads or usable_cores()
 
     def _on_cpu_from_now_on(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
         """Compute crops that a GPU has no memory for, and every one after them, on the CPU."""
@@ -249,10 +249,6 @@ class _PooledFeatures(nn.Module):
                 middle += [mean.flatten(1), spread]
         last = net._swish(net._bn1(net._conv_head(maps)))
         return torch.cat([last.float().mean(dim=(2, 3)), *middle], dim=1)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache

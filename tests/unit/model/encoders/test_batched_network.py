@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -155,3 +158,36 @@ def test_a_card_that_is_not_there_is_named(unusable_card):
     assert encoders.create("efficientnet-lite0", device="cuda:0").device == "cuda:0"
     with pytest.raises(ValueError, match="cuda:0 to cuda:0"):
         encoders.create("efficientnet-lite0", device="cuda:1")
+
+
+def test_all_batches_are_computed_in_one_thread_whichever_asks():
+    threads = set()
+
+    def network(crops: torch.Tensor) -> torch.Tensor:
+        threads.add(threading.get_ident())
+        return crops.float().mean(dim=(1, 2))
+
+    batched = BatchedNetwork(network, "cpu")
+    for n in range(3):
+        with ThreadPoolExecutor(1) as asking:
+            asking.submit(lambda n=n: list(batched.encode_all([crops(4, n), crops(3, n)]))).result()
+    batched.encode(crops(2))
+    assert len(threads) == 1
+
+
+def test_batches_are_filled_up_so_that_there_are_few_sizes():
+    card = Card(holds=1024)
+    network = BatchedNetwork(card, "cpu", few_sizes=True)
+    network.largest = 256
+    for n in (1, 7, 32, 33, 255, 256):
+        np.testing.assert_allclose(network.encode(crops(n, n)), means(crops(n, n)), rtol=1e-5)
+    assert card.sizes == [32, 32, 32, 256, 256, 256]
+
+
+def test_batches_are_filled_up_to_no_more_than_fits():
+    card = Card(holds=10)
+    network = BatchedNetwork(card, "cpu", few_sizes=True)
+    for n in (40, 3, 8, 1):
+        np.testing.assert_allclose(network.encode(crops(n, n)), means(crops(n, n)), rtol=1e-5)
+    assert {*card.sizes} == {network.largest}
+    assert 4 <= network.largest <= 10
