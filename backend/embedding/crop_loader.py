@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice
-from threading import Lock
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from everylabel.backend.embedding.cache import Cache
-from everylabel.backend.images import cut as cutting
-from everylabel.backend.images.decoding_limits import decoding_memory
+from everylabel.backend.embedding.hosts import Hosts, host_of
+from everylabel.backend.embedding.prepared import Prepared
+from everylabel.backend.embedding.reading_process import AT_A_TIME, ReadingProcesses
+from everylabel.backend.embedding.single_crops import SingleCrops
 from everylabel.backend.images.reader import ImageReader
-from everylabel.backend.label_studio import crop_shapes
-from everylabel.backend.label_studio.crop_errors import ImageError, one_crop_only
-from everylabel.backend.label_studio.label_config import text_of
+from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.store import Task
 
 if TYPE_CHECKING:
     from everylabel.model.encoders import Encoder
 
-GIVEN_UP_AFTER = 64
-"""When a host has failed to deliver this many crops in a row, it is skipped for the rest of the pass."""
-PICTURE_BYTES = 128_000_000
-"""The memory for decoded pictures that several crops are parts of."""
-CROPS_KEPT = 64
-"""How many prepared crops are cached, for nearby tasks with the same address."""
-LONG_ADDRESS = 4096
 PIECE = 8
 """The most crops that a thread reads in a row."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A crop as an encoder takes it; crops with the same `digest` have the same pixels, so the same row."""
-
-    pixels: NDArray[Any]
-    digest: bytes
 
 
 @dataclass(frozen=True)
@@ -65,17 +43,24 @@ class CropReader:
         encoder: Prepares crops.
         threads: How many crops are fetched at a time.
         hosts: The hosts that did not answer in an earlier pass.
+        processes: Other processes that read crops; this one reads what they cannot.
     """
 
     def __init__(
-        self, reader: ImageReader, encoder: Encoder, threads: int, hosts: Hosts | None = None
+        self,
+        reader: ImageReader,
+        encoder: Encoder,
+        threads: int,
+        hosts: Hosts | None = None,
+        processes: ReadingProcesses | None = None,
     ) -> None:
         self._reader = reader
         self._encoder = encoder
         self._threads = threads
-        self._pictures: Cache[Image.Image | ImageError] = Cache(PICTURE_BYTES, _picture_bytes)
-        self._crops: Cache[Prepared | ImageError] = Cache(CROPS_KEPT, lambda _: 1)
         self._hosts = hosts or Hosts()
+        self._crops = SingleCrops(reader, encoder)
+        self._processes = processes
+        self._name = uuid4().hex
 
     @property
     def failure(self) -> ImageError | None:
@@ -92,7 +77,8 @@ class CropReader:
         Yields:
             Each crop, or the reason why it cannot be read; none for a host that was given up.
         """
-        piece = max(1, min(PIECE, ahead // (2 * self._threads)))
+        most = PIECE if self._processes is None else AT_A_TIME
+        piece = max(1, min(most, ahead // (2 * self._threads)))
         waiting: deque[Future[list[ReadCrop]]] = deque()
         remaining = iter(tasks)
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="images")
@@ -106,98 +92,26 @@ class CropReader:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _read_all(self, tasks: Iterable[Task]) -> list[ReadCrop]:
+    def _read_all(self, tasks: Sequence[Task]) -> list[ReadCrop]:
+        elsewhere = self._read_elsewhere(tasks)
         found = []
-        for task in tasks:
-            host = _host(task.image_url or "")
+        for i, task in enumerate(tasks):
+            host = host_of(task.image_url or "")
             if self._hosts.is_given_up(host):
                 continue
-            read = ReadCrop(task, self._read(task))
-            self._hosts.answered(host, read.prepared)
-            found.append(read)
+            prepared = elsewhere.get(i) or self._crops.read(task)
+            self._hosts.answered(host, prepared)
+            found.append(ReadCrop(task, prepared))
         return found
 
-    def _read(self, task: Task) -> Prepared | ImageError:
-        try:
-            # A huge picture takes up memory until its crop is prepared.
-            with one_crop_only("The crop"), decoding_memory.scope():
-                return self._prepared(task)
-        except ImageError as error:
-            return error.without_traceback()
-
-    def _prepared(self, task: Task) -> Prepared | ImageError:
-        address = task.image_url or ""
-        if self._encoder.reads == "text":
-            return _with_digest(self._encoder.prepare_text(text_of(address) or ""))
-        return self._crops.get(_key(address), lambda: self._cut(address, task.id))
-
-    def _cut(self, address: str, task_id: int) -> Prepared | ImageError:
-        picture_address, box = crop_shapes.split(address)
-        if box is None:
-            picture = self._picture(address, task_id, self._encoder.enough_pixels)
-        else:
-            picture = self._pictures.get(
-                _key(picture_address), lambda: self._picture(picture_address, task_id)
-            )
-        if isinstance(picture, ImageError):
-            return picture
-        try:
-            return _with_digest(self._encoder.prepare(cutting.cut(picture, box)))
-        except ImageError as error:
-            return error.without_traceback()
-
-    def _picture(self, address: str, task_id: int, enough: int | None = None) -> Image.Image | ImageError:
-        try:
-            # A box is cut out of the full picture: rounded to fewer pixels, it would be elsewhere.
-            return self._reader.read(address, task_id, **({} if enough is None else {"enough": enough}))
-        except ImageError as error:
-            return error.without_traceback()
-
-
-class Hosts:
-    """The hosts that do not answer, for one pass or for several that share them."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._failures: dict[str, int] = {}
-        self.failure: ImageError | None = None
-
-    def is_given_up(self, host: str) -> bool:
-        """Return whether a host has been given up."""
-        return self._failures.get(host, 0) >= GIVEN_UP_AFTER
-
-    def answered(self, host: str, outcome: object) -> None:
-        """Note the outcome of reading a crop from a host."""
-        with self._lock:
-            if not isinstance(outcome, ImageError) or not outcome.retry:
-                self._failures.pop(host, None)
-                return
-            self._failures[host] = self._failures.get(host, 0) + 1
-            if self._failures[host] == GIVEN_UP_AFTER:
-                self.failure = outcome
-
-
-def _with_digest(pixels: NDArray[Any]) -> Prepared:
-    return Prepared(pixels, blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest())
-
-
-def _key(address: str) -> str:
-    """Return what a cache knows an address by: a picture that stands in the address itself is not kept twice."""
-    if len(address) <= LONG_ADDRESS:
-        return address
-    return blake2b(address.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _host(address: str) -> str:
-    """Return the host that an address belongs to; the name without a host stands for Label Studio."""
-    if address[:5].lower() == "data:":
-        return "data:"
-    try:
-        parts = urlsplit(address)
-    except ValueError:
-        return address[:200]
-    return f"{parts.scheme}//{parts.netloc}"
-
-
-def _picture_bytes(found: Image.Image | ImageError) -> int:
-    return 10_000 if isinstance(found, ImageError) else 4 * found.width * found.height
+    def _read_elsewhere(self, tasks: Sequence[Task]) -> dict[int, Prepared | ImageError]:
+        """Have other processes read crops; return what they could, by its place among the tasks."""
+        if self._processes is None:
+            return {}
+        asked = [
+            i for i, task in enumerate(tasks) if not self._hosts.is_given_up(host_of(task.image_url or ""))
+        ]
+        read = self._processes.read(
+            [tasks[i] for i in asked], self._reader, self._encoder.crop_size, self._name
+        )
+        return {i: one for i, one in zip(asked, read, strict=True) if one is not None}

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
-from everylabel.backend.embedding.crop_loader import Hosts
+from everylabel.backend.embedding.hosts import Hosts
 from everylabel.backend.embedding.pipeline import CropEmbedder, Embedded
+from everylabel.backend.embedding.reading_process import processes_for
 
 if TYPE_CHECKING:
     from everylabel.backend.images.reader import ImageReader
@@ -75,7 +76,15 @@ class LocalExecutor:
         hosts: Hosts | None = None,
     ) -> Embedded:
         """Embed the crops of `tasks` in their order, as `CropEmbedder.embed` does."""
-        embedder = CropEmbedder(self._store, self._reader, self._encoder(), self._threads, appending)
+        encoder = self._encoder()
+        embedder = CropEmbedder(
+            self._store,
+            self._reader,
+            encoder,
+            self._threads,
+            appending,
+            processes_for(encoder, self._threads),
+        )
         return embedder.embed(project_id, tasks, file, progress, hosts)
 
     def scorer(self, file: EmbeddingFile) -> Scorer:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from everylabel.backend import logs
-from everylabel.backend.embedding.crop_loader import Hosts
 from everylabel.backend.embedding.fair_threads import FairThreads
+from everylabel.backend.embedding.hosts import Hosts
 from everylabel.backend.embedding.passes import PoolGoneError
 from everylabel.backend.store import Task, faults
 

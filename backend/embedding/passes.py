@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from filelock import Timeout
 
-from everylabel.backend.embedding.crop_loader import Hosts
 from everylabel.backend.embedding.embeddings import check_encoder
+from everylabel.backend.embedding.hosts import Hosts
 from everylabel.backend.embedding.pipeline import Embedded
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.store import Task

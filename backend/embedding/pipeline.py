@@ -11,16 +11,18 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from everylabel.backend.embedding.crop_loader import CropReader, Hosts, Prepared, ReadCrop
+from everylabel.backend.embedding.crop_loader import CropReader, ReadCrop
 from everylabel.backend.embedding.digest_index import KnownRows
 from everylabel.backend.embedding.encoding import Batch, Encoding
+from everylabel.backend.embedding.hosts import Hosts
 from everylabel.backend.embedding.prefetch import Prefetch
+from everylabel.backend.embedding.prepared import Prepared
+from everylabel.backend.embedding.reading_process import WORTH_IT, ReadingProcesses
 from everylabel.backend.images.reader import ImageReader
 from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.store import Store, Task
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DIGESTS_TOGETHER = 32
-"""How many digests of crops are looked up in the store at a time."""
+"""How many digests of crops are looked up in the store at a time, or as many as an encoder takes if that is more."""
+TOGETHER_SECONDS = 0.1
+"""The longest that crops wait for others to be looked up with."""
 COMMIT_CROPS = 256
 COMMIT_SECONDS = 2.0
 """Rows are written when this many are ready, or this long after the last time: the most that a crash can cost."""
@@ -68,6 +72,7 @@ class CropEmbedder:
         appending: Returns a lock that is held while rows are appended and recorded, and not while crops are fetched or
             encoded, so that several processes may embed one project. A crop that another process has embedded
             meanwhile is skipped.
+        processes: Read the crops of a large pool; without them, this process reads all.
     """
 
     def __init__(
@@ -77,8 +82,10 @@ class CropEmbedder:
         encoder: Encoder,
         threads: int,
         appending: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        processes: ReadingProcesses | None = None,
     ) -> None:
         self._appending = appending
+        self._processes = processes
         self._store = store
         self._reader = reader
         self._encoder = encoder
@@ -106,8 +113,20 @@ class CropEmbedder:
         Returns:
             How many crops were embedded, and how many cannot be read.
         """
+        processes = self._processes if len(tasks) >= WORTH_IT else None
+        with processes or nullcontext():
+            crops = CropReader(self._reader, self._encoder, self._threads, hosts, processes)
+            return self._embed(project_id, tasks, file, progress, crops)
+
+    def _embed(
+        self,
+        project_id: int,
+        tasks: Collection[Task],
+        file: EmbeddingFile,
+        progress: Callable[[int, int], None] | None,
+        crops: CropReader,
+    ) -> Embedded:
         size, total = self._batch_size(), len(tasks)
-        crops = CropReader(self._reader, self._encoder, self._threads, hosts)
         rows = KnownRows(self._store, project_id, file)
         at_a_time = self._encoder.batches_at_a_time
         read = crops.read(tasks, min((at_a_time + 1) * size + DIGESTS_TOGETHER, total))
@@ -142,7 +161,7 @@ def _batches(
     """Yield batches with as many new crops as the encoder takes at a time."""
     with closing(read):
         batch, begun = Batch(), time.monotonic()
-        while some := list(islice(read, DIGESTS_TOGETHER)):
+        while some := _next_crops(read, max(DIGESTS_TOGETHER, size())):
             prepared = [crop.prepared for crop in some]
             rows.look_up(one.digest for one in prepared if isinstance(one, Prepared))
             for crop in some:
@@ -162,6 +181,17 @@ def _batches(
                 batch, begun = Batch(), time.monotonic()
         if len(batch):
             yield batch
+
+
+def _next_crops(read: Iterator[ReadCrop], most: int) -> list[ReadCrop]:
+    """Take the next crops, fewer than `most` where they come slowly."""
+    until = time.monotonic() + TOGETHER_SECONDS
+    found: list[ReadCrop] = []
+    for crop in read:
+        found.append(crop)
+        if len(found) >= most or time.monotonic() > until:
+            break
+    return found
 
 
 class _Writer:
@@ -226,7 +256,7 @@ class _Writer:
             if digest in self._failed
         }
         asked = {task.id for batch, _ in waiting for task, _ in batch.tasks} | problems.keys()
-        still_open = {task.id for task in self._store.tasks_to_embed(self._project_id, asked)}
+        still_open = self._store.still_open(self._project_id, asked)
         self.by_others += len(asked) - len(still_open)
         problems = {id_: why for id_, why in problems.items() if id_ in still_open}
         self._write_rows(waiting, still_open)

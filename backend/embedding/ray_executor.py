@@ -27,10 +27,12 @@ from numpy.typing import NDArray
 from pydantic import SecretStr
 
 from everylabel.backend.embedding.clients import make_label_studio, make_reader
-from everylabel.backend.embedding.crop_loader import CropReader, Hosts, Prepared
+from everylabel.backend.embedding.crop_loader import CropReader
 from everylabel.backend.embedding.encoding import encode_each
 from everylabel.backend.embedding.executor import ExecutorError
+from everylabel.backend.embedding.hosts import Hosts
 from everylabel.backend.embedding.pipeline import Embedded
+from everylabel.backend.embedding.prepared import Prepared
 from everylabel.backend.embedding.ray_storage import RowCopy, RowSlice, read_rows
 from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.store import Task

@@ -38,8 +38,15 @@ _KEPT_VARIABLES = (
     "DYLD_",
     "VIRTUAL_ENV",
     "COVERAGE",
+    "SSL_CERT",
 )
 _ERRORS = {error.__name__: error for error in (ImageTooLargeError, NotAnImageError)}
+
+
+def bare_environment() -> dict[str, str]:
+    """Return the environment of a process that reads strangers' files: it holds no token or password of ours."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(_KEPT_VARIABLES)}
+    return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class _EndedError(Exception):
@@ -146,12 +153,10 @@ class _Process:
     """One process that decodes images."""
 
     def __init__(self) -> None:
-        # It reads strangers' files: no token or password of ours is in its environment.
-        environment = {name: value for name, value in os.environ.items() if name.startswith(_KEPT_VARIABLES)}
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "everylabel.backend.images.decoding_child", str(os.getpid())],
-                env={**environment, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                env=bare_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # decoders write there what the file makes them write

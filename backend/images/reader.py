@@ -9,7 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from http.cookiejar import DefaultCookiePolicy
+from importlib import import_module
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -63,9 +66,24 @@ class ImageReader:
         self._routes = LabelStudioRoutes(label_studio_url)
         self._authorization = authorization
         self._limits = limits or ImageLimits()
+        self._options = {
+            "label_studio_url": label_studio_url,
+            "limits": asdict(self._limits),
+            "allow_private_addresses": allow_private_addresses,
+        }
         # Label Studio is reached whatever its address, which its owner chose; all others only if public.
         self._label_studio = self._client(allow_private_addresses=True)
         self._elsewhere = self._client(allow_private_addresses=allow_private_addresses)
+
+    def described(self) -> dict[str, Any]:
+        """Return what `make_described` makes such a reader of in another process: JSON, without the authorization."""
+        return {"of": f"{type(self).__module__}:{type(self).__qualname__}", **self._options}
+
+    def authorization(self) -> str:
+        """Return the value of the `Authorization` header of requests to Label Studio; empty where there is none."""
+        with suppress(LabelStudioError):
+            return self._authorization() if self._authorization is not None else ""
+        return ""
 
     def close(self) -> None:
         """Close the connections."""
@@ -197,8 +215,24 @@ class ImageReader:
         if self._authorization is None:
             return {}
         try:
-            return {"Authorization": self._authorization()}
+            value = self._authorization()
+            return {"Authorization": value} if value else {}
         except LabelStudioError as error:
             raise ImageTokenError(
                 "Label Studio's images cannot be read without a token", str(error)
             ) from error
+
+
+def make_described(description: dict[str, Any], authorization: Callable[[], str]) -> ImageReader:
+    """Make a reader of the description that `ImageReader.described` gives.
+
+    Args:
+        description: of this program, never of a stranger: it names a class.
+        authorization: gives the value of the `Authorization` header, empty for none.
+    """
+    module, _, name = description["of"].partition(":")
+    options = {key: value for key, value in description.items() if key != "of"}
+    if "limits" in options:
+        options["limits"] = ImageLimits(**options["limits"])
+    reader: ImageReader = getattr(import_module(module), name)(authorization=authorization, **options)
+    return reader

@@ -18,19 +18,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from everylabel.backend.embedding.pipeline import SMALLEST_BATCH, CropEmbedder
+from everylabel.backend.embedding.reading_process import processes_for
 from everylabel.backend.images.decode import decode
 from everylabel.backend.images.decoding_limits import ImageLimits
-from everylabel.backend.images.reader import ImageReader
 from everylabel.backend.settings import Settings
 from everylabel.backend.store import Store, Task
 from everylabel.backend.store.files import ProjectFiles
 from everylabel.model import encoders
+from everylabel.model.cores import usable_cores
 from everylabel.model.encoders import Encoder
-from everylabel.scripts.benchmarks.machine import Watch, cores
+from everylabel.scripts.benchmarks.file_reader import FileReader
+from everylabel.scripts.benchmarks.machine import Watch
 
 BASES = 48
 """Pictures made from noise; the others are these, shifted and turned."""
 QUALITY = 90
+STARTING_SECONDS = 60.0
+"""The longest to wait until the processes that prepare crops can be used."""
 Report = Callable[[str, int, int], None]
 
 
@@ -75,18 +79,6 @@ class EmbeddingSpeed:
         return [whole / alone for whole, alone in zip(self.pipeline, self.forward, strict=False)]
 
 
-class FileReader(ImageReader):
-    """A reader of images by their path on this machine."""
-
-    def __init__(self) -> None:
-        super().__init__("http://localhost")
-
-    def fetch(self, url: str, task_id: int) -> bytes:
-        """Read one file."""
-        del task_id
-        return Path(url).read_bytes()
-
-
 def measure(
     encoder: str,
     device: str,
@@ -121,6 +113,10 @@ def measure(
         paths = _files(folder, crops) if folder else make_files(Path(scratch), crops, pixels, report)
         paths, prepared = _in_memory(paths, made)
         _warm_up(made, prepared)
+        processes = processes_for(made, _threads())
+        if processes is not None:
+            with processes:
+                processes.wait(STARTING_SECONDS)
         ways: tuple[Callable[[], _Passed], ...] = (
             lambda: _one_after_the_other(made, prepared),
             lambda: _several_at_a_time(made, prepared),
@@ -200,7 +196,7 @@ def device_name(device: str) -> str:
     """Return a GPU's own name, or the number of cores of a CPU."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(torch.device(device))
-    return f"{cores()} CPU cores"
+    return f"{usable_cores()} CPU cores"
 
 
 class _Stopwatch:
@@ -254,9 +250,11 @@ def _embed(encoder: Encoder, paths: Sequence[Path], scratch: Path) -> _Passed:
             store.save_project(1)
             store.save_tasks(1, [Task(i, str(path)) for i, path in enumerate(paths, 1)])
             file = ProjectFiles(Path(folder), 1).embeddings(encoder.signature, encoder.dim, encoder.dtype)
-            threads = int(Settings.model_fields["download_threads"].default)
             watch = _Stopwatch()
-            found = CropEmbedder(store, reader, encoder, threads).embed(1, store.tasks_to_embed(1), file)
+            embedder = CropEmbedder(
+                store, reader, encoder, _threads(), processes=processes_for(encoder, _threads())
+            )
+            found = embedder.embed(1, store.tasks_to_embed(1), file)
             passed = watch.passed()
             if found.embedded != len(paths):
                 raise ValueError(
@@ -268,6 +266,10 @@ def _embed(encoder: Encoder, paths: Sequence[Path], scratch: Path) -> _Passed:
             store.close()
 
 
+def _threads() -> int:
+    return Settings().download_threads
+
+
 def _in_memory(paths: Sequence[Path], encoder: Encoder) -> tuple[list[Path], NDArray[np.uint8]]:
     """Prepare the crops; of identical ones, which a pipeline encodes once, keep one."""
 
@@ -277,7 +279,7 @@ def _in_memory(paths: Sequence[Path], encoder: Encoder) -> tuple[list[Path], NDA
         )
 
     found: dict[bytes, tuple[Path, NDArray[np.uint8]]] = {}
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for path, crop in zip(paths, pool.map(prepare, paths), strict=True):
             found.setdefault(blake2b(crop.data, digest_size=16).digest(), (path, crop))
     return [path for path, _ in found.values()], np.stack([crop for _, crop in found.values()])
@@ -313,7 +315,7 @@ def make_files(folder: Path, crops: int, pixels: int, report: Report) -> list[Pa
             report("Making pictures", i, crops)
         return path
 
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         paths = list(pool.map(make, variants))
     report("Making pictures", crops, crops)
     return paths

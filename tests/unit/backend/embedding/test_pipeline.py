@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from everylabel.backend.embedding.crop_loader import GIVEN_UP_AFTER
+from everylabel.backend.embedding.hosts import GIVEN_UP_AFTER
 from everylabel.backend.embedding.pipeline import CropEmbedder
 from everylabel.backend.images.errors import ImageUnreachableError, NotAnImageError
 from everylabel.backend.label_studio import crop_shapes
