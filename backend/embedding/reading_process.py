@@ -84,9 +84,8 @@ class _Process:
         ours, theirs = socket.socketpair()
         # A timeout of Python's would make each call two.
         seconds, rest = divmod(PATIENCE, 1)
-        ours.setsockopt(
-            socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(seconds), int(1e6 * rest))
-        )
+        for timeout in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, timeout, struct.pack("ll", int(seconds), int(1e6 * rest)))
         return cls(ours, _shared_memory()), theirs
 
     def fileno(self) -> int:
@@ -207,18 +206,15 @@ class ReadingProcesses:
         """Read crops.
 
         Args:
-            tasks: Their tasks, as many as `at_a_time` says at most.
+            tasks: Their tasks, `AT_A_TIME` at most.
             reader: Described to the processes, which make one like it.
             side: Pixels of a crop's sides.
             pass_name: What caches are kept for.
 
         Returns:
-            For each the crop, or why it cannot be read; None where it is to be read by another way: no process has started yet, none
+            For each the crop, or why it cannot be read; None where it is to be read in another way: no process has started yet, none
             is left, or it takes more memory than they have.
         """
-        one = self._take() if tasks else None
-        if one is None:
-            return [None] * len(tasks)
         request = {
             "tasks": [[task.id, task.image_url] for task in tasks],
             "reader": reader.described(),
@@ -226,14 +222,20 @@ class ReadingProcesses:
             "side": side,
             "pass": pass_name,
         }
+        one = self._take() if tasks else None
+        if one is None:
+            return [None] * len(tasks)
+        usable = None
         try:
             found = one.ask(request, side)
+            usable = one
         except (OSError, EOFError) as error:
             log.warning("a process that reads crops has ended or hangs (%s)", type(error).__name__)
-            one.close()
-            self._put(None)
             return [None] * len(tasks)
-        self._put(one)
+        finally:
+            if usable is None:
+                one.close()
+            self._put(usable)
         return found
 
     def _take(self) -> _Process | None:

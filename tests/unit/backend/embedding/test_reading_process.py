@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -226,12 +227,20 @@ def test_no_process_knows_a_secret_of_ours(monkeypatch, tmp_path):
         made.end()
 
 
+def members(group):
+    """The processes of a group that run, as (id, parent's id); proc(5) names the fields."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group and fields[0] not in "ZX":
+                found.append((int(stat.parent.name), int(fields[1])))
+    return found
+
+
 def children(made):
-    """The ids of the processes that prepare."""
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(made.process_id)], capture_output=True, text=True, check=False
-    )
-    return [int(line) for line in listed.stdout.split()]
+    """The ids of the processes that read."""
+    return [id_ for id_, parent in members(made.process_id) if parent == made.process_id]
 
 
 def test_crops_are_embedded_though_processes_are_killed(tmp_path, worth_it):
@@ -275,20 +284,7 @@ def test_processes_end_with_the_one_that_uses_them(tmp_path):
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as user:
         group = int(user.stdout.readline())
         user.kill()
-    wait_until(lambda: not is_running(group), "the processes go on")
-
-
-def is_running(group):
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return any(
-        line.split()[0] == str(group) and not line.split()[1].startswith("Z")
-        for line in subprocess.run(
-            ["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True
-        ).stdout.splitlines()
-    )
+    wait_until(lambda: not members(group), "the processes go on")
 
 
 def test_processes_without_work_end_and_come_back(monkeypatch, read):
@@ -298,7 +294,7 @@ def test_processes_without_work_end_and_come_back(monkeypatch, read):
         assert made.wait(60)
         first = made.process_id
     wait_until(lambda: made.process_id is None, "they stay")
-    assert not is_running(first)
+    assert not members(first)
     with made:
         assert made.wait(60)
         assert read([file_of(picture(1))], by=made)[0] is not None
@@ -324,6 +320,20 @@ def test_an_encoder_that_prepares_in_its_own_way_prepares_here(monkeypatch):
 
     monkeypatch.setattr(reading_process, "usable_cores", lambda: 64)
     assert processes_for(Own(), 12) is None
+
+
+def test_a_failure_of_ours_keeps_no_process_from_the_others(processes, monkeypatch, read):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    with ReadingProcesses(2, 2) as made:
+        assert made.wait(60)
+        with monkeypatch.context() as patched:
+            patched.setattr(reading_process, "Prepared", broken)
+            with pytest.raises(ZeroDivisionError):
+                read([file_of(picture(1))], by=made)
+        assert read([file_of(picture(1))], by=made)[0] is not None
+        made.end()
 
 
 def test_a_process_that_hangs_is_given_up(monkeypatch, read):
