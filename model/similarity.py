@@ -14,7 +14,69 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everylabel.model.classifiers.embedding_space import EmbeddingSpace
-from everylabel.model.pool import Rows, gather
+from everylabel.model.pool import Rows, gather, spread
+
+COMPONENTS = 32
+"""Numbers that a sketch keeps of each crop: 128 MB for a million."""
+SAMPLE = 4000
+"""Crops that the directions of a sketch are found on."""
+SHORTLIST = 2048
+"""Crops that are compared exactly, of those that a sketch finds most similar."""
+BELOW = 4.0
+"""So far below every cosine lies what only the sketch has compared."""
+
+
+class Sketch:
+    """The position of each crop of a large pool along its 32 widest directions: enough to find those worth comparing.
+
+    Comparing a crop with a million others reads all their embeddings, 4 GB; the sketch is a thirtieth.
+
+    Args:
+        space: compares embeddings; it has a centre.
+        directions: (d, k) float32, of length 1.
+        positions: (n, k) float32.
+    """
+
+    def __init__(self, space: EmbeddingSpace, directions: NDArray[Any], positions: NDArray[Any]) -> None:
+        self._space = space
+        self._directions = directions
+        self._positions = positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @classmethod
+    def of(cls, pool: Rows, space: EmbeddingSpace | None = None) -> Sketch:
+        """Make the sketch of a pool: (n, d) embeddings, read in chunks. Its space is as in `similarity_to`."""
+        from sklearn.utils.extmath import randomized_svd  # noqa: PLC0415 - takes long to load
+
+        space = _adapted(pool, space)
+        sample = space.features(gather(pool, spread(len(pool), SAMPLE)))
+        found = randomized_svd(sample, min(COMPONENTS, *sample.shape), random_state=0)[2]
+        directions = np.ascontiguousarray(found.T, dtype=np.float32)
+        return cls(space, directions, _positions(pool, space, directions))
+
+    def extended(self, pool: Rows) -> Sketch:
+        """Return the sketch of a pool that has grown at its end, in the same space and along the same directions."""
+        more = _positions(pool[len(self) :], self._space, self._directions)
+        return Sketch(self._space, self._directions, np.concatenate([self._positions, more]))
+
+    def similarity_to(self, pool: Rows, row: int) -> NDArray[Any]:
+        """Return how similar each crop of the sketch's pool is to one of them, as the function of this name does.
+
+        Only the most similar 2,048 have their cosine; the others have what the sketch says of it, less 4.
+
+        Raises:
+            IndexError: the pool has no such row.
+        """
+        direction = _direction(pool, row, self._space)
+        rough = self._positions @ (self._directions.T @ direction)
+        near: NDArray[Any] = np.arange(len(rough))
+        if len(rough) > SHORTLIST:
+            near = np.sort(np.argpartition(-rough, SHORTLIST)[:SHORTLIST])
+        similarity = rough - np.float32(BELOW)
+        similarity[near] = self._space.features(gather(pool, near)) @ direction
+        return np.asarray(similarity)
 
 
 def similarity_to(pool: Rows, row: int, space: EmbeddingSpace | None = None) -> NDArray[Any]:
@@ -31,13 +93,23 @@ def similarity_to(pool: Rows, row: int, space: EmbeddingSpace | None = None) -> 
     Raises:
         IndexError: the pool has no such row.
     """
+    space = _adapted(pool, space)
+    return _positions(pool, space, _direction(pool, row, space)[:, None])[:, 0]
+
+
+def _adapted(pool: Rows, space: EmbeddingSpace | None) -> EmbeddingSpace:
+    space = EmbeddingSpace() if space is None else space.copy()
+    return space if space.has_centre else space.adapt(pool)
+
+
+def _direction(pool: Rows, row: int, space: EmbeddingSpace) -> NDArray[Any]:
     if not 0 <= row < len(pool):
         raise IndexError(f"The pool has {len(pool)} crops, and none at row {row}.")
-    space = EmbeddingSpace() if space is None else space.copy()
-    if not space.has_centre:
-        space.adapt(pool)
-    direction = space.features(gather(pool, np.asarray([row])))[0]
-    return np.asarray(space.scores(pool, direction[:, None], np.zeros(1, dtype=np.float32))[:, 0])
+    return np.asarray(space.features(gather(pool, np.asarray([row])))[0])
+
+
+def _positions(pool: Rows, space: EmbeddingSpace, directions: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(space.scores(pool, directions, np.zeros(directions.shape[1], dtype=np.float32)))
 
 
 def most_similar(similarity: NDArray[Any], count: int, allowed: NDArray[Any] | None = None) -> NDArray[Any]:

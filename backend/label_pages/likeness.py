@@ -13,6 +13,7 @@ from everylabel.backend.store.task_rows import CropRows
 
 if TYPE_CHECKING:
     from everylabel.backend.embedding.embeddings import Embeddings
+    from everylabel.backend.label_pages.sketches import Sketches
     from everylabel.backend.store import Store
     from everylabel.backend.store.pool_files import PoolFiles
 
@@ -33,7 +34,7 @@ class SimilarCrops:
     tasks: NDArray[Any]
     """(n,) int64 by row of the embedding file: the task whose crop the row is, 0 where it is none's."""
     similarity: NDArray[Any]
-    """(n,) float32 cosines from -1 to 1."""
+    """(n,) float32: the higher, the more similar. Cosines from -1 to 1, but for what only a sketch has compared."""
 
 
 class Likeness:
@@ -43,14 +44,22 @@ class Likeness:
         store: Knows the row of each crop.
         pool_files: The newest round's list of crops, which is read faster than the store's.
         embeddings: The embeddings of each project.
+        sketches: Sketches of large pools.
     """
 
-    def __init__(self, store: Store, pool_files: PoolFiles, embeddings: Embeddings) -> None:
+    def __init__(
+        self, store: Store, pool_files: PoolFiles, embeddings: Embeddings, sketches: Sketches
+    ) -> None:
         self._store = store
+        self._sketches = sketches
         self._pool_files = pool_files
         self._embeddings = embeddings
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[int, int, int, int], SimilarCrops] = OrderedDict()
+
+    def prepare(self, project_id: int) -> None:
+        """Have what makes comparisons fast made in the background, for somebody who may soon ask for one."""
+        self._sketches.prepare(project_id)
 
     def to(self, project_id: int, task_id: int) -> SimilarCrops:
         """Return how similar every crop of a project is to one of them.
@@ -92,8 +101,14 @@ class Likeness:
             tasks = snapshot.tasks
         else:
             tasks = CropRows(*self._store.embedding_rows(project_id), len(pool)).task_at
-        space = self._embeddings.encoder().make_classifier().space
-        return SimilarCrops(task_id, tasks, similarity_to(pool, row, space)[: len(tasks)])
+        sketch = self._sketches.of(project_id)
+        if sketch is None:
+            space = self._embeddings.encoder().make_classifier().space
+            similarity = similarity_to(pool, row, space)
+        else:
+            similarity = sketch.similarity_to(pool, row)
+        n = min(len(tasks), len(similarity))
+        return SimilarCrops(task_id, tasks[:n], similarity[:n])
 
 
 def _not_yet(task_id: int) -> str:

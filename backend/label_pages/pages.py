@@ -119,6 +119,7 @@ class Pages:
                 labelled on pages.
         """
         crops = self._open(self._project(project_id))
+        self._likeness.prepare(project_id)
         if kind not in KINDS or (kind == LIKE) != (like is not None):
             raise PageError("There is no such kind of page. Load the page again.")
         if class_name is not None and class_name not in crops.control.classes:

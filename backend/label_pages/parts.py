@@ -9,6 +9,7 @@ from everylabel.backend.label_pages.likeness import Likeness
 from everylabel.backend.label_pages.pages import Pages
 from everylabel.backend.label_pages.sending import PageSender
 from everylabel.backend.label_pages.sign_in import SignIn
+from everylabel.backend.label_pages.sketches import Sketches
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.store import PersonTokens
 from everylabel.backend.store.pool_files import PoolFiles
@@ -53,13 +54,14 @@ def make_label_page_parts(
         labels_of: Returns the label of each of some tasks, given the project, the tasks and the classes.
     """
     tokens, pool_files = PersonTokens(settings.model_dir), PoolFiles(files)
+    likeness = Likeness(store, pool_files, embeddings, Sketches(store, embeddings))
 
     def make_client(token: str) -> LabelStudio:
         return LabelStudio(settings.label_studio_url, token, timeout=PERSON_SECONDS)
 
     return LabelPageParts(
         pool_files,
-        Pages(store, pool_files, Likeness(store, pool_files, embeddings), labels_of),
+        Pages(store, pool_files, likeness, labels_of),
         PageSender(store, tokens, make_client),
         SignIn(store, tokens, make_client),
     )

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from everylabel.model import similarity
 from everylabel.model.classifiers.embedding_space import EmbeddingSpace
-from everylabel.model.similarity import most_similar, similarity_to
+from everylabel.model.similarity import Sketch, most_similar, similarity_to
 
 RNG = np.random.default_rng(0)
 GROUPS = (
@@ -49,3 +50,41 @@ def test_few_crops_and_none():
 def test_a_row_that_is_not_in_the_pool_is_refused(row):
     with pytest.raises(IndexError, match="The pool has 300 crops"):
         similarity_to(POOL, row)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """A sketch whose shortlist is a fifth of the pool."""
+    monkeypatch.setattr(similarity, "SHORTLIST", 60)
+
+
+def test_a_sketch_finds_the_crops_worth_comparing_and_compares_these_exactly(short):
+    space = EmbeddingSpace(standardized=16)
+    sketch = Sketch.of(POOL, space)
+    shared = []
+    for row in range(0, 300, 7):
+        exact, found = similarity_to(POOL, row, space), sketch.similarity_to(POOL, row)
+        compared = found > -1.01
+        assert compared.sum() == 60
+        assert found[compared] == pytest.approx(exact[compared], abs=1e-3)
+        assert most_similar(found, 1) == [row]
+        assert {*most_similar(found, 300)} == {*range(300)}, "the others follow"
+        shared.append(len({*most_similar(found, 24)} & {*most_similar(exact, 24)}))
+    assert np.mean(shared) > 21, "of 24, where only noise tells the crops of a group apart"
+
+
+def test_a_pool_that_has_grown_is_compared_to_its_end(short):
+    space = EmbeddingSpace().adapt(POOL)
+    grown = Sketch.of(POOL[:200], space).extended(POOL)
+    assert len(grown) == 300
+    for row in (3, 299):
+        nearest = most_similar(grown.similarity_to(POOL, row), 40)
+        assert (OF_GROUP[nearest] == OF_GROUP[row]).all()
+        assert nearest.max() >= 200
+
+
+def test_a_sketch_of_few_crops():
+    sketch = Sketch.of(POOL[:3])
+    assert sketch.similarity_to(POOL[:3], 1) == pytest.approx(similarity_to(POOL[:3], 1), abs=1e-3)
+    with pytest.raises(IndexError):
+        sketch.similarity_to(POOL[:3], 3)

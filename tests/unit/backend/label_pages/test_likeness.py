@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
 from everylabel.backend.label_pages.choosing import PAGE
+from everylabel.backend.label_pages.likeness import Likeness
 from everylabel.backend.label_pages.pages import PageError
+from everylabel.backend.label_pages.sketches import Sketches
 from everylabel.backend.store import Task
-from everylabel.model.similarity import similarity_to
+from everylabel.model.similarity import Sketch, similarity_to
 
 
 @pytest.fixture
@@ -113,3 +117,55 @@ def test_a_crop_deleted_or_labelled_since_the_round_is_on_no_page(
     send(stand_in.annotate(second, "1"))
     services.loop.reconcile(1)
     assert not {first, second} & {*pages.give(1, ann, "like", like=seed).tasks}
+
+
+@pytest.fixture
+def sketches(services, taught, monkeypatch):
+    """The sketches of a backend for whom every pool is large, made of some crops and a shortlist of a few."""
+    monkeypatch.setattr("everylabel.backend.label_pages.sketches.LARGE", 1)
+    monkeypatch.setattr("everylabel.model.similarity.SHORTLIST", 24)
+    made = Sketches(services.store, services.embeddings)
+    made.prepare(1)
+    made.wait(1)
+    return made
+
+
+def test_a_large_pool_is_compared_by_its_sketch_and_gives_the_same_page(
+    services, sketches, pages, ann, taught, similarity
+):
+    seed = next(iter(taught))
+    likeness = Likeness(services.store, services.labelling.pool_files, services.embeddings, sketches)
+    by_sketch = likeness.to(1, seed)
+    exact = similarity(seed)
+    compared = by_sketch.similarity > -1.01
+    assert compared.sum() == 24
+    assert {
+        int(task): pytest.approx(exact[int(task)], abs=1e-3) for task in by_sketch.tasks[compared]
+    } == dict(zip(by_sketch.tasks[compared].tolist(), by_sketch.similarity[compared].tolist(), strict=True))
+    assert max(exact, key=lambda task: exact[task]) in by_sketch.tasks[compared]
+
+
+def test_what_is_embedded_later_is_in_the_sketch_too(services, stand_in, sketches, taught, digit_crops):
+    before = len(sketches.of(1))
+    (new,) = stand_in.add_tasks(1, digit_crops[60][0])
+    services.loop.reconcile(1)
+    services.pool_embedding.embed(1)
+    assert len(sketches.of(1)) == before + 1
+    likeness = Likeness(services.store, services.labelling.pool_files, services.embeddings, sketches)
+    found = likeness.to(1, new)
+    assert found.tasks[found.similarity.argmax()] == new
+
+
+def test_a_small_pool_has_no_sketch_and_a_large_one_is_waited_for_by_nobody(services, taught, monkeypatch):
+    sketches = Sketches(services.store, services.embeddings)
+    sketches.prepare(1)
+    sketches.wait(1)
+    assert sketches.of(1) is None
+    monkeypatch.setattr("everylabel.backend.label_pages.sketches.LARGE", 1)
+    go_on = threading.Event()
+    monkeypatch.setattr(Sketch, "of", classmethod(lambda *_: go_on.wait(30)))
+    sketches.prepare(1)
+    sketches.prepare(1)
+    assert sketches.of(1) is None
+    go_on.set()
+    sketches.wait(1)
