@@ -3,7 +3,7 @@
     python -m everylabel.scripts.benchmarks.measure_more_like --crops 100000 --crops 1000000
 
 makes a file of random embeddings as wide as the encoder's, and compares crops in all parts of it with every other, as a
-page of those most like one does: the median of several, from the memory map to the crops of the page. The folder
+page of those most like one does, and by a sketch: the median of several, from the memory map to the crops of the page. The folder
 takes 4 KB a crop of the default encoder and is deleted afterwards.
 """
 
@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from everylabel.model import encoders
-from everylabel.model.similarity import most_similar, similarity_to
+from everylabel.model.similarity import Sketch, most_similar, similarity_to
 from everylabel.scripts.benchmarks.made_embeddings import make_embeddings, shape
 from everylabel.scripts.console import console, progress
 
@@ -41,19 +44,29 @@ def main(
             embeddings = make_embeddings(Path(made) / "pool.rows", sizes[-1], wide, report)
         for n in sizes:
             pool = embeddings.read(n)
-            compared, chosen = [], []
-            for row in np.linspace(0, n - 1, REPEATS).astype(int).tolist():
-                started = time.perf_counter()
-                similarity = similarity_to(pool, row, space)
-                then = time.perf_counter()
-                most_similar(similarity, SHOWN)
-                compared.append(then - started)
-                chosen.append(time.perf_counter() - then)
-            console.print(
-                f"{n:>11,} crops of {wide}: {np.median(compared) * 1000:,.0f} ms "
-                f"({min(compared) * 1000:,.0f} to {max(compared) * 1000:,.0f}) to compare, "
-                f"{np.median(chosen) * 1000:,.1f} ms to choose {SHOWN}"
-            )
+            console.print(f"{n:>11,} crops of {wide}:")
+            _tell("all compared", partial(similarity_to, pool, space=space), n)
+            started = time.perf_counter()
+            sketch = Sketch.of(pool, space)
+            console.print(f"{'':>13}a sketch made in {time.perf_counter() - started:,.1f} s")
+            _tell("by the sketch", partial(sketch.similarity_to, pool), n)
+
+
+def _tell(how: str, compare: Callable[[int], NDArray[Any]], n: int) -> None:
+    """Print how long comparing takes, and choosing what is shown."""
+    compared, chosen = [], []
+    for row in np.linspace(0, n - 1, REPEATS).astype(int).tolist():
+        started = time.perf_counter()
+        similarity = compare(row)
+        then = time.perf_counter()
+        most_similar(similarity, SHOWN)
+        compared.append(then - started)
+        chosen.append(time.perf_counter() - then)
+    console.print(
+        f"{'':>13}{how}: {np.median(compared) * 1000:,.0f} ms "
+        f"({min(compared) * 1000:,.0f} to {max(compared) * 1000:,.0f}) to compare, "
+        f"{np.median(chosen) * 1000:,.1f} ms to choose {SHOWN}"
+    )
 
 
 if __name__ == "__main__":
