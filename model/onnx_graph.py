@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET = 17
 IR_VERSION = 8
 """As old as the operators allow, so that older versions of ONNX Runtime read the file too."""
-DTYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8}
+DTYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "int32": TensorProto.INT32}
 LARGEST = 2**31 - 1
 """Bytes of a protocol buffer: no ONNX file of one piece is larger."""
 

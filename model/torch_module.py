@@ -108,7 +108,9 @@ def embed(
     return out if len(out) else out.reshape(0, 0)
 
 
-def to_onnx(module: torch.nn.Module, example: torch.Tensor, inside: str, outside: str) -> bytes:
+def to_onnx(
+    module: torch.nn.Module, example: torch.Tensor, inside: str, outside: str, *, of_any_length: bool = False
+) -> bytes:
     """Return a module as an ONNX model whose first axis is of any length.
 
     Exported in memory (0.5 s for the default encoder; the newer torch.export route takes 7 s for the same graph).
@@ -118,6 +120,7 @@ def to_onnx(module: torch.nn.Module, example: torch.Tensor, inside: str, outside
         example: what it takes, two rows or more.
         inside: the name of its input.
         outside: the name of its output.
+        of_any_length: the second axis of its input, too, is of any length.
 
     Raises:
         NotExportableError: it has an operator that cannot be written as ONNX, or is too large for one file.
@@ -133,7 +136,10 @@ def to_onnx(module: torch.nn.Module, example: torch.Tensor, inside: str, outside
                 dynamo=False,
                 input_names=[inside],
                 output_names=[outside],
-                dynamic_axes={inside: {0: "n"}, outside: {0: "n"}},
+                dynamic_axes={
+                    inside: {0: "n", 1: "m"} if of_any_length else {0: "n"},
+                    outside: {0: "n"},
+                },
                 opset_version=OPSET,
             )
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:

@@ -36,9 +36,9 @@ CALIBRATED = "scores of labels left out of the fit, then restated as how often s
 CALIBRATED_BY_CLASS = "scores of labels left out of the fit, one class at a time; the probability of a set of classes is their product"
 UNCALIBRATED = "none: the softmax of a network trained whole, which is often too confident"
 NOT_FOR = (
-    "Pictures of another kind than those it was trained on: nothing here holds for them. The output `novelty` is above 1 "
-    "for pictures that are unlike all of the pool; it does not see every change.",
-    "Pictures of a class it does not know: it answers with one of its classes, however confident.",
+    "{Things} of another kind than those it was trained on: nothing here holds for them. The output `novelty` is above 1 "
+    "for {things} that are unlike all of the pool; it does not see every change.",
+    "{Things} of a class it does not know: it answers with one of its classes, however confident.",
     "Decisions that harm somebody when they are wrong, unless a person checks each of them.",
     "Decisions about people that the law forbids or binds to conditions, such as recognising or rating them.",
 )
@@ -63,6 +63,7 @@ def describe(parts: PredictingParts, project: Project, made: ExportedParts) -> d
         made: what is exported.
     """
     control = label_config.parse(project.label_config)
+    things = "texts" if made.encoder.reads == "text" else "pictures"
     annotations = parts.store.annotations(project.id)
     labels = current_labels(parts.store, project.id, annotations, control.classes)
     return {
@@ -82,7 +83,8 @@ def describe(parts: PredictingParts, project: Project, made: ExportedParts) -> d
             "rows": made.encoder.signature,
             "licence": made.encoder.licence,
         },
-        "not_for": list(NOT_FOR),
+        "reads": made.encoder.reads,
+        "not_for": [words.format(things=things, Things=things.capitalize()) for words in NOT_FOR],
     }
 
 

@@ -13,7 +13,7 @@ def in_words(card: Mapping[str, Any]) -> str:
     title = card["project"]["title"] or f"project {card['project']['id']}"
     file = card["file"]
     lines = [
-        f"# {_plain(title)}: an image classifier",
+        f"# {_plain(title)}: {'a text' if card['reads'] == 'text' else 'an image'} classifier",
         "",
         f"`{file['name']}`, {file['bytes'] / 1e6:.1f} MB, SHA-256 `{file['sha256']}`. Made by everylabel {card['everylabel']} on "
         f"{card['made_at']}, from round {card['round']} of project {card['project']['id']} in Label Studio, which was trained "

@@ -12,6 +12,7 @@ from everylabel.backend.exporting.card import ExportedParts, describe
 from everylabel.backend.exporting.card_words import in_words
 from everylabel.backend.store.atomic_write import write_together
 from everylabel.model.exported.compose import to_onnx
+from everylabel.model.exported.model_file import TOKENIZER
 from everylabel.model.exported.novelty import of_rows
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class ExportError(RuntimeError):
 
 
 def export_model(parts: PredictingParts, project_id: int, path: Path) -> dict[str, Any]:
-    """Write the model that answers `/predict`, with its card beside it: all three files, or none.
+    """Write the model that answers `/predict`, with its card beside it, and of texts the tokenizer: all files, or none.
 
     Args:
         parts: a backend's parts.
@@ -57,6 +58,8 @@ def export_model(parts: PredictingParts, project_id: int, path: Path) -> dict[st
     }
     texts = {path.with_suffix(".json"): json.dumps(card, indent=2, ensure_ascii=False) + "\n"}
     texts[path.with_suffix(".md")] = in_words(card)
+    if (tokenizer := encoder.tokenizer()) is not None:
+        texts[path.with_suffix(TOKENIZER)] = tokenizer
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_together({**{name: text.encode() for name, text in texts.items()}, path: model})

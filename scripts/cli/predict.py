@@ -12,7 +12,7 @@ def predict(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Pictures, folders of them, or `-` for paths from the standard input; with --boxes, tables (.csv).",
+            help="Pictures (or texts), folders of them, or `-` for paths from the standard input; with --boxes or --text, tables (.csv).",
             metavar="FILES|FOLDERS|-",
         ),
     ],
@@ -34,12 +34,20 @@ def predict(
             metavar="COLUMN",
         ),
     ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="For a model of texts: the sources are tables, and this column of them holds a text a row. Without it, files "
+            "ending in .txt are texts.",
+            metavar="COLUMN",
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core if not given.")] = None,
 ) -> None:
-    """Predict new pictures with an exported model, without Label Studio, and flag those unlike anything in its pool.
+    """Predict new pictures or texts with an exported model, without Label Studio, and flag those unlike anything in its pool.
 
     A file that cannot be read is named and passed over. The exit status is 1 only if that befell every picture.
     """
     from everylabel.scripts.commands import predict
 
-    predict.run(model, sources, output, box_column=boxes, threads=threads)
+    predict.run(model, sources, output, box_column=boxes, text_column=text, threads=threads)

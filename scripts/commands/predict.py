@@ -16,7 +16,7 @@ from everylabel.backend.images.decoding_limits import ImageLimits
 from everylabel.model.exported.model_file import ExportedModel, ModelFileError
 from everylabel.scripts.console import counted, errors, fail, progress
 from everylabel.scripts.predicting.parquet import ParquetTable
-from everylabel.scripts.predicting.pictures import PicturesError, find_pictures
+from everylabel.scripts.predicting.pictures import SUFFIXES, TEXT_SUFFIXES, PicturesError, find_pictures
 from everylabel.scripts.predicting.predicting import predict_pictures
 from everylabel.scripts.predicting.results import (
     MODEL_DIGITS,
@@ -40,19 +40,29 @@ def run(
     output: Path | None,
     *,
     box_column: str | None = None,
+    text_column: str | None = None,
     threads: int | None = None,
 ) -> None:
-    """Predict the pictures that the results do not hold yet."""
+    """Predict the pictures or texts that the results do not hold yet."""
     try:
         loaded = ExportedModel(model, threads)
-        pictures = find_pictures(sources, sys.stdin.buffer, box_column=box_column)
+        _check_columns(loaded, box_column, text_column)
+        pictures = find_pictures(
+            sources,
+            sys.stdin.buffer,
+            box_column=box_column,
+            text_column=text_column,
+            suffixes=TEXT_SUFFIXES if loaded.reads == "text" else SUFFIXES,
+        )
         results = None if output is None else _results(output, loaded)
     except (ModelFileError, PicturesError, ResultsError) as error:
         fail(error)
     if pictures.passed_over:
-        errors.print(f"{counted(pictures.passed_over, 'file')} in the folders are not called like pictures.")
+        called = "texts (.txt)" if loaded.reads == "text" else "pictures"
+        errors.print(f"{counted(pictures.passed_over, 'file')} in the folders are not called like {called}.")
+    thing = "text" if loaded.reads == "text" else "picture"
     new = [one for one in pictures.found if results is None or one not in results.done]
-    _say_what_is_done(len(pictures.found) - len(new), len(new), output)
+    _say_what_is_done(len(pictures.found) - len(new), len(new), output, thing)
     tally: Counter[str] = Counter()
     try:
         with progress(errors) as report:
@@ -70,7 +80,7 @@ def run(
     except BrokenPipeError:  # whoever reads the standard output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if new or not pictures.found:
-        _summarise(tally, output)
+        _summarise(tally, output, thing)
     if tally["pictures"] and tally["broken"] == tally["pictures"]:
         raise typer.Exit(1)
 
@@ -82,11 +92,20 @@ def _results(output: Path, model: ExportedModel) -> Results:
     return kind(output, model.classes, model.digest[:MODEL_DIGITS])
 
 
-def _say_what_is_done(done: int, new: int, output: Path | None) -> None:
+def _check_columns(model: ExportedModel, box_column: str | None, text_column: str | None) -> None:
+    if model.reads == "text" and box_column is not None:
+        raise PicturesError(
+            "The model reads texts, which have no boxes: name the column of texts with --text."
+        )
+    if model.reads != "text" and text_column is not None:
+        raise PicturesError("The model reads pictures, and --text is for models of texts.")
+
+
+def _say_what_is_done(done: int, new: int, output: Path | None, thing: str) -> None:
     if done and new:
-        _say(f"{counted(done, 'picture')} had been predicted before.")
+        _say(f"{counted(done, thing)} had been predicted before.")
     elif done:
-        _say(f"Nothing is left to predict: {output} holds {counted(done, 'picture')}, all that were named.")
+        _say(f"Nothing is left to predict: {output} holds {counted(done, thing)}, all that were named.")
 
 
 def _shown(batches: Iterable[list[dict[str, Any]]], tally: Counter[str]) -> Iterator[list[dict[str, Any]]]:
@@ -106,21 +125,20 @@ def _shown(batches: Iterable[list[dict[str, Any]]], tally: Counter[str]) -> Iter
         yield records
 
 
-def _summarise(tally: Mapping[Any, int], output: Path | None) -> None:
+def _summarise(tally: Mapping[Any, int], output: Path | None, thing: str) -> None:
     predicted = tally["pictures"] - tally["broken"]
     where = "" if output is None else f" in {output}"
     by_class = ", ".join(f"{name[1]} {number:,}" for name, number in tally.items() if isinstance(name, tuple))
-    _say(f"{counted(predicted, 'picture')} predicted{where}" + (f": {by_class}." if by_class else "."))
+    _say(f"{counted(predicted, thing)} predicted{where}" + (f": {by_class}." if by_class else "."))
     if tally["broken"]:
-        _say(f"{counted(tally['broken'], 'file')} passed over, which could not be read.")
+        _say(
+            f"{counted(tally['broken'], thing if thing == 'text' else 'file')} passed over, which could not be read."
+        )
     if tally["unlike"]:
         share = tally["unlike"] / predicted
-        more = (
-            f", more than the {USUAL:.0%} of one's own that may be: has the camera changed?"
-            if share > USUAL
-            else "."
-        )
-        _say(f"{counted(tally['unlike'], 'picture')} ({share:.1%}) unlike all that the model knows{more}")
+        asked = "do they come from elsewhere?" if thing == "text" else "has the camera changed?"
+        more = f", more than the {USUAL:.0%} of one's own that may be: {asked}" if share > USUAL else "."
+        _say(f"{counted(tally['unlike'], thing)} ({share:.1%}) unlike all that the model knows{more}")
 
 
 def _say(words: str) -> None:

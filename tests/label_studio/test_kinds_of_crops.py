@@ -11,6 +11,7 @@ from PIL import Image
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.regions.region_projects import put_back, spread_out
 from everylabel.model import label_set
+from everylabel.model.exported.model_file import ExportedModel
 from everylabel.scripts.commands.connect import connect_project
 from tests.conftest import Project
 from tests.everylabel_process import EveryLabel
@@ -316,7 +317,7 @@ def sentences():
     return made
 
 
-def test_texts_are_learned_asked_for_and_pre_filled(label_studio, text_backend):
+def test_texts_are_learned_asked_for_pre_filled_and_taken_away(label_studio, text_backend, tmp_path):
     lines = sentences()
     number = label_studio.create_project("texts", TEXTS)
     ids = imported(label_studio, number, [{"text": text} for text, _ in lines])
@@ -338,6 +339,14 @@ def test_texts_are_learned_asked_for_and_pre_filled(label_studio, text_backend):
     said = text_backend.command("doctor", "--project", str(number))
     assert said.returncode == 0, said.stdout
     assert "is a text of" in said.stdout
+
+    path = tmp_path / "texts.onnx"
+    said = text_backend.command("export", "--project", str(number), "-o", str(path))
+    assert said.returncode == 0, said.stderr
+    exported, text_of = ExportedModel(path), dict(zip(ids, (text for text, _ in lines), strict=True))
+    found = exported.predict([exported.prepare_text(text_of[task]) for task in ids]).probabilities
+    best = {task: exported.classes[place] for task, place in zip(ids, found.argmax(axis=1), strict=True)}
+    assert right_share(text_backend, label_studio, project, ids, best.__getitem__) == 1.0, "as /predict says"
 
 
 def test_a_backend_of_the_other_kind_says_which_one_is_needed(

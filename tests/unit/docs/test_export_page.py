@@ -66,7 +66,7 @@ def test_the_ten_lines_say_what_predict_says(tmp_path: Path) -> None:
         paths.append(tmp_path / f"{number}.{suffix}")
         Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(paths[-1])
 
-    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "export.md").read_text(), re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "export.md").read_text(), re.DOTALL)
     assert len([line for line in code.splitlines() if line and not line.startswith(("import", "from"))]) <= 12
     done = subprocess.run(
         [sys.executable, "-c", ALONE + code, *map(str, paths)],

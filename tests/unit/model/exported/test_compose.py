@@ -151,7 +151,7 @@ def test_what_has_no_form_in_onnx_says_what_can_be_done() -> None:
     class Texts(Plugin):
         reads = "text"
 
-    for kind, words in ((Plugin, "to_onnx"), (Prepared, "prepare"), (Texts, "texts")):
+    for kind, words in ((Plugin, "to_onnx"), (Prepared, "prepare"), (Texts, "tokenizer")):
         encoder = kind()
         rows = np.random.default_rng(0).random((20, encoder.dim), dtype=np.float32)
         classifier = encoder.make_classifier().adapt(rows).fit(rows, LABELS[:20])
