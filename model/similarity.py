@@ -62,7 +62,11 @@ class Sketch:
         return Sketch(self._space, self._directions, np.concatenate([self._positions, more]))
 
     def similarity_to(self, pool: Rows, row: int) -> NDArray[Any]:
-        """Return how similar each crop of the sketch's pool is to one of them, as the function of this name does.
+        """Return how similar each crop of a pool is to one of them, as the function of this name does.
+
+        Args:
+            pool: (n, d) embeddings; of what lies beyond the sketch, nothing is returned.
+            row: of the crop.
 
         Only the most similar 2,048 have their cosine; the others have what the sketch says of it, less 4.
 
@@ -70,7 +74,7 @@ class Sketch:
             IndexError: the pool has no such row.
         """
         direction = _direction(pool, row, self._space)
-        rough = self._positions @ (self._directions.T @ direction)
+        rough = self._positions[: len(pool)] @ (self._directions.T @ direction)
         near: NDArray[Any] = np.arange(len(rough))
         if len(rough) > SHORTLIST:
             near = np.sort(np.argpartition(-rough, SHORTLIST)[:SHORTLIST])

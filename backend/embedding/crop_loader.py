@@ -12,9 +12,11 @@ from uuid import uuid4
 
 from everylabel.backend.embedding.hosts import Hosts, host_of
 from everylabel.backend.embedding.prepared import Prepared
-from everylabel.backend.embedding.reading_process import AT_A_TIME, ReadingProcesses
+from everylabel.backend.embedding.reading_connection import AT_A_TIME
+from everylabel.backend.embedding.reading_process import ReadingProcesses
 from everylabel.backend.embedding.single_crops import SingleCrops
 from everylabel.backend.images.reader import ImageReader
+from everylabel.backend.label_studio import crop_shapes
 from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.store import Task
 
@@ -108,10 +110,12 @@ class CropReader:
         """Have other processes read crops; return what they could, by its place among the tasks."""
         if self._processes is None:
             return {}
-        asked = [
-            i for i, task in enumerate(tasks) if not self._hosts.is_given_up(host_of(task.image_url or ""))
-        ]
+        asked = [i for i, task in enumerate(tasks) if self._is_read_elsewhere(task.image_url or "")]
         read = self._processes.read(
             [tasks[i] for i in asked], self._reader, self._encoder.crop_size, self._name
         )
         return {i: one for i, one in zip(asked, read, strict=True) if one is not None}
+
+    def _is_read_elsewhere(self, address: str) -> bool:
+        """Return whether a crop is a whole picture: of parts, this process decodes the picture once for all of them."""
+        return crop_shapes.split(address)[1] is None and not self._hosts.is_given_up(host_of(address))

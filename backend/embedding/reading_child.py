@@ -25,7 +25,7 @@ from PIL import Image
 from everylabel.backend.bounded_process import end_with_parent
 from everylabel.backend.embedding.hosts import host_of
 from everylabel.backend.embedding.prepared import Prepared
-from everylabel.backend.embedding.single_crops import PICTURE_BYTES, SingleCrops
+from everylabel.backend.embedding.single_crops import SingleCrops
 from everylabel.backend.images import errors
 from everylabel.backend.images.decoding_child import receive, send
 from everylabel.backend.images.decoding_limits import decoding_memory
@@ -80,12 +80,10 @@ class Child:
     Args:
         pixels: memory that is shared with the process that asks: a crop after the other.
         threads: how many crops are fetched at a time.
-        processes: how many processes there are, which share what memory pictures may take.
     """
 
-    def __init__(self, pixels: mmap.mmap, threads: int, processes: int) -> None:
+    def __init__(self, pixels: mmap.mmap, threads: int) -> None:
         self._pixels = pixels
-        self._picture_bytes = PICTURE_BYTES // processes
         self._authorization = ""
         self._threads = ThreadPoolExecutor(threads)
         self._crops: OrderedDict[str, tuple[ImageReader, SingleCrops]] = OrderedDict()
@@ -130,7 +128,7 @@ class Child:
         """Return what reads the crops of a pass: in another, pictures and hosts may have changed."""
         if request["pass"] not in self._crops:
             reader = make_described(request["reader"], lambda: self._authorization)
-            crops = SingleCrops(reader, PlainPreparation(request["side"]), self._picture_bytes // PASSES)
+            crops = SingleCrops(reader, PlainPreparation(request["side"]))
             self._crops[request["pass"]] = reader, crops
             if len(self._crops) > PASSES:
                 self._crops.popitem(last=False)[1][0].close()
@@ -141,7 +139,7 @@ class Child:
 def serve(connection: socket.socket, child: Child) -> None:
     """Read crops as they are asked for, until the other side ends."""
     with connection, connection.makefile("rb") as requests, connection.makefile("wb") as answers:
-        send(answers, {"ready": True})
+        send(answers, {"ready": os.getpid()})
         while (message := receive(requests)) is not None:
             send(answers, {"crops": child.answer(message[0])})
 
@@ -155,6 +153,9 @@ def main(parent: int, threads: int, memory: int, connections: list[tuple[int, in
         memory: the bytes that decoding takes in each process; one picture that takes more is not read.
         connections: file descriptors, of a socket and of shared memory.
     """
+    os.setpgid(
+        0, 0
+    )  # so that it can be killed with all that it forks; its priority stays that of the session
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     torch.set_num_threads(1)
     decoding_memory.total, decoding_memory.gives_more = memory, False
@@ -163,7 +164,7 @@ def main(parent: int, threads: int, memory: int, connections: list[tuple[int, in
             # An end that another process holds too would never be seen as closed.
             for other, _ in connections[at + 1 :]:
                 os.close(other)
-            child = Child(mmap.mmap(shared, 0), threads, len(connections))
+            child = Child(mmap.mmap(shared, 0), threads)
             with suppress(OSError):
                 serve(socket.socket(fileno=connection), child)
             os._exit(0)

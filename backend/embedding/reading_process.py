@@ -6,138 +6,42 @@ them holds Python's lock. An encoder on a GPU, or on many cores, takes more.
 
 from __future__ import annotations
 
-import json
 import logging
-import mmap
 import os
 import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from threading import Condition, Lock, Timer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from everylabel.backend.embedding.prepared import Prepared
-from everylabel.backend.images.decoding_child import HEADER
+from everylabel.backend.embedding.reading_connection import MOST_PIXELS, ReadingConnection
 from everylabel.backend.images.decoding_limits import BYTES_IN_FLIGHT
 from everylabel.backend.images.decoding_process import bare_environment
-from everylabel.backend.images.errors import (
-    AddressRefusedError,
-    ImageMissingError,
-    ImageUnreachableError,
-    NotAnImageError,
-)
-from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.model.cores import usable_cores
 
 if TYPE_CHECKING:
+    from everylabel.backend.embedding.prepared import Prepared
     from everylabel.backend.images.reader import ImageReader
+    from everylabel.backend.label_studio.crop_errors import ImageError
     from everylabel.backend.store import Task
     from everylabel.model.encoders import Encoder
 
 log = logging.getLogger(__name__)
 
-MOST_PIXELS = 512
-"""Sides of the largest crop that is read so."""
-AT_A_TIME = 32
-"""The most crops that a process is asked for at a time."""
-SHARED_BYTES = AT_A_TIME * 3 * MOST_PIXELS**2
-LEAST_MEMORY = 100_000_000
-"""What decoding may take in each process at least: a photograph of 30 megapixels of which several crops are parts."""
-_ERRORS: dict[str, Callable[[str, str], ImageError]] = {
-    error.__name__: error
-    for error in (AddressRefusedError, ImageMissingError, ImageUnreachableError, NotAnImageError)
-}
+LEAST_MEMORY = 50_000_000
+"""What decoding may take in each process at least."""
 CORES_A_PROCESS = 4
 """On a CPU, whose encoder takes most of every core: preparing a crop takes an eighth of what encoding it does."""
 WORTH_IT = 1000
 """Crops from which on processes are started: they take some seconds until they can be used."""
 IDLE_SECONDS = 60.0
-PATIENCE = 120.0
-"""Seconds that a process may take for an answer."""
-
-
-class _Process:
-    """The connection to one process: requests and answers over a socket, pixels through shared memory.
-
-    Args:
-        connection: The socket.
-        shared: The file descriptor of the memory.
-    """
-
-    def __init__(self, connection: socket.socket, shared: int) -> None:
-        self._connection = connection
-        self.shared = shared
-        self._pixels = mmap.mmap(shared, SHARED_BYTES)
-
-    @classmethod
-    def connected(cls) -> tuple[_Process, socket.socket]:
-        """Return a connection, and its end that belongs to the process."""
-        ours, theirs = socket.socketpair()
-        # A timeout of Python's would make each call two.
-        seconds, rest = divmod(PATIENCE, 1)
-        for timeout in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            ours.setsockopt(socket.SOL_SOCKET, timeout, struct.pack("ll", int(seconds), int(1e6 * rest)))
-        return cls(ours, _shared_memory()), theirs
-
-    def fileno(self) -> int:
-        """Return the socket's file descriptor, for `select`."""
-        return self._connection.fileno()
-
-    def close(self) -> None:
-        """Close the connection, which ends the process."""
-        self._connection.close()
-        self._pixels.close()
-        os.close(self.shared)
-
-    def ask(self, request: dict[str, Any], side: int) -> list[Prepared | ImageError | None]:
-        """Have crops read, and copy their pixels."""
-        head = json.dumps(request).encode("utf-8", "surrogatepass")
-        self._connection.sendall(HEADER.pack(len(head), 0) + head)
-        answers = self.receive()["crops"]
-        count = sum(isinstance(one, str) for one in answers)
-        shape = (count, side, side, 3)
-        rows = iter(np.frombuffer(self._pixels, np.uint8, count * 3 * side * side).reshape(shape).copy())
-        return [
-            Prepared(next(rows), bytes.fromhex(one))
-            if isinstance(one, str)
-            else one and _ERRORS[one[0]](*one[1:])
-            for one in answers
-        ]
-
-    def receive(self) -> dict[str, Any]:
-        """Wait for a message."""
-        head, _ = HEADER.unpack(self._read(HEADER.size))
-        message: dict[str, Any] = json.loads(self._read(head))
-        return message
-
-    def _read(self, n: int) -> bytes:
-        found = b""
-        while len(found) < n:
-            some = self._connection.recv(n - len(found), socket.MSG_WAITALL)
-            if not some:
-                raise EOFError
-            found += some
-        return found
-
-
-def _shared_memory() -> int:
-    """Return the file descriptor of memory for the pixels of one answer; only what is written takes any."""
-    if hasattr(os, "memfd_create"):
-        shared = os.memfd_create("crops")
-    else:
-        with tempfile.TemporaryFile() as file:
-            shared = os.dup(file.fileno())
-    os.ftruncate(shared, SHARED_BYTES)
-    return shared
+GOING_SECONDS = 2.0
+"""How long processes may take to end by themselves."""
 
 
 class ReadingProcesses:
@@ -147,7 +51,7 @@ class ReadingProcesses:
 
     Args:
         count: How many.
-        threads: How many crops they fetch at a time, all together.
+        threads: How many crops they fetch at a time, all together, at most.
     """
 
     def __init__(self, count: int, threads: int) -> None:
@@ -156,8 +60,8 @@ class ReadingProcesses:
         self._changed = Condition()
         self._parent = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
-        self._starting: list[_Process] = []
-        self._free: list[_Process] = []
+        self._starting: list[ReadingConnection] = []
+        self._free: list[ReadingConnection] = []
         self._busy = 0
         self._used_at = 0.0
         self._users = 0
@@ -168,9 +72,12 @@ class ReadingProcesses:
                 self._parent, self._process, self._users = os.getpid(), None, 0
                 self._starting, self._free, self._busy = [], [], 0
             self._users += 1
-            if self._process is not None and self._process.poll() is not None:
+            for one in _readable(self._free):  # whoever is asked nothing says nothing: they have ended
+                self._free.remove(one)
+                one.close()
+            here = len(self._starting) + len(self._free) + self._busy
+            if self._process is None or (here < self.count and not self._busy):
                 self._end()
-            if self._process is None:
                 self._start()
         return self
 
@@ -231,6 +138,8 @@ class ReadingProcesses:
             usable = one
         except (OSError, EOFError) as error:
             log.warning("a process that reads crops has ended or hangs (%s)", type(error).__name__)
+            if isinstance(error, OSError):
+                one.kill()
             return [None] * len(tasks)
         finally:
             if usable is None:
@@ -238,7 +147,7 @@ class ReadingProcesses:
             self._put(usable)
         return found
 
-    def _take(self) -> _Process | None:
+    def _take(self) -> ReadingConnection | None:
         """Wait for a process that has nothing to do; None while they start, and once all have ended."""
         with self._changed:
             if self._starting:
@@ -249,7 +158,7 @@ class ReadingProcesses:
             self._busy += 1
             return self._free.pop()
 
-    def _put(self, one: _Process | None) -> None:
+    def _put(self, one: ReadingConnection | None) -> None:
         """Give a process back, or none where it has ended."""
         with self._changed:
             self._busy -= 1
@@ -259,35 +168,39 @@ class ReadingProcesses:
 
     def _welcome(self) -> None:
         """Take in the processes that have started."""
-        for one in select.select(self._starting, [], [], 0)[0]:
+        for one in _readable(self._starting):
             self._starting.remove(one)
-            with suppress(OSError, EOFError):
-                one.receive()
+            try:
+                one.welcome()
                 self._free.append(one)
+            except (OSError, EOFError):
+                one.close()
 
     def _start(self) -> None:
-        pairs = [_Process.connected() for _ in range(self.count)]
-        command = [sys.executable, "-m", "everylabel.backend.embedding.reading_child", str(os.getpid())]
-        sizes = [-(-self._threads // self.count), max(LEAST_MEMORY, BYTES_IN_FLIGHT // self.count)]
-        descriptors = [number for ours, end in pairs for number in (end.fileno(), ours.shared)]
+        pairs: list[tuple[ReadingConnection, socket.socket]] = []
         try:
-            self._process = subprocess.Popen(
-                [*command, *map(str, sizes), *map(str, descriptors)],
-                env=bare_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # decoders write there what the file makes them write
-                pass_fds=descriptors,
-                start_new_session=True,
-            )
+            pairs.extend(ReadingConnection.connected() for _ in range(self.count))
+            self._process = self._forker([n for ours, end in pairs for n in (end.fileno(), ours.shared)])
+            self._starting = [ours for ours, _ in pairs]
         except OSError as error:
             log.warning("no process could be started to read crops (%s)", error.strerror)
+            for ours, _ in pairs:
+                ours.close()
         for ours, end in pairs:
             end.close()
-            if self._process is None:
-                ours.close()
-            else:
-                self._starting.append(ours)
+            os.close(ours.shared)
+
+    def _forker(self, descriptors: list[int]) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "everylabel.backend.embedding.reading_child", str(os.getpid())]
+        sizes = [max(1, self._threads // self.count), max(LEAST_MEMORY, BYTES_IN_FLIGHT // self.count)]
+        return subprocess.Popen(
+            [*command, *map(str, sizes), *map(str, descriptors)],
+            env=bare_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # decoders write there what the file makes them write
+            pass_fds=descriptors,
+        )
 
     def _end_when_idle(self, seconds: float) -> None:
         timer = Timer(seconds, self._end_if_idle)
@@ -304,10 +217,24 @@ class ReadingProcesses:
             one.close()
         self._starting, self._free = [], []
         process, self._process = self._process, None
-        if process is not None:
+        if process is None:
+            return
+        try:
+            process.wait(GOING_SECONDS)  # it waits for what it has forked, so that nothing is left of them
+        except subprocess.TimeoutExpired:
             with suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)  # of a session of its own: whatever it forked
+                os.killpg(process.pid, signal.SIGKILL)  # a group of its own: whatever it has forked
+            process.kill()
             process.wait()
+
+
+def _readable(connections: Sequence[ReadingConnection]) -> list[ReadingConnection]:
+    """Return those that have something to say, or have ended."""
+    ready = select.poll()
+    for one in connections:
+        ready.register(one, select.POLLIN)
+    numbers = {number for number, _ in ready.poll(0)}
+    return [one for one in connections if one.fileno() in numbers]
 
 
 def processes_for(encoder: Encoder, threads: int) -> ReadingProcesses | None:
@@ -315,11 +242,13 @@ def processes_for(encoder: Encoder, threads: int) -> ReadingProcesses | None:
 
     Args:
         encoder: Its device tells how many cores it leaves.
-        threads: How many crops are fetched at a time, by all processes together.
+        threads: How many crops are fetched at a time, by all processes together, at most.
     """
     on_gpu = not str(getattr(encoder, "device", "cpu")).startswith("cpu")
-    count = min(threads, usable_cores() - 2 if on_gpu else usable_cores() // CORES_A_PROCESS)
-    if count < 2 or encoder.enough_pixels is None or encoder.crop_size > MOST_PIXELS:
+    # One more than it uses: the trainer leaves a core to those that people wait for.
+    cores = usable_cores() + 1
+    count = min(threads, cores - 3 if on_gpu else cores // CORES_A_PROCESS)
+    if count < 2 or encoder.has_own_preparation or encoder.crop_size > MOST_PIXELS:
         return None
     with _lock:
         return _of_this_process.setdefault((count, threads), ReadingProcesses(count, threads))

@@ -49,15 +49,12 @@ class SingleCrops:
     Args:
         reader: Fetches and decodes pictures.
         preparation: Prepares crops.
-        picture_bytes: The memory for decoded pictures that several crops are parts of.
     """
 
-    def __init__(
-        self, reader: ImageReader, preparation: Preparation, picture_bytes: int = PICTURE_BYTES
-    ) -> None:
+    def __init__(self, reader: ImageReader, preparation: Preparation) -> None:
         self._reader = reader
         self._preparation = preparation
-        self._pictures: Cache[Image.Image | ImageError] = Cache(picture_bytes, _picture_bytes)
+        self._pictures: Cache[Image.Image | ImageError] = Cache(PICTURE_BYTES, _picture_bytes)
         self._crops: Cache[Prepared | ImageError] = Cache(CROPS_KEPT, lambda _: 1)
 
     def read(self, task: Task) -> Prepared | ImageError:

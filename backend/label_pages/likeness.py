@@ -101,7 +101,7 @@ class Likeness:
             tasks = snapshot.tasks
         else:
             tasks = CropRows(*self._store.embedding_rows(project_id), len(pool)).task_at
-        sketch = self._sketches.of(project_id)
+        sketch = self._sketches.of(project_id, pool)
         if sketch is None:
             space = self._embeddings.encoder().make_classifier().space
             similarity = similarity_to(pool, row, space)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -22,6 +25,17 @@ KEPT = 2
 """Sketches that are in memory: 128 MB each at a million crops."""
 GROWN = 2.0
 """A pool that has grown by this factor gets a new sketch, along directions of its own."""
+AGAIN_SECONDS = 600.0
+"""How long nothing is made anew for the same project, whatever has become of the last one."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    sketch: Sketch
+    made_of: int
+    """How many crops there were when its directions were found."""
+    file: str
+    """The file of embeddings that it is of."""
 
 
 class Sketches:
@@ -30,40 +44,59 @@ class Sketches:
     Args:
         store: Knows how many rows of a pool are some crop's.
         embeddings: The embeddings of each project.
+        clock: Returns seconds since any moment.
     """
 
-    def __init__(self, store: Store, embeddings: Embeddings) -> None:
+    def __init__(
+        self, store: Store, embeddings: Embeddings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._embeddings = embeddings
+        self._clock = clock
         self._lock = threading.Lock()
-        self._kept: OrderedDict[int, tuple[Sketch, int]] = OrderedDict()
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self._begun: dict[int, float] = {}
         self._making: dict[int, threading.Thread] = {}
 
     def prepare(self, project_id: int) -> None:
         """Have a sketch made if the project's pool is large and has none; return at once."""
-        pool = self._rows(project_id)
+        n = self._store.known_rows(project_id)
         with self._lock:
-            known = self._kept.get(project_id)
-            if len(pool) < LARGE or project_id in self._making or (known and len(pool) < GROWN * known[1]):
+            known, begun = self._kept.get(project_id), self._begun.get(project_id)
+            if (
+                n < LARGE
+                or (known is not None and n < GROWN * known.made_of)
+                or (begun is not None and self._clock() < begun + AGAIN_SECONDS)
+            ):
                 return
+            self._begun[project_id] = self._clock()
             thread = threading.Thread(
-                target=self._make, args=(project_id, pool), name=f"sketch {project_id}", daemon=True
+                target=self._make, args=(project_id, n), name=f"sketch {project_id}", daemon=True
             )
             self._making[project_id] = thread
-        thread.start()
+            thread.start()
 
-    def of(self, project_id: int) -> Sketch | None:
-        """Return the sketch of a project's pool, with what was embedded since; None where it is not made yet."""
+    def of(self, project_id: int, pool: NDArray[Any]) -> Sketch | None:
+        """Return the sketch of a pool, with what was embedded since it was made; None where there is none.
+
+        Args:
+            project_id: The project.
+            pool: Its embeddings. Rows that a crash has left at their end, and that are some crop's no more, are left out.
+        """
         with self._lock:
             known = self._kept.get(project_id)
-        if known is None:
+            if known is None:
+                return None
+            self._kept.move_to_end(project_id)
+        if known.file != self._embeddings.file(project_id).identity():
+            with self._lock:
+                self._kept.pop(project_id, None)
             return None
-        pool = self._rows(project_id)
-        sketch, made_of = known
-        if len(pool) > len(sketch):
-            sketch = sketch.extended(pool)
-            self._keep(project_id, sketch, made_of)
-        return sketch
+        pool = pool[: self._store.known_rows(project_id)]
+        if len(pool) > len(known.sketch):
+            known = replace(known, sketch=known.sketch.extended(pool))
+            self._keep(project_id, known)
+        return known.sketch
 
     def wait(self, project_id: int) -> None:
         """Wait until a sketch that is being made is done."""
@@ -72,29 +105,26 @@ class Sketches:
         if thread is not None:
             thread.join()
 
-    def _rows(self, project_id: int) -> NDArray[Any]:
-        """Return the rows that are some crop's: what a crash has left behind them is written over."""
-        pool = self._embeddings.read(project_id)
-        return pool[: self._store.known_rows(project_id) or len(pool)]
-
-    def _make(self, project_id: int, pool: NDArray[Any]) -> None:
+    def _make(self, project_id: int, n: int) -> None:
         from everylabel.model.similarity import Sketch  # noqa: PLC0415 - takes long to load
 
         try:
-            space = self._embeddings.encoder().make_classifier().space
-            self._keep(project_id, Sketch.of(pool, space), len(pool))
+            file = self._embeddings.file(project_id)
+            pool, space = file.read()[:n], self._embeddings.encoder().make_classifier().space
+            self._keep(project_id, _Kept(Sketch.of(pool, space), len(pool), file.identity()))
         except Exception:
             log.exception("project %s: no sketch could be made; every crop is compared instead", project_id)
         finally:
             with self._lock:
                 del self._making[project_id]
 
-    def _keep(self, project_id: int, sketch: Sketch, made_of: int) -> None:
+    def _keep(self, project_id: int, new: _Kept) -> None:
         with self._lock:
             known = self._kept.get(project_id)
-            if known is not None and known[1] == made_of and len(known[0]) >= len(sketch):
+            same = known is not None and (known.made_of, known.file) == (new.made_of, new.file)
+            if known is not None and same and len(known.sketch) >= len(new.sketch):
                 return  # another thread has seen more of the pool
-            self._kept[project_id] = sketch, made_of
+            self._kept[project_id] = new
             self._kept.move_to_end(project_id)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)

@@ -57,6 +57,11 @@ class Encoder(ABC):
         return letterbox(to_rgb(image), self.crop_size)
 
     @property
+    def has_own_preparation(self) -> bool:
+        """Return whether its crops are made otherwise than by the `prepare` of this class, which other processes know, too."""
+        return self.reads != "image" or type(self).prepare is not Encoder.prepare
+
+    @property
     def enough_pixels(self) -> int | None:
         """How many pixels of a picture's longer side `prepare` makes use of; None where every one counts."""
         return ENOUGH * self.crop_size if type(self).prepare is Encoder.prepare else None

@@ -169,7 +169,12 @@ class BatchedNetwork:
         if size > len(crops):
             filled = np.zeros((size, *crops.shape[1:]), dtype=crops.dtype)
             filled[: len(crops)] = crops
-            return replace(self._compute(filled), count=len(crops))
+            started = self._if_it_fits(self._compute, filled)
+            if started is not None:
+                return replace(started, count=len(crops))
+            self._few_sizes = (
+                False  # others use the card too: from now on no batch is larger than it has to be
+            )
         return self._compute(crops)
 
     def _filled(self, n: int) -> int:
@@ -223,8 +228,13 @@ class BatchedNetwork:
 
     def _try(self, crops: NDArray[np.uint8]) -> _Running | None:
         """Start a batch; None where it does not fit in memory."""
+        return self._if_it_fits(self._start, crops)
+
+    def _if_it_fits(
+        self, start: Callable[[NDArray[np.uint8]], _Running], crops: NDArray[np.uint8]
+    ) -> _Running | None:
         try:
-            return self._start(crops)
+            return start(crops)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

@@ -207,15 +207,15 @@ function fail(error) {
 // Leave the page on show for another: of the kind that is chosen, or for one that waits.
 async function leaveFor(choose) {
   if (busy) return;
-  busy = true;
+  busy = "leaving"; // what is pressed from now on is not for the page that is left
   say();
   try {
-    const { back, before } = choose();
-    show(null); // what is pressed from now on is not for the page that is left
-    byId("empty").hidden = true;
     if (asking) await asking;
+    const { back, before } = choose();
     const given = [...back, ...ahead.map(({ id }) => id)];
     ahead = [];
+    show(null);
+    byId("empty").hidden = true;
     if (given.length) await patiently(() => post("/give-back", { pages: given }));
     await showNext(before);
   } catch (error) {
@@ -281,7 +281,7 @@ function onKey(event) {
     event.preventDefault();
     return void undo();
   }
-  if (event.ctrlKey || event.metaKey) return;
+  if (event.ctrlKey || event.metaKey || busy === "leaving") return;
   const inGrid = event.target.closest?.("#grid");
   if (!inGrid && event.target.closest?.("select, input, button, a")) return;
   const name = classes.find((one) => grid.keyOfClass(one) === key.toLowerCase());

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from everylabel.backend.embedding import reading_process
+from everylabel.backend.embedding import reading_connection, reading_process
 from everylabel.backend.embedding.pipeline import CropEmbedder
 from everylabel.backend.embedding.prepared import with_digest
 from everylabel.backend.embedding.reading_child import PlainPreparation
@@ -150,7 +150,9 @@ def test_rows_and_problems_are_those_of_threads(tmp_path, files, processes, wort
     assert (rows, problems) == others[:2]
     assert (found.embedded, found.unreadable) == (62, 2)
     assert set(problems) == {18, 61}
-    assert len(fetched) <= 64 + 1
+    assert len(fetched) <= 64 + 2, (
+        "a picture is fetched twice where only this process can say what is wrong with it"
+    )
 
 
 def test_crops_are_prepared_as_in_this_process(read):
@@ -163,8 +165,8 @@ def test_crops_are_prepared_as_in_this_process(read):
 
 
 def test_the_largest_crops_of_the_most_tasks_fit(read):
-    files = [file_of(picture(n, 90)) for n in range(reading_process.AT_A_TIME)]
-    found = read(files, side=reading_process.MOST_PIXELS)
+    files = [file_of(picture(n, 90)) for n in range(reading_connection.AT_A_TIME)]
+    found = read(files, side=reading_connection.MOST_PIXELS)
     assert len({one.digest for one in found}) == len(files)
     last = with_digest(PlainPreparation(512).prepare(decode(files[-1], ImageLimits(), enough=1024)))
     assert found[-1].digest == last.digest
@@ -231,16 +233,52 @@ def members(group):
     """The processes of a group that run, as (id, parent's id); proc(5) names the fields."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[2]) == group and fields[0] not in "ZX":
-                found.append((int(stat.parent.name), int(fields[1])))
+        fields = fields_of(stat)
+        if fields and int(fields[2]) == group and fields[0] not in "ZX":
+            found.append((int(stat.parent.name), int(fields[1])))
     return found
+
+
+def fields_of(stat):
+    """State, parent, process group and so on; nothing of a process that has gone."""
+    with suppress(OSError):
+        return stat.read_text().rpartition(")")[2].split()
+    return []
 
 
 def children(made):
     """The ids of the processes that read."""
     return [id_ for id_, parent in members(made.process_id) if parent == made.process_id]
+
+
+def test_a_killed_process_is_replaced_at_the_next_pass(read):
+    with ReadingProcesses(2, 2) as made:
+        assert made.wait(60)
+        wait_until(lambda: made.wait(0) and len(children(made)) == 2, "two have not started")
+        gone = children(made)[0]
+        os.kill(gone, signal.SIGKILL)
+        wait_until(lambda: gone not in children(made), "it stays")
+        for _ in range(4):
+            read([file_of(picture(1))], by=made)
+    with made:
+        assert made.wait(60)
+        wait_until(lambda: len(children(made)) == 2, "it is not replaced")
+        made.end()
+    assert made.process_id is None
+
+
+def test_nothing_is_left_of_processes_that_were_ended(processes):
+    with ReadingProcesses(2, 2) as made:
+        assert made.wait(60)
+        group = made.process_id
+        made.end()
+        assert not members(group)
+        zombies = [
+            stat
+            for stat in Path("/proc").glob("[0-9]*/stat")
+            if (fields := fields_of(stat)) and fields[0] == "Z" and int(fields[2]) == group
+        ]
+        assert zombies == []
 
 
 def test_crops_are_embedded_though_processes_are_killed(tmp_path, worth_it):
@@ -252,7 +290,9 @@ def test_crops_are_embedded_though_processes_are_killed(tmp_path, worth_it):
         assert made.wait(60)
         os.kill(children(made)[0], signal.SIGKILL)
         rows, problems, _, _ = embed(tmp_path / "one left", [str(path) for path in paths], made)
-        os.killpg(made.process_id, signal.SIGKILL)
+        assert made.wait(60)
+        for id_ in (*children(made), made.process_id):
+            os.kill(id_, signal.SIGKILL)
         none_left, _, _, _ = embed(tmp_path / "none left", [str(path) for path in paths], made)
         assert (len(rows), problems, none_left) == (300, {}, rows)
         made.end()
@@ -294,7 +334,7 @@ def test_processes_without_work_end_and_come_back(monkeypatch, read):
         assert made.wait(60)
         first = made.process_id
     wait_until(lambda: made.process_id is None, "they stay")
-    assert not members(first)
+    wait_until(lambda: not members(first), "they are not gone")
     with made:
         assert made.wait(60)
         assert read([file_of(picture(1))], by=made)[0] is not None
@@ -318,8 +358,16 @@ def test_an_encoder_that_prepares_in_its_own_way_prepares_here(monkeypatch):
         def prepare(self, image):
             return super().prepare(image)
 
+    class Texts(Corner):
+        reads = "text"
+
+    class Enough(Own):
+        enough_pixels = 48
+
     monkeypatch.setattr(reading_process, "usable_cores", lambda: 64)
-    assert processes_for(Own(), 12) is None
+    assert processes_for(Corner(), 12) is not None
+    for other in (Own(), Texts(), Enough()):
+        assert processes_for(other, 12) is None
 
 
 def test_a_failure_of_ours_keeps_no_process_from_the_others(processes, monkeypatch, read):
@@ -329,7 +377,7 @@ def test_a_failure_of_ours_keeps_no_process_from_the_others(processes, monkeypat
     with ReadingProcesses(2, 2) as made:
         assert made.wait(60)
         with monkeypatch.context() as patched:
-            patched.setattr(reading_process, "Prepared", broken)
+            patched.setattr(reading_connection, "Prepared", broken)
             with pytest.raises(ZeroDivisionError):
                 read([file_of(picture(1))], by=made)
         assert read([file_of(picture(1))], by=made)[0] is not None
@@ -337,7 +385,7 @@ def test_a_failure_of_ours_keeps_no_process_from_the_others(processes, monkeypat
 
 
 def test_a_process_that_hangs_is_given_up(monkeypatch, read):
-    monkeypatch.setattr(reading_process, "PATIENCE", 0.5)
+    monkeypatch.setattr(reading_connection, "PATIENCE", 0.5)
     with ReadingProcesses(1, 1) as made:
         assert made.wait(60)
         stopped = children(made)

@@ -146,11 +146,11 @@ def test_a_large_pool_is_compared_by_its_sketch_and_gives_the_same_page(
 
 
 def test_what_is_embedded_later_is_in_the_sketch_too(services, stand_in, sketches, taught, digit_crops):
-    before = len(sketches.of(1))
+    before = len(sketches.of(1, services.embeddings.read(1)))
     (new,) = stand_in.add_tasks(1, digit_crops[60][0])
     services.loop.reconcile(1)
     services.pool_embedding.embed(1)
-    assert len(sketches.of(1)) == before + 1
+    assert len(sketches.of(1, services.embeddings.read(1))) == before + 1
     likeness = Likeness(services.store, services.labelling.pool_files, services.embeddings, sketches)
     found = likeness.to(1, new)
     assert found.tasks[found.similarity.argmax()] == new
@@ -160,12 +160,44 @@ def test_a_small_pool_has_no_sketch_and_a_large_one_is_waited_for_by_nobody(serv
     sketches = Sketches(services.store, services.embeddings)
     sketches.prepare(1)
     sketches.wait(1)
-    assert sketches.of(1) is None
+    assert sketches.of(1, services.embeddings.read(1)) is None
     monkeypatch.setattr("everylabel.backend.label_pages.sketches.LARGE", 1)
     go_on = threading.Event()
     monkeypatch.setattr(Sketch, "of", classmethod(lambda *_: go_on.wait(30)))
     sketches.prepare(1)
     sketches.prepare(1)
-    assert sketches.of(1) is None
+    assert sketches.of(1, services.embeddings.read(1)) is None
     go_on.set()
     sketches.wait(1)
+
+
+def test_a_pool_that_was_read_before_it_grew_is_compared_as_far_as_it_goes(services, sketches, taught):
+    pool = np.asarray(services.embeddings.read(1))
+    short = pool[: len(pool) - 3]
+    for row in range(0, len(short), 5):
+        assert len(sketches.of(1, pool).similarity_to(short, row)) == len(short)
+
+
+def test_a_sketch_of_a_file_that_was_made_anew_is_forgotten(services, sketches, taught):
+    file = services.embeddings.file(1)
+    content = file.path.read_bytes()
+    for path in file.path.parent.glob(f"{file.path.stem}*"):
+        path.unlink()
+    file.path.write_bytes(content)
+    assert sketches.of(1, services.embeddings.read(1)) is None
+
+
+def test_what_could_not_be_made_is_not_begun_again_at_every_page(services, taught, monkeypatch):
+    monkeypatch.setattr("everylabel.backend.label_pages.sketches.LARGE", 1)
+    now, begun = [0.0], []
+
+    def broken(*_):
+        begun.append(now[0])
+        raise OSError
+
+    monkeypatch.setattr(Sketch, "of", classmethod(broken))
+    sketches = Sketches(services.store, services.embeddings, lambda: now[0])
+    for now[0] in (0.0, 1.0, 599.0, 601.0):
+        sketches.prepare(1)
+        sketches.wait(1)
+    assert begun == [0.0, 601.0]
