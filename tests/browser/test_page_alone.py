@@ -22,6 +22,7 @@ from tests.backend_fixtures import (  # noqa: F401
     stand_in,
     teach,
 )
+from tests.everylabel_process import wait_until
 
 
 @pytest.fixture
@@ -172,16 +173,18 @@ def test_what_changes_while_the_map_is_fetched_is_fetched_too(tab, backend, stan
 
     tab.route("**/colours", hold, times=1)
     tab.goto(f"{backend}/projects/1")
-    tab.wait_for_timeout(100)
+    first = tab.locator("#map").get_attribute("data-colours-version")
+    wait_until(lambda: tab.evaluate("1") and held, "the map is not asked for")
     *_, task = project
     send(stand_in.annotate(task, project[task]))
     taught.loop.catch_up(1)
     expect(tab.locator("#labels-now")).to_have_text("13")
-    before = tab.locator("#map").get_attribute("data-colours-version")
+    expect(tab.locator("#map")).not_to_have_attribute("data-colours-version", first)
     (late,) = held
     late.continue_()
+    # The newest: it may change once more, as the map is drawn.
     tab.wait_for_function(
-        "(version) => window.everylabelMap.versions.wanted?.endsWith(`|${version}`)",
-        arg=before,
+        "() => window.everylabelMap.versions.wanted?.endsWith("
+        "`|${document.getElementById('map').dataset.coloursVersion}`)",
         timeout=30_000,
     )
