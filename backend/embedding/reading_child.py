@@ -25,10 +25,11 @@ from PIL import Image
 from everylabel.backend.bounded_process import end_with_parent
 from everylabel.backend.embedding.hosts import host_of
 from everylabel.backend.embedding.prepared import Prepared
+from everylabel.backend.embedding.reading_connection import TOLD_ERRORS
 from everylabel.backend.embedding.single_crops import SingleCrops
-from everylabel.backend.images import errors
 from everylabel.backend.images.decoding_child import receive, send
 from everylabel.backend.images.decoding_limits import decoding_memory
+from everylabel.backend.images.errors import ImageUnreachableError
 from everylabel.backend.images.reader import ImageReader, make_described
 from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.store import Task
@@ -40,13 +41,6 @@ SECONDS = 20.0
 """After so many, the crops of a request that were not begun are left to the other side: their hosts are slow."""
 PASSES = 2
 """How many passes may be under way at a time without losing what they keep for nearby crops."""
-TELLS = (
-    errors.AddressRefusedError,
-    errors.ImageMissingError,
-    errors.ImageUnreachableError,
-    errors.NotAnImageError,
-)
-"""The errors that are the same wherever a crop is read. After any other, the process that asks reads it by itself."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +101,7 @@ class Child:
         def read(task: Task) -> Prepared | ImageError | None:
             host = host_of(task.image_url or "")
             found = None if host in away or time.monotonic() > until else crops.read(task)
-            if isinstance(found, errors.ImageUnreachableError):
+            if isinstance(found, ImageUnreachableError):
                 away.add(host)
             return found
 
@@ -118,7 +112,7 @@ class Child:
                 self._pixels[done : done + size] = np.ascontiguousarray(found.pixels).tobytes()
                 done += size
                 answers.append(found.digest.hex())
-            elif isinstance(found, TELLS):
+            elif found is not None and type(found).__name__ in TOLD_ERRORS:
                 answers.append([type(found).__name__, found.reason, found.way_out])
             else:
                 answers.append(None)
@@ -153,9 +147,8 @@ def main(parent: int, threads: int, memory: int, connections: list[tuple[int, in
         memory: the bytes that decoding takes in each process; one picture that takes more is not read.
         connections: file descriptors, of a socket and of shared memory.
     """
-    os.setpgid(
-        0, 0
-    )  # so that it can be killed with all that it forks; its priority stays that of the session
+    # So that it can be killed with all that it forks; its priority stays that of the session.
+    os.setpgid(0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     torch.set_num_threads(1)
     decoding_memory.total, decoding_memory.gives_more = memory, False

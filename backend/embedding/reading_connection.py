@@ -32,10 +32,11 @@ AT_A_TIME = 32
 SHARED_BYTES = AT_A_TIME * 3 * MOST_PIXELS**2
 PATIENCE = 360.0
 """Seconds that a process may take for an answer: more than the limits of the last picture that it begins to fetch and decode."""
-_ERRORS: dict[str, Callable[[str, str], ImageError]] = {
+TOLD_ERRORS: dict[str, Callable[[str, str], ImageError]] = {
     error.__name__: error
     for error in (AddressRefusedError, ImageMissingError, ImageUnreachableError, NotAnImageError)
 }
+"""The errors that are the same wherever a crop is read. After any other, the process that asks reads it by itself."""
 
 
 class ReadingConnection:
@@ -93,7 +94,7 @@ class ReadingConnection:
         return [
             Prepared(next(rows), bytes.fromhex(one))
             if isinstance(one, str)
-            else one and _ERRORS[one[0]](*one[1:])
+            else one and TOLD_ERRORS[one[0]](*one[1:])
             for one in answers
         ]
 

@@ -172,9 +172,8 @@ class BatchedNetwork:
             started = self._if_it_fits(self._compute, filled)
             if started is not None:
                 return replace(started, count=len(crops))
-            self._few_sizes = (
-                False  # others use the card too: from now on no batch is larger than it has to be
-            )
+            # Others use the card too: from now on no batch is larger than it has to be.
+            self._few_sizes = False
         return self._compute(crops)
 
     def _filled(self, n: int) -> int:
