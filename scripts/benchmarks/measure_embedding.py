@@ -21,7 +21,6 @@ from everylabel.backend.embedding.pipeline import SMALLEST_BATCH, CropEmbedder
 from everylabel.backend.embedding.reading_process import processes_for
 from everylabel.backend.images.decode import decode
 from everylabel.backend.images.decoding_limits import ImageLimits
-from everylabel.backend.settings import Settings
 from everylabel.backend.store import Store, Task
 from everylabel.backend.store.files import ProjectFiles
 from everylabel.model import encoders
@@ -29,6 +28,7 @@ from everylabel.model.cores import usable_cores
 from everylabel.model.encoders import Encoder
 from everylabel.scripts.benchmarks.file_reader import FileReader
 from everylabel.scripts.benchmarks.machine import Watch
+from everylabel.scripts.checked_settings import load_settings
 
 BASES = 48
 """Pictures made from noise; the others are these, shifted and turned."""
@@ -113,7 +113,7 @@ def measure(
         paths = _files(folder, crops) if folder else make_files(Path(scratch), crops, pixels, report)
         paths, prepared = _in_memory(paths, made)
         _warm_up(made, prepared)
-        processes = processes_for(made, _threads())
+        processes = processes_for(made, load_settings().download_threads)
         if processes is not None:
             with processes:
                 processes.wait(STARTING_SECONDS)
@@ -250,10 +250,10 @@ def _embed(encoder: Encoder, paths: Sequence[Path], scratch: Path) -> _Passed:
             store.save_project(1)
             store.save_tasks(1, [Task(i, str(path)) for i, path in enumerate(paths, 1)])
             file = ProjectFiles(Path(folder), 1).embeddings(encoder.signature, encoder.dim, encoder.dtype)
+            threads = load_settings().download_threads
+            processes = processes_for(encoder, threads)
             watch = _Stopwatch()
-            embedder = CropEmbedder(
-                store, reader, encoder, _threads(), processes=processes_for(encoder, _threads())
-            )
+            embedder = CropEmbedder(store, reader, encoder, threads, processes=processes)
             found = embedder.embed(1, store.tasks_to_embed(1), file)
             passed = watch.passed()
             if found.embedded != len(paths):
@@ -264,10 +264,6 @@ def _embed(encoder: Encoder, paths: Sequence[Path], scratch: Path) -> _Passed:
         finally:
             reader.close()
             store.close()
-
-
-def _threads() -> int:
-    return Settings().download_threads
 
 
 def _in_memory(paths: Sequence[Path], encoder: Encoder) -> tuple[list[Path], NDArray[np.uint8]]:

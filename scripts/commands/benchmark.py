@@ -10,6 +10,7 @@ from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.model import encoders
 from everylabel.scripts.benchmarks import compare_strategies, measure_performance
 from everylabel.scripts.benchmarks.measure_performance import Embedding, Rounds
+from everylabel.scripts.checked_settings import load_settings
 from everylabel.scripts.console import console, fail
 from everylabel.scripts.replay.datasets import DatasetError
 from everylabel.scripts.replay.learning_curves import summarise
@@ -30,6 +31,7 @@ def measure(
     pool: PoolOptions | None, embedding: Embedding | None, *, out: Path | None, json_file: Path | None
 ) -> None:
     """Measure a round, embedding, or both, and write the results where that is asked for."""
+    load_settings()  # a value that is wrong is told before anything is measured
     try:
         rounds = None if pool is None else Rounds.of(pool.sizes, pool.dim, peers=pool.peers)
         measure_performance.run(rounds, embedding, out=out, json_file=json_file)
