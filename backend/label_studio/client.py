@@ -11,7 +11,14 @@ from urllib.parse import quote
 import httpx
 
 from everylabel.backend.label_studio.annotation_requests import AnnotationRequests
-from everylabel.backend.label_studio.task_pages import ANNOTATED, PAGE_SIZE, all_of, condition, read_pages
+from everylabel.backend.label_studio.task_pages import (
+    ANNOTATED,
+    NOT_ANNOTATED,
+    PAGE_SIZE,
+    all_of,
+    condition,
+    read_pages,
+)
 
 IMPORT_SIZE = 1000
 
@@ -104,13 +111,22 @@ class LabelStudio(AnnotationRequests):
             among = condition("id", "in_list", "List", list(task_ids[start : start + PAGE_SIZE]))
             yield from read_pages(self, project_id, "all", [among], None)
 
-    def predicted_tasks(self, project_id: int, model_version: str) -> Iterator[dict[str, Any]]:
+    def predicted_tasks(
+        self, project_id: int, model_version: str, *, unlabelled: bool = False
+    ) -> Iterator[dict[str, Any]]:
         """Read the tasks that have a prediction of a version, with all their predictions.
 
         Label Studio compares parts of the name: asking for `round 1` gives those of `round 12` too.
+
+        Args:
+            project_id: the project.
+            model_version: the version.
+            unlabelled: leave out tasks that a person has annotated or skipped.
         """
-        item = condition("predictions_model_versions", "contains", "List", [model_version])
-        return read_pages(self, project_id, "all", [item], None)
+        items = [condition("predictions_model_versions", "contains", "List", [model_version])]
+        if unlabelled:
+            items.append(NOT_ANNOTATED)
+        return read_pages(self, project_id, "all", items, None)
 
     def whole_tasks(
         self, project_id: int, *, progress: Callable[[int, int], None] | None = None

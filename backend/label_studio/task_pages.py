@@ -22,6 +22,13 @@ ANNOTATED = {
 Label Studio counts a task's annotations in a step after saving one: killed in between, it keeps a task with an
 annotation and a count of 0 for good.
 """
+NOT_ANNOTATED = {
+    "filter": "filter:tasks:annotations_ids",
+    "operator": "empty",
+    "type": "List",
+    "value": True,
+}
+"""Tasks without annotations, by the annotations themselves."""
 
 
 def condition(field: str, operator: str, kind: str, value: object) -> dict[str, Any]:

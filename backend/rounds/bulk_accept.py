@@ -150,7 +150,7 @@ def accept(
 
     A crop that a person has annotated meanwhile, or is being asked about now, is left to them. If this is interrupted,
     the next run goes on with the rest: a crop with an annotation is not acceptable any more, and one with only its
-    prediction does not get another.
+    prediction gets no second one: that prediction is used, or replaced if a newer model has answered since.
 
     Args:
         parts: The backend.
@@ -171,15 +171,7 @@ def accept(
         raise NothingLearnedError(f"Project {project_id} has no model yet.")
     control = label_config.parse(project.label_config)
     label_studio, version = parts.label_studio, version or accepted_version(project.model_round)
-    predicted = (
-        {
-            int(task["id"])
-            for task in label_studio.predicted_tasks(project_id, version)
-            if any(prediction["model_version"] == version for prediction in task["predictions"])
-        }
-        if version in label_studio.model_versions(project_id)
-        else set()
-    )
+    left = _left_behind(label_studio, project_id)
     accepted: list[Acceptable] = []
     for start in range(0, len(crops), CHUNK):
         chunk = crops[start : start + CHUNK]
@@ -187,7 +179,8 @@ def accept(
             closed = _closed(parts, project_id)
             closed |= label_studio.annotated(project_id, [crop.task_id for crop in chunk])
             still = [crop for crop in chunk if crop.task_id not in closed]
-            new = [crop for crop in still if crop.task_id not in predicted]
+            ready = {crop.task_id for crop in still if _keep_one(label_studio, left, crop.task_id, version)}
+            new = [crop for crop in still if crop.task_id not in ready]
             if new:
                 written = [_prediction(crop, control, version) for crop in new]
                 label_studio.import_predictions(project_id, written)
@@ -209,8 +202,8 @@ def undo(
 ) -> Undone:
     """Delete every accepted annotation that nobody has edited since, one by one, each checked just before.
 
-    A round runs after every 20 of them, not after each. Their predictions are deleted too, unless somebody has edited
-    an accepted annotation of the same version.
+    A round runs after every 20 of them, not after each. Their predictions are deleted too; beside an annotation that
+    somebody has edited since, the prediction stays.
 
     Args:
         parts: The backend.
@@ -251,6 +244,12 @@ def undo(
     for name in label_studio.model_versions(project_id):
         if is_accepted_version(name) and name not in kept_versions and version in (None, name):
             label_studio.delete_predictions(project_id, name)
+    if kept:
+        with _between_rounds(parts, project_id):  # `accept` writes a prediction just before its annotation
+            for found in _left_behind(label_studio, project_id).values():
+                for id_, name in found.items():
+                    if version in (None, name):
+                        label_studio.delete_prediction(id_)
     return Undone(taken_back, kept)
 
 
@@ -269,6 +268,26 @@ def save_tab(label_studio: LabelStudio, project_id: int) -> None:
     ]
     data = {"title": ACCEPTED, "type": "grid", "gridWidth": 5}
     label_studio.save_tab(None, project_id, data | {"filters": {"conjunction": "and", "items": items}})
+
+
+def _left_behind(label_studio: LabelStudio, project_id: int) -> dict[int, dict[int, str]]:
+    """Return the predictions that an interrupted run left without an annotation: id and version, by task."""
+    left: dict[int, dict[int, str]] = {}
+    for version in filter(is_accepted_version, label_studio.model_versions(project_id)):
+        for task in label_studio.predicted_tasks(project_id, version, unlabelled=True):
+            for prediction in task["predictions"]:
+                if prediction["model_version"] == version:
+                    left.setdefault(int(task["id"]), {})[int(prediction["id"])] = version
+    return left
+
+
+def _keep_one(label_studio: LabelStudio, left: dict[int, dict[int, str]], task_id: int, version: str) -> bool:
+    """Delete what was left behind on a task but for one prediction of this version; return whether there is one."""
+    found = left.get(task_id, {})
+    kept = next((id_ for id_, name in found.items() if name == version), None)
+    for id_ in found.keys() - {kept}:
+        label_studio.delete_prediction(id_)
+    return kept is not None
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import pytest
 
-from everylabel.backend.label_studio.acceptance_mark import is_accepted
+from everylabel.backend.label_studio.acceptance_mark import accepted_version, is_accepted, is_accepted_version
 from everylabel.backend.rounds.bulk_accept import ACCEPTED, Undone, accept, acceptable, undo
 from tests.conftest import choice
 
@@ -117,31 +117,41 @@ def test_undo_takes_back_what_was_accepted_and_nothing_else(label_studio, everyl
     assert not any(annotation.accepted for annotation in services.store.annotations(project.id))
     open_again = {held[id_]["task"] for id_ in machine}
     assert open_again & set(after.queue + after.pre_annotated), "they can be asked for again"
+    for task in label_studio.tasks(project.id):
+        shown = [p for p in task["predictions"] if is_accepted_version(p["model_version"])]
+        assert not (shown and task["id"] in open_again), "no prediction says they are accepted"
     assert undo(services, project.id) == Undone(taken_back=0, kept=2)
 
 
 def test_accepting_goes_on_where_it_was_cut_off(label_studio, everylabel_backend, project):
-    """Killed between its two calls, it has left predictions without annotations."""
+    """Killed between its two calls, it has left predictions without annotations, perhaps of a model before."""
     services = everylabel_backend.services
     sure, _ = acceptable(services, project.id, SURE, 6)
     first = accept(services, project.id, sure[:2])
+    cut_off = [(sure[2], first.version), (sure[3], first.version), (sure[4], accepted_version(1))]
     predictions = [
         {
             "task": crop.task_id,
             "result": choice(crop.label),
             "score": crop.confidence,
-            "model_version": first.version,
+            "model_version": version,
         }
-        for crop in sure[2:4]
+        for crop, version in cut_off
     ]
     label_studio.api("POST", f"/api/projects/{project.id}/import/predictions", json=predictions)
-    second = accept(services, project.id, sure[2:])
-    written = {crop.task_id for crop in (*first.crops, *second.crops)}
+    second = accept(services, project.id, sure[2:])  # a round may have given the project a newer model by now
+    written = {
+        **{crop.task_id: first.version for crop in first.crops},
+        **{crop.task_id: second.version for crop in second.crops},
+    }
     latest = everylabel_backend.round(project.id)
     # A round may have asked a person for one of them in between.
-    assert {crop.task_id for crop in sure} - written <= {*latest.queue, *latest.suspected}
-    assert written & {crop.task_id for crop in sure[2:4]}, "those with a prediction only were taken up"
+    assert {crop.task_id for crop in sure} - written.keys() <= {*latest.queue, *latest.suspected}
+    assert written.keys() & {crop.task_id for crop, _ in cut_off}, (
+        "those with a prediction only were taken up"
+    )
     for task in label_studio.tasks(project.id):
         if task["id"] in written:
             assert len(task["annotations"]) == 1
-            assert len([p for p in task["predictions"] if p["model_version"] == first.version]) == 1
+            held = [p["model_version"] for p in task["predictions"]]
+            assert [name for name in held if is_accepted_version(name)] == [written[task["id"]]]
