@@ -13,10 +13,10 @@ from everylabel.backend.store.asked_next import AskedNext
 from everylabel.backend.store.certificates import CertificateRecord, Certificates
 from everylabel.backend.store.database import LARGEST_ID, StorageError
 from everylabel.backend.store.disagreements import ResolvedDisagreement
-from everylabel.backend.store.embeddings import Embeddings
 from everylabel.backend.store.events import Event, Events
 from everylabel.backend.store.fast_pages import FastPages
 from everylabel.backend.store.label_pages import LabelPage, LabelPages, Review
+from everylabel.backend.store.other_embeddings import OtherEmbeddings
 from everylabel.backend.store.page_labels import PageLabel
 from everylabel.backend.store.projects import Project, Projects
 from everylabel.backend.store.rounds import RoundRecord, RoundRecords
@@ -49,7 +49,7 @@ __all__ = [
 
 class Store(
     Projects,
-    Embeddings,
+    OtherEmbeddings,
     LabelPages,
     Annotators,
     RoundRecords,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import cast
+from typing import Protocol, cast
 
-from sqlalchemy import ColumnElement, Table, bindparam, func, null, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, delete, func, null, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.types import NullType
 
 from everylabel.backend.store.database import CHUNK, chunks
-from everylabel.backend.store.tables import ProjectRow, TaskRow
+from everylabel.backend.store.tables import OtherEmbeddingRow, ProjectRow, TaskRow
 from everylabel.backend.store.tasks import TASKS, Task, Tasks
 
 _TASKS = cast("Table", TaskRow.__table__)
@@ -37,16 +37,48 @@ _ADDRESSES = select(_TASKS.c.id, _TASKS.c.image_url).where(
 """Plain statements, for all that each crop of a large pool needs: mapped ones cost three times as much, and a GPU waits for them."""
 
 
+class RowStore(Protocol):
+    """The part of the store that an embedding pipeline works with: that of the encoder in use, or of another one."""
+
+    def open_tasks(self, project_id: int, among: list[int] | None, after: int | None) -> list[Task]:
+        """Return the next tasks to embed, by id: `among` these, with a larger id than `after`."""
+
+    def count_open(self, project_id: int, among: list[int] | None) -> int:
+        """Return how many tasks `among` these are to be embedded."""
+
+    def still_open(self, project_id: int, task_ids: Iterable[int]) -> set[int]:
+        """Return which of these tasks are still to be embedded."""
+
+    def rows_of(self, project_id: int, digests: Iterable[bytes]) -> dict[bytes, int]:
+        """Return a row of the embedding file for each of these digests that has one."""
+
+    def embedded_until(self, project_id: int, on_disk: int) -> int:
+        """Return the end of the rows that a task has ever pointed at."""
+
+    def save_embedded(
+        self,
+        project_id: int,
+        rows: Mapping[int, int],
+        *,
+        digests: Mapping[int, bytes] | None = None,
+        read_from: Mapping[int, str | None] | None = None,
+    ) -> None:
+        """Record in which row of the embedding file each task's crop is."""
+
+    def save_problems(self, project_id: int, problems: Mapping[int, str]) -> None:
+        """Record why each of these tasks' crops cannot be embedded."""
+
+
 class TasksToEmbed(Collection[Task]):
     """Tasks whose crop has not been read yet, by id; loaded from the store a few at a time.
 
     Args:
-        embeddings: the store.
+        embeddings: the store, or its part that knows what is open.
         project_id: the project.
         among: only these tasks; all if None.
     """
 
-    def __init__(self, embeddings: Embeddings, project_id: int, among: Iterable[int] | None = None) -> None:
+    def __init__(self, embeddings: RowStore, project_id: int, among: Iterable[int] | None = None) -> None:
         self._embeddings = embeddings
         self._project_id = project_id
         self._among = None if among is None else sorted(set(among))
@@ -115,7 +147,7 @@ class Embeddings(Tasks):
         """
         digests = digests or {}
         with self._writing(project_id) as session:
-            shown = _addresses(session, project_id, rows, with_text=read_from is not None)
+            shown = addresses(session, project_id, rows, with_text=read_from is not None)
             changes = [
                 {"of_project": project_id, "of_id": id_, "new_row": row, "new_digest": digests.get(id_)}
                 for id_, row in rows.items()
@@ -128,14 +160,24 @@ class Embeddings(Tasks):
             if project is not None and rows:
                 project.embedded_until = max(project.embedded_until or 0, *(row + 1 for row in rows.values()))
 
-    def forget_rows(self, project_id: int, rows: Iterable[int]) -> int:
-        """Mark the crops that lie in these rows of the embedding file to be embedded again; return how many."""
+    def forget_rows(self, project_id: int, rows: Iterable[int], encoder: str) -> int:
+        """Mark the crops that lie in these rows of an encoder's file to be embedded again; return how many."""
         forgotten = 0
         with self._writing(project_id) as session:
+            project = session.get(ProjectRow, project_id)
+            if project is None or project.encoder != encoder:
+                return 0
             for some in chunks(rows):
                 held = (TaskRow.project_id == project_id, TaskRow.embedding_row.in_(some))
                 forgotten += session.scalar(select(func.count()).where(*held)) or 0
                 session.execute(update(TaskRow).where(*held).values(embedding_row=None, digest=None))
+                session.execute(
+                    delete(OtherEmbeddingRow).where(
+                        OtherEmbeddingRow.project_id == project_id,
+                        OtherEmbeddingRow.encoder == encoder,
+                        OtherEmbeddingRow.embedding_row.in_(some),
+                    )
+                )
         return forgotten
 
     def embedded_until(self, project_id: int, on_disk: int) -> int:
@@ -176,7 +218,7 @@ def _is_open(project_id: int, among: list[int] | None) -> list[ColumnElement[boo
     return conditions if among is None else [*conditions, TaskRow.id.in_(among)]
 
 
-def _addresses(
+def addresses(
     session: Session, project_id: int, task_ids: Iterable[int], *, with_text: bool
 ) -> dict[int, str | None]:
     """Return the address of each of these tasks that exist."""

@@ -10,7 +10,7 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,6 +184,13 @@ class ProjectFiles:
         """Return the embedding file of one encoder."""
         path = self.folder / "embeddings" / f"{_slug(encoder)}.rows"
         return EmbeddingFile(path, dim, dtype, shared=self._locks is not file_lock)
+
+    def keep_embeddings(self, encoders: Collection[str]) -> None:
+        """Delete the embedding files of all other encoders."""
+        kept = {f"{_slug(encoder)}.rows" for encoder in encoders}
+        for path in (self.folder / "embeddings").glob("*.rows*"):
+            if path.name.removesuffix(".id") not in kept:
+                path.unlink(missing_ok=True)
 
     def save_model(self, number: int, state: dict[str, NDArray[Any]], classifier: str) -> None:
         """Write a round's model atomically, as arrays and never as a pickle."""

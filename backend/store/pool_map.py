@@ -81,6 +81,11 @@ def load(folder: Path) -> PoolMap | None:
         return None
 
 
+def forget(folder: Path) -> None:
+    """Delete a map, because its rows are no longer those in use."""
+    (folder / _FILE).unlink(missing_ok=True)
+
+
 def is_due(pool_map: PoolMap | None, embeddings: str, rows: NDArray[Any]) -> bool:
     """Return whether the map lacks any of these rows, or a final layout."""
     if pool_map is None or pool_map.embeddings != embeddings or not pool_map.laid_out:

@@ -14,6 +14,7 @@ from everylabel.backend.store.tables import (
     CertificateRow,
     DeletedRow,
     LabelPageRow,
+    OtherEmbeddingRow,
     PageLabelRow,
     ProjectRow,
     RoundRow,
@@ -28,6 +29,7 @@ class Project:
     id: int
     label_config: str
     encoder: str
+    """The signature of the encoder that its crops are embedded with."""
     connected: bool
     """`everylabel connect` has set it up: rounds are published into it."""
     problem: str | None
@@ -40,6 +42,12 @@ class Project:
     """Every task ever sampled for the blind check set, in that order."""
     title: str = ""
     """Its title in Label Studio; empty until it was read from there."""
+    encoder_name: str | None = None
+    """The encoder it was switched to; that of the settings if None."""
+    next_encoder: str | None = None
+    """The encoder it is being switched to, if any: its crops are embedded with that one too."""
+    next_signature: str | None = None
+    """The signature of that encoder."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,7 @@ class Projects(Database):
         with self._writing(project_id) as session:
             tables = (
                 TaskRow,
+                OtherEmbeddingRow,
                 AnnotationRow,
                 DeletedRow,
                 RoundRow,
@@ -132,4 +141,7 @@ def _project(row: ProjectRow) -> Project:
         model_pinned=row.model_pinned,
         check_tasks=tuple(json.loads(row.check_tasks)),
         title=row.title,
+        encoder_name=row.encoder_name,
+        next_encoder=row.next_encoder,
+        next_signature=row.next_signature,
     )

@@ -55,6 +55,9 @@ class ProjectRow(Base):
     title: Mapped[str] = mapped_column(SortedText, default="", server_default="")
     label_config: Mapped[str] = mapped_column(SortedText, default="")
     encoder: Mapped[str] = mapped_column(SortedText, default="")
+    encoder_name: Mapped[str | None] = mapped_column(SortedText, default=None)
+    next_encoder: Mapped[str | None] = mapped_column(SortedText, default=None)
+    next_signature: Mapped[str | None] = mapped_column(SortedText, default=None)
     connected: Mapped[bool] = mapped_column(Boolean, default=False)
     problem: Mapped[str | None] = mapped_column(SortedText, default=None)
     reconciled_at: Mapped[float | None] = mapped_column(Float, default=None)
@@ -80,6 +83,22 @@ class TaskRow(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     image_url: Mapped[str | None] = mapped_column(SortedText)
+    embedding_row: Mapped[int | None] = mapped_column(Id, default=None)
+    digest: Mapped[bytes | None] = mapped_column(LargeBinary(16), default=None)
+    problem: Mapped[str | None] = mapped_column(SortedText, default=None)
+
+
+class OtherEmbeddingRow(Base):
+    """The row that an encoder which is not in use has made of a task's crop, or why it could not."""
+
+    __tablename__ = "other_embeddings"
+    __table_args__ = (
+        Index("other_embeddings_by_digest", "project_id", "encoder", "digest"),
+        Index("other_embeddings_by_task", "project_id", "task_id"),
+    )
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    encoder: Mapped[str] = mapped_column(SortedText, primary_key=True)
+    task_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
     embedding_row: Mapped[int | None] = mapped_column(Id, default=None)
     digest: Mapped[bytes | None] = mapped_column(LargeBinary(16), default=None)
     problem: Mapped[str | None] = mapped_column(SortedText, default=None)

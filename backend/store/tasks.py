@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from everylabel.backend.store.database import chunks
 from everylabel.backend.store.deletions import Deletions
-from everylabel.backend.store.tables import AnnotationRow, ProjectRow, TaskRow
+from everylabel.backend.store.tables import AnnotationRow, OtherEmbeddingRow, ProjectRow, TaskRow
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Tasks(Deletions):
             known = {
                 row.id: row.image_url for row in _select_tasks(session, project_id, (t.id for t in tasks))
             }
+            changed = [t.id for t in tasks if t.id in known and known[t.id] != t.image_url]
+            _forget_other_rows(session, project_id, changed)
             new: dict[int, Task] = {}
             for task in tasks:
                 if task.id not in known:
@@ -77,6 +79,7 @@ class Tasks(Deletions):
         task_ids = list(task_ids)
         with self._writing(project_id) as session:
             self._remember_deleted(session, project_id, "task", task_ids)
+            _forget_other_rows(session, project_id, task_ids)
             for ids in chunks(task_ids):
                 session.execute(delete(TaskRow).where(TaskRow.project_id == project_id, TaskRow.id.in_(ids)))
                 session.execute(
@@ -161,17 +164,19 @@ class Tasks(Deletions):
 
     def forget_embeddings(self, project_id: int, encoder: str) -> None:
         """Mark every crop to be embedded again, with another encoder or after the file has lost rows."""
+        other = OtherEmbeddingRow
         with self._writing(project_id) as session:
+            session.execute(delete(other).where(other.project_id == project_id, other.encoder == encoder))
             session.execute(
                 update(TaskRow)
                 .where(TaskRow.project_id == project_id, TaskRow.image_url.is_not(None))
                 .values(embedding_row=None, digest=None, problem=None)
             )
-            session.execute(
-                update(ProjectRow)
-                .where(ProjectRow.id == project_id)
-                .values(encoder=encoder, embedded_until=None)
-            )
+            project = session.get(ProjectRow, project_id)
+            if project is not None:
+                project.encoder, project.embedded_until = encoder, None
+                if project.next_signature == encoder:  # by another way than the switch
+                    project.next_encoder = project.next_signature = None
 
     def forget_problems(self, project_id: int) -> None:
         """Mark every crop that could not be read to be tried again, except tasks without an image."""
@@ -185,6 +190,8 @@ class Tasks(Deletions):
                 )
                 .values(problem=None)
             )
+            other = OtherEmbeddingRow
+            session.execute(delete(other).where(other.project_id == project_id, other.problem.is_not(None)))
 
     def _update_tasks(self, project_id: int, changes: Sequence[tuple[int, dict[str, Any]]]) -> None:
         if not changes:
@@ -193,6 +200,13 @@ class Tasks(Deletions):
         with self._writing(project_id) as session:
             known = {row.id for row in _select_tasks(session, project_id, [id_ for id_, _ in changes])}
             session.execute(update(TaskRow), [row for row in rows if row["id"] in known])
+
+
+def _forget_other_rows(session: Session, project_id: int, task_ids: Iterable[int]) -> None:
+    """Forget what encoders that are not in use have made of these tasks' crops: they are gone, or others by now."""
+    other = OtherEmbeddingRow
+    for ids in chunks(task_ids):
+        session.execute(delete(other).where(other.project_id == project_id, other.task_id.in_(ids)))
 
 
 def _select_tasks(session: Session, project_id: int, task_ids: Iterable[int]) -> Iterable[TaskRow]:

@@ -37,22 +37,6 @@ def an_annotation(id_=1, task=1, choice="a", at="2026-01-01T00:00:01Z", *, cance
     return Annotation(id_, task, 1, choice, cancelled, at)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def path(request, tmp_path):
-    """The address of an empty database: every test of the store holds on both."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'everylabel.db'}"
-    return Settings(database_url=request.getfixturevalue("postgres").empty()).store_url
-
-
-@pytest.fixture
-def store(path):
-    store = Store(path, clock=lambda: 100.0)
-    store.save_project(1, label_config="<View/>")
-    yield store
-    store.close()
-
-
 def test_everything_is_there_after_a_restart(store, path):
     store.save_tasks(1, [Task(1, "a.png"), Task(2, None)])
     store.save_embedded(1, {1: 0})
