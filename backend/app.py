@@ -21,6 +21,7 @@ from everylabel.backend.classify import (
     pictures_in,
     require_few,
 )
+from everylabel.backend.embedding.embeddings import EncoderError
 from everylabel.backend.label_studio import webhooks
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.request_bodies import BodyError, PredictBody, SetupBody, json_object
@@ -179,7 +180,8 @@ def _answer_errors(app: Flask) -> None:
         return _refusal(503 if error.busy else 409, str(error))
 
     @app.errorhandler(StorageError)
-    def not_kept(error: StorageError) -> Response:
+    @app.errorhandler(EncoderError)
+    def not_kept(error: Exception) -> Response:
         log.error("%s", error)
         return _refusal(503, str(error))
 

@@ -21,6 +21,7 @@ from everylabel.backend.label_studio.annotators import AnnotatorNames
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.publisher import Publisher
 from everylabel.backend.metrics import Metrics
+from everylabel.backend.rounds.encoder_switch import EncoderSwitch
 from everylabel.backend.rounds.labels import labels_of
 from everylabel.backend.rounds.live_loop import LiveLoop
 from everylabel.backend.rounds.models import Models
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 EMBEDDING_WAITS = 3
 HEARTBEAT = "trainer.heartbeat"
 
-MakeExecutor = Callable[[Settings, Store, Callable[[], "Encoder"]], Executor]
+MakeExecutor = Callable[[Settings], Executor]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Backend:
     pool_embedding: PoolEmbedding
     embedding_lanes: EmbeddingLanes
     rounds: Rounds
+    encoder_switch: EncoderSwitch
     loop: LiveLoop
     trainer: Trainer
     jobs: Jobs
@@ -101,12 +103,12 @@ def build(
     jobs = _jobs(settings, lambda: trainer)
     label_studio = make_label_studio(settings)
     reader, publisher = make_reader(settings, label_studio), Publisher(label_studio)
-    embeddings = Embeddings(settings, files, encoder, encoder_threads)
-    executor = (make_executor or partial(_local_executor, reader))(settings, store, embeddings.encoder)
-    pool_embedding = PoolEmbedding(settings.encoder, store, files, embeddings, executor)
+    embeddings = Embeddings(settings, store, files, encoder, encoder_threads)
+    executor = (make_executor or partial(_local_executor, reader))(settings)
+    pool_embedding = PoolEmbedding(store, files, embeddings, executor)
     problems = EmbeddingProblems(store)
     lanes = EmbeddingLanes(store, files, pool_embedding, problems, settings.download_threads)
-    rounds = Rounds(settings, store, files, embeddings.encoder, clock, executor.scorer)
+    rounds = Rounds(settings, store, files, embeddings, clock, executor.scorer)
     loop = LiveLoop(
         settings, store, files, label_studio, pool_embedding, lanes, rounds, publisher, clock, jobs.learn
     )
@@ -123,11 +125,12 @@ def build(
         publisher=publisher,
         reader=reader,
         embeddings=embeddings,
-        models=Models(store, files, embeddings.encoder),
+        models=Models(store, files, embeddings),
         executor=executor,
         pool_embedding=pool_embedding,
         embedding_lanes=lanes,
         rounds=rounds,
+        encoder_switch=rounds.switch,
         loop=loop,
         trainer=trainer,
         jobs=jobs,
@@ -150,10 +153,8 @@ def _jobs(settings: Settings, trainer: Callable[[], Trainer]) -> Jobs:
         return Jobs(_requests(settings), trainer, settings.redis_url.get_secret_value())
 
 
-def _local_executor(
-    reader: ImageReader, settings: Settings, store: Store, encoder: Callable[[], Encoder]
-) -> Executor:
-    return LocalExecutor(store, reader, encoder, settings.download_threads)
+def _local_executor(reader: ImageReader, settings: Settings) -> Executor:
+    return LocalExecutor(reader, settings.download_threads)
 
 
 def _requests(settings: Settings) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from everylabel.backend.settings import Settings
     from everylabel.model.classifiers.base import Classifier
+    from everylabel.model.encoders import Encoder
     from everylabel.model.exported.novelty import Novelty
 
 MOST_PICTURES = 16
@@ -71,7 +72,7 @@ class PictureClassifier:
         self._parts = parts
         self._turn = threading.Lock()
         self._requests = threading.BoundedSemaphore(MOST_REQUESTS)
-        self._novelty: dict[int, tuple[int, Novelty | None]] = {}
+        self._novelty: dict[int, tuple[int, str, Novelty | None]] = {}
 
     def classify(self, project_id: int, pictures: Sequence[bytes | None]) -> dict[str, Any]:
         """Classify pictures.
@@ -96,12 +97,13 @@ class PictureClassifier:
             raise UnknownProjectError(
                 f"Project {project_id} is not connected. To connect it: everylabel connect --project {project_id}"
             )
-        check_encoder(label_config.parse(project.label_config), self._parts.settings.encoder)
+        name = self._parts.embeddings.name(project)
+        check_encoder(label_config.parse(project.label_config), name)
         model = self._parts.models.of(project_id)
         if model is None:
             raise NotYetError("Nothing has been learned yet: label crops of two classes first.")
         with self._a_turn():
-            results = self._results(project_id, model, pictures)
+            results = self._results(project_id, self._parts.embeddings.named(name), model, pictures)
         return {"model_version": version_name(project.model_round or 0), "results": results}
 
     @contextmanager
@@ -130,21 +132,21 @@ class PictureClassifier:
             self._turn.release()
 
     def _results(
-        self, project_id: int, model: Classifier, pictures: Sequence[bytes | None]
+        self, project_id: int, encoder: Encoder, model: Classifier, pictures: Sequence[bytes | None]
     ) -> list[dict[str, Any]]:
-        read = [self._crop(content) for content in pictures]
+        read = [self._crop(encoder, content) for content in pictures]
         crops = [crop for crop in read if not isinstance(crop, str)]
         if not crops:
             return [{"error": problem} for problem in read]
-        rows = self._parts.embeddings.encoder().encode(np.stack(crops))
-        novelty = self._novelty_of(project_id, model)
+        rows = encoder.encode(np.stack(crops))
+        novelty = self._novelty_of(project_id, encoder, model)
         scores = [None] * len(rows) if novelty is None else novelty.score(rows).tolist()
         said = map(_said, repeat(model.classes_), model.predict_proba(rows), scores)
         return [{"error": crop} if isinstance(crop, str) else next(said) for crop in read]
 
-    def _crop(self, content: bytes | None) -> NDArray[np.uint8] | str:
+    def _crop(self, encoder: Encoder, content: bytes | None) -> NDArray[np.uint8] | str:
         """Return the crop of an image file, or why there is none."""
-        limits, encoder = image_limits(self._parts.settings), self._parts.embeddings.encoder()
+        limits = image_limits(self._parts.settings)
         if content is None:
             return "It is no data: URL of an image. Send data:image/png;base64,…"
         if len(content) > limits.max_bytes:
@@ -154,17 +156,18 @@ class PictureClassifier:
         except ImageError as error:
             return str(error)
 
-    def _novelty_of(self, project_id: int, model: Classifier) -> Novelty | None:
+    def _novelty_of(self, project_id: int, encoder: Encoder, model: Classifier) -> Novelty | None:
         """Return the novelty of a project's pool, measured anew once the pool has grown."""
         from everylabel.model.exported.novelty import of_rows  # noqa: PLC0415 - takes long to load
 
         _, rows = self._parts.store.embedding_rows(project_id)
         known = self._novelty.get(project_id)
-        if known is None or len(rows) > GROWN * known[0] or len(rows) < known[0]:
+        grown = known is None or len(rows) > GROWN * known[0] or len(rows) < known[0]
+        if known is None or grown or known[1] != encoder.signature:
             pool = self._parts.embeddings.read(project_id)
             found = of_rows(pool, rows, by_direction=model.space is not None, seed=project_id)
-            known = self._novelty[project_id] = (len(rows), found)
-        return known[1]
+            known = self._novelty[project_id] = (len(rows), encoder.signature, found)
+        return known[2]
 
 
 def pictures_in(body: Mapping[str, Any]) -> list[bytes | None]:

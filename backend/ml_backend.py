@@ -117,8 +117,8 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             LabelConfigError: Nothing in it classifies an image or a text, or the encoder does not fit it.
             StorageError: Too many projects were named that Label Studio has not confirmed yet.
         """
-        check_encoder(label_configs.parse(label_config), self._parts.settings.encoder)
         project = self._parts.store.project(self._project_id)
+        check_encoder(label_configs.parse(label_config), self._parts.embeddings.name(project))
         if project is None and self._parts.store.count_unverified_projects() >= MOST_UNVERIFIED:
             raise StorageError(
                 f"{MOST_UNVERIFIED} other projects are waiting to be looked up in Label Studio first. Is the trainer running, and "
@@ -177,7 +177,7 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             return []
         project = self._parts.store.project(self._project_id)
         control = label_configs.parse(project.label_config if project else "")
-        check_encoder(control, self._parts.settings.encoder)
+        check_encoder(control, self._parts.embeddings.name(project))
         known = self._embedded(tasks, control)
         model_version = self.model_version
         model = self._parts.models.of(self._project_id)
@@ -196,6 +196,10 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
             answers.append(answer)
         if model is not None and rows:
             embeddings = self._parts.embeddings.read(self._project_id)
+            if self._encoder_of_rows() != (project.encoder if project else ""):
+                return self.predict(tasks)  # switched in this instant: the rows are another encoder's
+            if project is None or project.encoder != self._parts.embeddings.encoder(project.id).signature:
+                return [_anew(answer) for answer in answers]
             order = np.asarray(rows)
             probabilities = model.predict_proba(np.asarray(embeddings[order]))
             for task, answer in zip(tasks, answers, strict=True):
@@ -209,6 +213,10 @@ class ActiveLearningBackend(_contract()):  # type: ignore[misc]
         self._parts.metrics.predictions.labels("predicted").inc(len(rows) if model else 0)
         self._parts.metrics.predictions.labels("empty").inc(len(tasks) - (len(rows) if model else 0))
         return answers
+
+    def _encoder_of_rows(self) -> str:
+        project = self._parts.store.project(self._project_id)
+        return project.encoder if project else ""
 
     def fit(self, event: str, data: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Store a webhook on disk, where the trainer finds it.
@@ -317,3 +325,11 @@ def _why_not(task: Mapping[str, Any], found: Task | None) -> str:
     if _task_id(task) == NO_ID:
         return "The task has no id: Label Studio numbers its tasks from 1."
     return found.problem if found and found.problem else "The crop is not embedded yet."
+
+
+def _anew(answer: dict[str, Any]) -> dict[str, Any]:
+    answer.pop("row", None)
+    return {
+        **answer,
+        "error": "The crops are being embedded anew, for another encoder. Try again in a moment.",
+    }

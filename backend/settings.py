@@ -88,7 +88,10 @@ class Settings(BaseSettings):
     page_url: str = Field(
         "", description="Where the page answers, as seen from a browser; empty: as EVERYLABEL_PUBLIC_URL."
     )
-    encoder: str = Field("efficientnet-lite0", description="Which encoder turns crops into embeddings.")
+    encoder: str = Field(
+        "efficientnet-lite0",
+        description="Which encoder turns crops into embeddings, in projects that were not switched to another.",
+    )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:1`.")
     strategy: str = Field("", description="Query strategy by name; empty takes the default.")
     batch_size: Annotated[int, Field(ge=1, le=500)] = Field(

@@ -140,7 +140,7 @@ def _of_people(
     snapshot = round_snapshot.load(parts.files(project.id).folder)
     suspected = {} if snapshot is None else {issue.task_id: issue.given for issue in snapshot.suspected}
     model, check_tasks = parts.models.of(project.id), {*project.check_tasks}
-    predicted = None if model is None else predict_pool(store, parts.embeddings, project.id, model)
+    predicted = None if model is None else predict_pool(store, parts.embeddings, project, model)
     crops = []
     for task_id, label in labels.items():
         name, confidence = (predicted and predicted.of(task_id)) or (None, None)

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from everylabel.backend.store import Store
+from everylabel.backend.store.embeddings import RowStore
 from everylabel.backend.store.files import EmbeddingFile
 
 KEPT = 32_768
@@ -25,7 +25,7 @@ class KnownRows:
         file: The project's rows. Appending needs `ProjectFiles.embedding_lock`; looking rows up does not.
     """
 
-    def __init__(self, store: Store, project_id: int, file: EmbeddingFile) -> None:
+    def __init__(self, store: RowStore, project_id: int, file: EmbeddingFile) -> None:
         self._store = store
         self._project_id = project_id
         self._file = file

@@ -1,9 +1,11 @@
-"""The encoder, loaded once, and the files that hold the embeddings of each project."""
+"""The encoder of each project, loaded once, and the files that hold its embeddings."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -14,46 +16,127 @@ from everylabel.model import encoders
 if TYPE_CHECKING:
     from everylabel.backend.label_studio.label_config import ImageChoices
     from everylabel.backend.settings import Settings
+    from everylabel.backend.store import Project, Store
+    from everylabel.backend.store.embeddings import RowStore
     from everylabel.backend.store.files import EmbeddingFile, ProjectFiles
     from everylabel.model.encoders import Encoder
 
 
+AGAIN_SECONDS = 30.0
+"""How long an encoder that could not be loaded is not tried again: that may be a download."""
+
+
+class EncoderError(ValueError):
+    """Raised if a project's encoder cannot be loaded; the message says the way out."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the crops of a project are embedded to."""
+
+    name: str
+    """The name by which `encoders.create` makes the encoder."""
+    encoder: Encoder
+    file: EmbeddingFile
+    """The file that rows are appended to."""
+    rows: RowStore
+    """The part of the store that is told of them."""
+
+
 class Embeddings:
-    """The encoder, and the embeddings that it has made of each project's crops.
+    """The encoders, and the embeddings that they have made of each project's crops.
 
     Args:
-        settings: Names the encoder and the device it runs on.
+        settings: Names the encoder of projects that have none of their own, and the device encoders run on.
+        store: Knows which encoder a project was switched to.
         files: Returns a project's files.
         encoder: Used instead of the one that the settings name.
-        threads: The number of CPU threads of the encoder; one for each core if None.
+        threads: The number of CPU threads of an encoder; one for each core if None.
     """
 
     def __init__(
         self,
         settings: Settings,
+        store: Store,
         files: Callable[[int], ProjectFiles],
         encoder: Encoder | None = None,
         threads: int | None = None,
     ) -> None:
         self._settings = settings
+        self._store = store
         self._files = files
-        self._encoder = encoder
         self._threads = threads
         self._lock = threading.Lock()
+        self._loading: dict[str, threading.Lock] = {}
+        self._failed: dict[str, tuple[float, str]] = {}
+        self._loaded: dict[str, Encoder] = {} if encoder is None else {settings.encoder: encoder}
 
-    def encoder(self) -> Encoder:
-        """Return the encoder, which is loaded at the first call."""
+    def name(self, project: Project | None) -> str:
+        """Return the name of a project's encoder; that of the settings for a project that is not known yet."""
+        return (project.encoder_name if project else None) or self._settings.encoder
+
+    def encoder(self, project_id: int) -> Encoder:
+        """Return a project's encoder, which is loaded at the first call.
+
+        Raises:
+            EncoderError: There is no such encoder, or it cannot be loaded.
+        """
+        return self.named(self.name(self._store.project(project_id)))
+
+    def named(self, name: str) -> Encoder:
+        """Return the encoder of this name, as `encoder` does; one that is being loaded keeps nobody from another."""
         with self._lock:
-            if self._encoder is None:
-                self._encoder = encoders.create(
-                    self._settings.encoder, device=self._settings.device, threads=self._threads
+            loading = self._loading.setdefault(name, threading.Lock())
+        with loading:
+            if (found := self._loaded.get(name)) is not None:
+                return found
+            failed = self._failed.get(name)
+            if failed is not None and time.monotonic() < failed[0] + AGAIN_SECONDS:
+                raise EncoderError(failed[1])
+            try:
+                found = encoders.create(name, device=self._settings.device, threads=self._threads)
+            except Exception as error:
+                ours = isinstance(error, ValueError)
+                why = (
+                    str(error) if ours else f"The encoder {name!r} cannot be loaded ({type(error).__name__})."
                 )
-            return self._encoder
+                self._failed[name] = (time.monotonic(), why)
+                raise EncoderError(why) from error
+            self._loaded[name] = found
+            return found
 
     def file(self, project_id: int) -> EmbeddingFile:
         """Return the file that holds a project's embeddings."""
-        encoder = self.encoder()
+        return self.file_of(project_id, self.encoder(project_id))
+
+    def file_of(self, project_id: int, encoder: Encoder) -> EmbeddingFile:
+        """Return the file that holds what an encoder has made of a project's crops."""
         return self._files(project_id).embeddings(encoder.signature, encoder.dim, encoder.dtype)
+
+    def target(self, project: Project) -> Target:
+        """Return where crops are embedded to with the encoder in use."""
+        name = self.name(project)
+        encoder = self.named(name)
+        return Target(name, encoder, self.file_of(project.id, encoder), self._store)
+
+    def next_target(self, project: Project) -> Target | None:
+        """Return where crops are embedded to with the encoder that a project is being switched to, if any.
+
+        Raises:
+            EncoderError: It cannot be loaded.
+        """
+        name = project.next_encoder
+        if name is None:
+            return None
+        try:
+            encoder = self.named(name)
+        except EncoderError as error:
+            in_use = self.name(project)
+            raise EncoderError(
+                f"{error} To stay with {in_use}: everylabel encoders --project {project.id} --switch {in_use}"
+            ) from error
+        rows = self._store.rows_with(encoder.signature)
+        return Target(name, encoder, self.file_of(project.id, encoder), rows)
 
     def read(self, project_id: int) -> NDArray[Any]:
         """Return a project's embeddings: (n, dim), memory-mapped."""

@@ -152,7 +152,7 @@ def not_finite(rows: NDArray[Any]) -> dict[int, ImageError]:
     return {
         int(at): NotAnImageError(
             "The crop has no embedding: the encoder's numbers for it are not finite",
-            "Delete the task, or set EVERYLABEL_ENCODER to another encoder",
+            "Delete the task, or use another encoder (everylabel encoders --switch)",
         )
         for at in bad
     }

@@ -13,11 +13,11 @@ from everylabel.backend.embedding.pipeline import CropEmbedder, Embedded
 from everylabel.backend.embedding.reading_process import processes_for
 
 if TYPE_CHECKING:
+    from everylabel.backend.embedding.embeddings import Target
     from everylabel.backend.images.reader import ImageReader
-    from everylabel.backend.store import Store, Task
+    from everylabel.backend.store import Task
     from everylabel.backend.store.files import EmbeddingFile
     from everylabel.model.classifiers.base import Classifier
-    from everylabel.model.encoders import Encoder
     from everylabel.model.pool import Rows
 
 Scorer = Callable[["Classifier", "Rows"], "NDArray[Any]"]
@@ -35,13 +35,13 @@ class Executor(Protocol):
         self,
         project_id: int,
         tasks: Collection[Task],
-        file: EmbeddingFile,
+        target: Target,
         progress: Callable[[int, int], None] | None = None,
         *,
         appending: Callable[[], AbstractContextManager[Any]] = nullcontext,
         hosts: Hosts | None = None,
     ) -> Embedded:
-        """Embed the crops of `tasks` in their order, as `CropEmbedder.embed` does."""
+        """Embed the crops of `tasks` in their order into `target`, as `CropEmbedder.embed` does."""
 
     def scorer(self, file: EmbeddingFile) -> Scorer:
         """Return a function that scores the pool in this embedding file."""
@@ -51,41 +51,35 @@ class LocalExecutor:
     """An executor that embeds and scores in this process.
 
     Args:
-        store: Knows the row of each task.
         reader: Fetches pictures.
-        encoder: Returns the encoder.
         threads: How many crops are fetched at a time.
     """
 
-    def __init__(
-        self, store: Store, reader: ImageReader, encoder: Callable[[], Encoder], threads: int
-    ) -> None:
-        self._store = store
+    def __init__(self, reader: ImageReader, threads: int) -> None:
         self._reader = reader
-        self._encoder = encoder
         self._threads = threads
 
     def embed(
         self,
         project_id: int,
         tasks: Collection[Task],
-        file: EmbeddingFile,
+        target: Target,
         progress: Callable[[int, int], None] | None = None,
         *,
         appending: Callable[[], AbstractContextManager[Any]] = nullcontext,
         hosts: Hosts | None = None,
     ) -> Embedded:
-        """Embed the crops of `tasks` in their order, as `CropEmbedder.embed` does."""
-        encoder = self._encoder()
+        """Embed the crops of `tasks` in their order into `target`, as `CropEmbedder.embed` does."""
+        encoder = target.encoder
         embedder = CropEmbedder(
-            self._store,
+            target.rows,
             self._reader,
             encoder,
             self._threads,
             appending,
             processes_for(encoder, self._threads),
         )
-        return embedder.embed(project_id, tasks, file, progress, hosts)
+        return embedder.embed(project_id, tasks, target.file, progress, hosts)
 
     def scorer(self, file: EmbeddingFile) -> Scorer:
         """Return a function that scores the pool in this embedding file."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from everylabel.backend import logs
+from everylabel.backend.embedding.embeddings import EncoderError
 from everylabel.backend.embedding.fair_threads import FairThreads
 from everylabel.backend.embedding.hosts import Hosts
 from everylabel.backend.embedding.passes import PoolGoneError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from everylabel.backend.embedding.passes import PoolEmbedding
     from everylabel.backend.embedding.problems import EmbeddingProblems
     from everylabel.backend.store import Store
+    from everylabel.backend.store.embeddings import TasksToEmbed
     from everylabel.backend.store.files import ProjectFiles
 
 log = logging.getLogger(__name__)
@@ -93,9 +95,10 @@ class EmbeddingLanes:
         self._urgent.request(project_id)
 
     def is_active(self, project_id: int) -> bool:
-        """Return whether a pool is being embedded, here or in another process."""
+        """Return whether a pool is being embedded, here or in another process; with the encoder in use, not the next."""
         if self._pools.is_active(project_id):
-            return True
+            known = self._passes.get(project_id)
+            return known is None or not known.is_for_next
         try:
             with self._files(project_id).pool_lock(timeout=0):
                 return False
@@ -152,12 +155,9 @@ class EmbeddingLanes:
             return pause
 
     def _embed_slice(self, project_id: int) -> float | None:
-        if project_id not in self._passes:
-            missing = self._pool_embedding.missing(project_id)
-            if missing is None or not len(missing.tasks):
-                return None
-            self._passes[project_id] = _Pass(iter(missing.tasks), self._hosts_of(project_id))
-        one = self._passes[project_id]
+        one = self._pass_of(project_id)
+        if one is None:
+            return None
         started = time.monotonic()
 
         def is_over() -> bool:
@@ -165,7 +165,8 @@ class EmbeddingLanes:
             return time.monotonic() - started >= enough
 
         taken = _Slice(one, is_over)
-        done = self._pool_embedding.embed_some(project_id, taken, hosts=one.hosts)
+        embed = self._pool_embedding.embed_next if one.is_for_next else self._pool_embedding.embed_some
+        done = embed(project_id, taken, hosts=one.hosts)
         a_second = taken.given / max(0.01, time.monotonic() - started)
         one.crops = max(self._least_crops, min(int(a_second * ALONE_SECONDS), GROWTH * one.crops, MOST_CROPS))
         if one.ended:
@@ -178,10 +179,44 @@ class EmbeddingLanes:
                 )
             else:
                 faults.over(self._files(project_id).folder, faults.IMAGES)
-            return None
-        if done.embedded:
+            return 0.0 if not one.is_for_next and self._missing_next(project_id) else None
+        if done.embedded and not one.is_for_next:
             self._tell(project_id)
         return 0.0
+
+    def _pass_of(self, project_id: int) -> _Pass | None:
+        """Return the pass that a project's next slice belongs to; None if nothing is missing.
+
+        The crops that its encoder lacks come before those that the next encoder lacks, in the middle of a pass too;
+        unless the host of those does not answer at the moment.
+        """
+        known = self._passes.get(project_id)
+        if known is not None and not known.is_for_next:
+            return known
+        hosts = self._hosts_of(project_id)
+        try:
+            missing = self._pool_embedding.missing(project_id)
+        except EncoderError:
+            if not self._missing_next(project_id):  # a switch is the way out
+                raise
+            missing = None
+        here = None if missing is None or not len(missing.tasks) else _Pass(iter(missing.tasks), hosts)
+        if here is not None and hosts.failure is None:
+            known = here
+        elif known is None:
+            tasks = self._missing_next(project_id)
+            known = _Pass(iter(tasks), hosts, is_for_next=True) if tasks else here
+        if known is not None:
+            self._passes[project_id] = known
+        return known
+
+    def _missing_next(self, project_id: int) -> TasksToEmbed | None:
+        """Return the crops that the next encoder lacks; none where that cannot be loaded, which is told."""
+        try:
+            return self._pool_embedding.missing_next(project_id)
+        except EncoderError as error:
+            self._problems.failed(project_id, error)
+            return None
 
     def _hosts_of(self, project_id: int) -> Hosts:
         since, hosts = self._hosts.get(project_id, (0.0, None))
@@ -228,6 +263,8 @@ class _Pass:
 
     remaining: Iterator[Task]
     hosts: Hosts
+    is_for_next: bool = False
+    """With the encoder that the project is being switched to."""
     crops: int = FIRST_CROPS
     """The most crops of the next slice."""
     ended: bool = field(default=False)

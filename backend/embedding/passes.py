@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,28 +49,25 @@ class PoolEmbedding:
     """The embedding of the crops of projects.
 
     Args:
-        encoder_name: The encoder that the settings name.
         store: Knows which crops are missing.
         files: Returns a project's files.
-        embeddings: The encoder, and the files of its rows.
+        embeddings: The encoder of each project, and the files of its rows.
         executor: Embeds crops.
     """
 
     def __init__(
         self,
-        encoder_name: str,
         store: Store,
         files: Callable[[int], ProjectFiles],
         embeddings: Embeddings,
         executor: Executor,
     ) -> None:
-        self._encoder_name = encoder_name
         self._store = store
         self._files = files
         self._embeddings = embeddings
         self._executor = executor
-        self._checked: set[int] = set()
-        """Projects whose file this process has searched for invalid numbers."""
+        self._checked: set[tuple[int, str]] = set()
+        """Projects and encoders whose file this process has searched for invalid numbers."""
 
     def missing(self, project_id: int, task_ids: Sequence[int] | None = None) -> Missing | None:
         """Find the crops that are not embedded yet; if the encoder has changed, those are all crops.
@@ -84,13 +82,15 @@ class PoolEmbedding:
         Raises:
             LabelConfigError: The encoder cannot read what the labeling config shows.
         """
-        encoder = self._embeddings.encoder()
         anew = False
+        if not any(checked == project_id for checked, _ in self._checked):
+            self._embeddings.encoder(project_id)  # loading it takes long: not while others wait for the lock
         with self._files(project_id).embedding_lock():
             project = self._store.project(project_id)
             if project is None:
                 return None
-            file = self._embeddings.file(project_id)
+            target = self._embeddings.target(project)
+            encoder, file = target.encoder, target.file
             if project.encoder != encoder.signature:
                 anew = bool(project.encoder)
                 self._store.forget_embeddings(project_id, encoder.signature)
@@ -100,15 +100,15 @@ class PoolEmbedding:
                     "project %s: %s has lost rows, so every crop is embedded anew", project_id, file.path
                 )
                 self._store.forget_embeddings(project_id, encoder.signature)
-        if project_id not in self._checked:
-            anew = self._forget_invalid(project_id, file) or anew
-            self._checked.add(project_id)
+        if (project_id, encoder.signature) not in self._checked:
+            anew = self._forget_invalid(project_id, file, encoder.signature) or anew
+            self._checked.add((project_id, encoder.signature))
         tasks = self._store.tasks_to_embed(project_id, task_ids)
         if len(tasks):
-            check_encoder(label_config.parse(project.label_config), self._encoder_name)
+            check_encoder(label_config.parse(project.label_config), self._embeddings.name(project))
         return Missing(tasks, anew)
 
-    def _forget_invalid(self, project_id: int, file: EmbeddingFile) -> bool:
+    def _forget_invalid(self, project_id: int, file: EmbeddingFile, encoder: str) -> bool:
         """Have crops embedded anew whose row holds a number that is not finite; return whether there are any."""
         invalid = file.invalid_rows()
         if not invalid:
@@ -116,7 +116,7 @@ class PoolEmbedding:
         with self._files(project_id).embedding_lock():
             rows = file.read()  # what a crash had left may be written over by now
             invalid = [row for row in invalid if not np.isfinite(rows[row]).all()]
-            crops = self._store.forget_rows(project_id, invalid)
+            crops = self._store.forget_rows(project_id, invalid, encoder)
             file.blank(invalid)  # not before: killed in between, the next search finds them again
         log.error(
             "project %s: %s holds numbers that are not finite in %s rows; %s crops are embedded anew",
@@ -180,18 +180,60 @@ class PoolEmbedding:
         Raises:
             PoolGoneError: The project was forgotten meanwhile.
         """
-        self._check_encoder(project_id)  # opening its file would create its folder again
-        file = self._embeddings.file(project_id)
-        return self._executor.embed(
-            project_id, tasks, file, progress, appending=lambda: self._appending(project_id), hosts=hosts
-        )
+        project = self._store.project(project_id)
+        if project is None:  # opening its file would create its folder again
+            raise _gone(project_id)
+        target = self._embeddings.target(project)
+        if project.encoder != target.encoder.signature:
+            raise _gone(project_id)
+
+        def is_in_use() -> bool:
+            now = self._store.project(project_id)
+            return now is not None and now.encoder == target.encoder.signature
+
+        appending = partial(self._appending, project_id, is_in_use)
+        return self._executor.embed(project_id, tasks, target, progress, appending=appending, hosts=hosts)
+
+    def missing_next(self, project_id: int) -> TasksToEmbed | None:
+        """Find the crops that the encoder which a project is being switched to has not embedded yet.
+
+        Returns:
+            The crops; None if the project is not being switched.
+        """
+        project = self._store.project(project_id)
+        if project is None or (target := self._embeddings.next_target(project)) is None:
+            return None
+        signature = target.encoder.signature
+        if signature != project.next_signature:  # another version of it was installed meanwhile
+            self._store.save_project(project_id, next_signature=signature)
+        rows = self._store.rows_with(signature)
+        if rows.end(project_id) > len(target.file):
+            log.error("project %s: %s has lost rows, so all are made anew", project_id, target.file.path)
+            rows.forget(project_id)
+        return rows.tasks_to_embed(project_id)
+
+    def embed_next(self, project_id: int, tasks: Collection[Task], hosts: Hosts | None = None) -> Embedded:
+        """Embed some of the crops that `missing_next` has returned; arguments and errors are `embed_some`'s."""
+        project = self._store.project(project_id)
+        target = None if project is None else self._embeddings.next_target(project)
+        if target is None:
+            raise _gone(project_id)
+
+        def is_still_next() -> bool:
+            now = self._store.project(project_id)
+            return now is not None and now.next_encoder == target.name
+
+        appending = partial(self._appending, project_id, is_still_next)
+        return self._executor.embed(project_id, tasks, target, appending=appending, hosts=hosts)
 
     @contextmanager
-    def _appending(self, project_id: int) -> Iterator[None]:
-        """Hold the embedding lock of a project, if the project still exists and uses this encoder."""
-        self._check_encoder(project_id)  # entering the lock would create the folder again
+    def _appending(self, project_id: int, is_wanted: Callable[[], bool]) -> Iterator[None]:
+        """Hold the embedding lock of a project, if the project still exists and these rows are still wanted."""
+        if not is_wanted():  # entering the lock would create the folder again
+            raise _gone(project_id)
         with self._files(project_id).embedding_lock():
-            self._check_encoder(project_id)
+            if not is_wanted():
+                raise _gone(project_id)
             yield
 
     def check(self, project_id: int) -> None:
@@ -202,11 +244,6 @@ class PoolEmbedding:
         """
         if self._store.project(project_id) is None:
             raise PoolGoneError(f"Project {project_id} was forgotten.")
-
-    def _check_encoder(self, project_id: int) -> None:
-        project = self._store.project(project_id)
-        if project is None or project.encoder != self._embeddings.encoder().signature:
-            raise PoolGoneError(f"Project {project_id} was forgotten, or embedded with another encoder.")
 
     @contextmanager
     def _pool(self, project_id: int, progress: Progress | None) -> Iterator[None]:
@@ -222,3 +259,7 @@ class PoolEmbedding:
                     done, total = counts["embedded"] + counts["unreadable"], sum(counts.values())
                     progress("Waiting for the backend, which embeds crops", done, total)
             yield
+
+
+def _gone(project_id: int) -> PoolGoneError:
+    return PoolGoneError(f"Project {project_id} was forgotten, or has another encoder by now.")

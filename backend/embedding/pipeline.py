@@ -25,7 +25,8 @@ from everylabel.backend.embedding.prepared import Prepared
 from everylabel.backend.embedding.reading_process import WORTH_IT, ReadingProcesses
 from everylabel.backend.images.reader import ImageReader
 from everylabel.backend.label_studio.crop_errors import ImageError
-from everylabel.backend.store import Store, Task
+from everylabel.backend.store import Task
+from everylabel.backend.store.embeddings import RowStore
 from everylabel.backend.store.files import EmbeddingFile
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class CropEmbedder:
 
     def __init__(
         self,
-        store: Store,
+        store: RowStore,
         reader: ImageReader,
         encoder: Encoder,
         threads: int,
@@ -199,7 +200,7 @@ class _Writer:
 
     def __init__(
         self,
-        store: Store,
+        store: RowStore,
         project_id: int,
         file: EmbeddingFile,
         rows: KnownRows,

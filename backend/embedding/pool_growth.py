@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from everylabel.backend.embedding.embeddings import EncoderError
+
 if TYPE_CHECKING:
     from everylabel.backend.embedding.lanes import EmbeddingLanes
     from everylabel.backend.embedding.passes import PoolEmbedding
-    from everylabel.backend.store import Store
+    from everylabel.backend.store import Project, Store
 
 ENOUGH_TO_START = 400
 """Crops among which the first batch is chosen as well as among all. Measured on the digits (mean of 12 runs): balanced accuracy
@@ -40,6 +42,26 @@ class PoolGrowth:
         if missing is not None and missing.anew:
             self._embedded_anew.add(project_id)
         return missing is not None and len(missing.tasks) > 0
+
+    def request_missing(self, project: Project) -> bool:
+        """Have the lanes embed what a project lacks, with its encoder and with the next one; return as `is_missing_any`.
+
+        They are asked every time, because another machine that was asked may have been killed. A pass that embeds
+        nothing makes no round due.
+
+        Raises:
+            EncoderError: Its encoder cannot be loaded, and it is not being switched to another.
+        """
+        is_switched = project.next_encoder is not None
+        try:
+            is_missing_any = self.is_missing_any(project.id)
+        except EncoderError:
+            if not is_switched:
+                raise
+            is_missing_any = False
+        if is_missing_any or is_switched:
+            self._lanes.request(project.id)
+        return is_missing_any
 
     def is_enough(self, project_id: int) -> bool:
         """Return whether enough crops have been embedded since the newest round for another one.

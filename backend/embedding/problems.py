@@ -6,6 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from everylabel.backend.embedding.embeddings import EncoderError
 from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.store import StorageError
@@ -56,7 +57,7 @@ def unexpected(error: Exception) -> str:
         error: The error; the text of an error of our own is returned as it is.
     """
     kind = type(error).__name__
-    if isinstance(error, (LabelStudioError, LabelConfigError, StorageError)):
+    if isinstance(error, (LabelStudioError, LabelConfigError, StorageError, EncoderError)):
         return str(error)
     if isinstance(error, OSError):
         kind += f", {os.strerror(error.errno)}" if error.errno else ""

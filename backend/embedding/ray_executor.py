@@ -40,12 +40,11 @@ from everylabel.model import encoders
 from everylabel.model.pool import MOST_CHUNK_ROWS
 
 if TYPE_CHECKING:
+    from everylabel.backend.embedding.embeddings import Target
     from everylabel.backend.embedding.executor import Scorer
     from everylabel.backend.settings import Settings
-    from everylabel.backend.store import Store
     from everylabel.backend.store.files import EmbeddingFile
     from everylabel.model.classifiers.base import Classifier
-    from everylabel.model.encoders import Encoder
     from everylabel.model.pool import Rows
 
 CHUNK = 64
@@ -65,8 +64,6 @@ class RayExecutor:
 
     Args:
         settings: The settings that a process of the cluster needs to fetch and encode crops.
-        store: Knows the row of each task; only this process uses it.
-        encoder: Returns the encoder.
         address: The address of the cluster, as `ray.init` takes it: `auto` for the one this machine belongs to,
             `local` for a new one on this machine, or `host:6379`.
         storage: A folder that every machine of the cluster can read, as fsspec names it (`s3://bucket/everylabel`). The
@@ -79,14 +76,10 @@ class RayExecutor:
     def __init__(
         self,
         settings: Settings,
-        store: Store,
-        encoder: Callable[[], Encoder],
         address: str = "auto",
         storage: str = "",
     ) -> None:
         self._settings = settings
-        self._store = store
-        self._encoder = encoder
         self._storage = storage
         try:
             self._ray: Any = import_module("ray")
@@ -132,22 +125,22 @@ class RayExecutor:
         self,
         project_id: int,
         tasks: Collection[Task],
-        file: EmbeddingFile,
+        target: Target,
         progress: Callable[[int, int], None] | None = None,
         *,
         appending: Callable[[], AbstractContextManager[Any]] = nullcontext,
         hosts: Hosts | None = None,
     ) -> Embedded:
-        """Embed the crops of `tasks` in their order, as `CropEmbedder.embed` does."""
+        """Embed the crops of `tasks` in their order into `target`, as `CropEmbedder.embed` does."""
         del hosts  # each process of the cluster finds out for itself
-        store, embedded, unreadable = self._store, 0, 0
-        for chunk in self._embedded(tasks):
+        store, embedded, unreadable = target.rows, 0, 0
+        for chunk in self._embedded(target, tasks):
             with appending():
                 if chunk.readable:
-                    first = file.append(chunk.rows)
+                    first = target.file.append(chunk.rows)
                     rows = {id_: first + i for i, id_ in enumerate(chunk.readable)}
                     store.save_embedded(project_id, rows, digests=chunk.readable, read_from=chunk.read_from)
-                still_open = {task.id for task in store.tasks_to_embed(project_id, chunk.problems)}
+                still_open = store.still_open(project_id, chunk.problems)
                 problems = {id_: why.text for id_, why in chunk.problems.items() if id_ in still_open}
                 store.save_problems(project_id, problems)
             embedded, unreadable = embedded + len(chunk.readable), unreadable + len(chunk.problems)
@@ -176,11 +169,11 @@ class RayExecutor:
 
         return score
 
-    def _embedded(self, tasks: Collection[Task]) -> Iterator[_Chunk]:
-        encoder = self._encoder()
+    def _embedded(self, target: Target, tasks: Collection[Task]) -> Iterator[_Chunk]:
+        encoder = target.encoder
         # Only what a process of the cluster needs to fetch and encode crops.
         settings = self._settings.model_copy(
-            update={"database_url": SecretStr(""), "redis_url": SecretStr("")}
+            update={"database_url": SecretStr(""), "redis_url": SecretStr(""), "encoder": target.name}
         )
         resources = self._ray.cluster_resources()
         on_cards = settings.device != "cpu" and resources.get("GPU", 0) >= 1

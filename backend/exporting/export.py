@@ -47,10 +47,12 @@ def export_model(parts: PredictingParts, project_id: int, path: Path) -> dict[st
     if path.suffix != SUFFIX:
         raise ExportError(f"{path} does not end in {SUFFIX}: write, for example, -o model{SUFFIX}.")
     project, classifier, record = _in_use(parts, project_id)
-    encoder = parts.embeddings.encoder()
+    encoder = parts.embeddings.named(parts.embeddings.name(project))
     novelty = _novelty(parts, project, by_direction=classifier.space is not None)
     card = describe(parts, project, ExportedParts(classifier, encoder, novelty, record))
     model = to_onnx(encoder, classifier, novelty, _metadata(card))
+    if (now := parts.store.project(project_id)) is None or now.encoder != project.encoder:
+        raise ExportError(f"The encoder of project {project_id} was switched meanwhile. Export it again.")
     card["file"] = {
         "name": path.name,
         "bytes": len(model),
@@ -80,8 +82,9 @@ def _in_use(parts: PredictingParts, project_id: int) -> tuple[Project, Classifie
     classifier, record = parts.models.of(project_id), parts.store.round(project_id, project.model_round)
     if classifier is None or record is None:
         raise ExportError(
-            f"The model of round {project.model_round} is not one for the encoder {parts.embeddings.encoder().name!r}, or its "
-            f"file is lost. Set EVERYLABEL_ENCODER to the one that the project's crops were embedded with, {project.encoder!r}, "
+            f"The model of round {project.model_round} is not one for the encoder {parts.embeddings.name(project)!r}, or its "
+            f"file is lost. Have the project use the encoder that its crops were embedded with, {project.encoder!r} "
+            f"(everylabel encoders --project {project_id} --switch NAME, or EVERYLABEL_ENCODER for all projects), "
             f"or run a round with this one: everylabel sync --project {project_id}"
         )
     return project, classifier, record

@@ -55,7 +55,7 @@ class Likeness:
         self._pool_files = pool_files
         self._embeddings = embeddings
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[int, int, int, int], SimilarCrops] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int, int, int, str], SimilarCrops] = OrderedDict()
 
     def prepare(self, project_id: int) -> None:
         """Have what makes comparisons fast made in the background, for somebody who may soon ask for one."""
@@ -71,7 +71,7 @@ class Likeness:
         pool = self._embeddings.read(project_id)
         if row >= len(pool):
             raise NotComparableError(_not_yet(task_id))
-        key = (project_id, task_id, row, len(pool))
+        key = (project_id, task_id, row, len(pool), self._embeddings.encoder(project_id).signature)
         with self._lock:  # one comparison at a time: it takes every core
             known = self._kept.get(key)
             if known is None:
@@ -103,7 +103,7 @@ class Likeness:
             tasks = CropRows(*self._store.embedding_rows(project_id), len(pool)).task_at
         sketch = self._sketches.of(project_id, pool)
         if sketch is None:
-            space = self._embeddings.encoder().make_classifier().space
+            space = self._embeddings.encoder(project_id).make_classifier().space
             similarity = similarity_to(pool, row, space)
         else:
             similarity = sketch.similarity_to(pool, row)

@@ -110,7 +110,7 @@ class Sketches:
 
         try:
             file = self._embeddings.file(project_id)
-            pool, space = file.read()[:n], self._embeddings.encoder().make_classifier().space
+            pool, space = file.read()[:n], self._embeddings.encoder(project_id).make_classifier().space
             self._keep(project_id, _Kept(Sketch.of(pool, space), len(pool), file.identity()))
         except Exception:
             log.exception("project %s: no sketch could be made; every crop is compared instead", project_id)

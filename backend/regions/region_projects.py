@@ -146,12 +146,12 @@ def _classes(
 ) -> dict[tuple[int, str], tuple[str, float]]:
     """Return the label and confidence of each region: a person's label, or else a confident prediction."""
     control, store = _crops(parts, project_id), parts.store
-    model = parts.models.of(project_id)
+    project, model = store.project(project_id), parts.models.of(project_id)
     given = current_labels(store, project_id, store.annotations(project_id), control.classes)
     predictions = (
         None
-        if model is None
-        else predict_pool(parts.store, parts.embeddings, project_id, model).confident(min_confidence, control)
+        if project is None or model is None
+        else predict_pool(store, parts.embeddings, project, model).confident(min_confidence, control)
     )
     known = {}
     progress = _told(report, "Reading the project of regions")

@@ -117,7 +117,7 @@ def acceptable(
     labels = current_labels(store, project_id, store.annotations(project_id), control.classes)
     single = rare_classes(labels, control.classes, control.names, project.check_tasks).single
     unchecked = {*latest.single_classes, *single}
-    predicted = predict_pool(parts.store, parts.embeddings, project_id, model).confident(
+    predicted = predict_pool(store, parts.embeddings, project, model).confident(
         min_confidence, control, unchecked
     )
     closed = np.fromiter(_closed(parts, project_id), dtype=np.int64)

@@ -266,7 +266,7 @@ def _machine_labels(
     store, control = parts.store, label_config.parse(project.label_config)
     labels = current_labels(store, project.id, store.annotations(project.id), control.classes)
     single = rare_classes(labels, control.classes, control.names, project.check_tasks).single
-    predicted = predict_pool(store, parts.embeddings, project.id, model)
+    predicted = predict_pool(store, parts.embeddings, project, model)
     found = predicted.confident(0.0, control, {*latest.single_classes, *single})
     closed = np.fromiter({*store.annotated_tasks(project.id), *project.check_tasks}, dtype=np.int64)
     free = ~np.isin(found.tasks, closed)

@@ -98,6 +98,7 @@ class LiveLoop:
         self.compare_seconds: dict[int, float] = {}
         """How long the last comparison of each project took: the longer, the rarer it is repeated."""
         self._growth = PoolGrowth(store, pool_embedding, lanes)
+        self._switch = rounds.switch
 
     def reconcile(self, project_id: int, progress: Progress | None = None, *, whole: bool = False) -> Change:
         """Compare a project with Label Studio and record when; arguments, result and errors are `Mirror.reconcile`'s."""
@@ -156,7 +157,9 @@ class LiveLoop:
                 return None
             found = self._bring_up_to_date(project_id, compare, progress)
             if not embed:
-                found = self._request_missing(found)
+                missing_any = self._growth.request_missing(found.project)
+                if missing_any and found.newest_round:  # new tasks make a round due when they are embedded
+                    found = replace(found, change=replace(found.change, tasks=False))
             else:
                 project = self._embed_missing(found, turn, wait, progress)
                 if project is None:
@@ -171,13 +174,20 @@ class LiveLoop:
         newest = None if latest is None else latest.number
         # The changes are in the store: a round that was run since has learned from them.
         due = force or newest is None or (found.is_due and newest == found.newest_round)
-        due = due or self.has_grown_enough(project_id)
+        switches = project.next_encoder is not None and self._switch.is_ready(project_id)
+        if switches:
+            project = self._store.project(project_id) or project
+            # After a crash in between, this asks for the first round with the new encoder.
+            found.events.append(self._store.add_event(project_id, "START_TRAINING", {}))
+        due = due or switches or self._growth.is_enough(project_id)
         finished = None
         unpublished = None if due else self._publishing.unpublished(project)
         if due or (unpublished is None and self._publishing.is_awaited(project)):
-            finished = self._run(project, batch_size, force)
+            finished = self._run(project, batch_size, force, switches=switches)
             if finished is not None:
                 self._growth.learned(project_id)
+            if switches:
+                self._lanes.request(project_id)  # crops that came while the last ones were embedded
         # Not before the round is stored: after a crash during it, the events ask for it again.
         self._store.delete_events(found.events)
         if finished is not None:
@@ -210,21 +220,9 @@ class LiveLoop:
         turn.enter_context(round_lock(self._files(project_id), wait, progress))
         return self._store.project(project_id)
 
-    def _request_missing(self, found: _Found) -> _Found:
-        """Ask the embedding lanes for the missing crops, and do not wait for them.
-
-        They are asked every time, because another machine that was asked may have been killed. A pass that embeds
-        nothing makes no round due.
-        """
-        if not self._growth.is_missing_any(found.project.id):
-            return found
-        self._lanes.request(found.project.id)
-        # New tasks make a round due when they are embedded.
-        return replace(found, change=replace(found.change, tasks=False)) if found.newest_round else found
-
     def has_grown_enough(self, project_id: int) -> bool:
-        """Return whether enough crops have been embedded since the newest round for another one."""
-        return self._growth.is_enough(project_id)
+        """Return whether enough crops have been embedded for a round: more of them, or all with the next encoder."""
+        return self._growth.is_enough(project_id) or self._switch.is_ready(project_id)
 
     def preview(
         self, project_id: int, *, batch_size: int | None = None, progress: Progress | None = None
@@ -291,11 +289,13 @@ class LiveLoop:
         latest = self._store.latest_round(project_id)
         return _Found(project, change, ids, None if latest is None else latest.number)
 
-    def _run(self, project: Project, batch_size: int | None, force: bool) -> FinishedRound | None:
+    def _run(
+        self, project: Project, batch_size: int | None, force: bool, *, switches: bool
+    ) -> FinishedRound | None:
         first = self._store.latest_round(project.id) is None
         publish = force or project.connected
         versions = list(self._label_studio.model_versions(project.id)) if first and publish else []
-        return self._rounds.run(project, batch_size=batch_size, versions=versions)
+        return self._rounds.run(project, batch_size=batch_size, versions=versions, switches=switches)
 
     def reconcile_due(self, project_id: int, last: float) -> bool:
         """Return whether it is time to compare a project with Label Studio again; `last` is the time it was, in seconds."""

@@ -10,6 +10,7 @@ from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.model import encoders
 
 if TYPE_CHECKING:
+    from everylabel.backend.embedding.embeddings import Embeddings
     from everylabel.backend.label_studio.label_config import ImageChoices
     from everylabel.backend.store import Store
     from everylabel.backend.store.files import ProjectFiles
@@ -35,7 +36,8 @@ def make_classifier(control: ImageChoices, encoder: Encoder) -> Classifier:
     if classifier.space is None:
         raise LabelConfigError(
             f'<Choices name={control.from_name!r} choice="multiple"> needs an encoder that gives embeddings, and '
-            f"{encoder.name!r} is trained whole. Set EVERYLABEL_ENCODER={encoders.DEFAULT}."
+            f"{encoder.name!r} is trained whole. Use another: everylabel encoders --project N --switch {encoders.DEFAULT}, or "
+            f"EVERYLABEL_ENCODER={encoders.DEFAULT} for all projects."
         )
     return MultiLabelClassifier(space=classifier.space)
 
@@ -46,16 +48,14 @@ class Models:
     Args:
         store: Knows the round whose classifier is in use.
         files: Returns a project's files.
-        encoder: Returns the encoder that the classifiers are for.
+        embeddings: The encoders that the classifiers are for.
     """
 
-    def __init__(
-        self, store: Store, files: Callable[[int], ProjectFiles], encoder: Callable[[], Encoder]
-    ) -> None:
+    def __init__(self, store: Store, files: Callable[[int], ProjectFiles], embeddings: Embeddings) -> None:
         self._store = store
         self._files = files
-        self._encoder = encoder
-        self._loaded: dict[int, tuple[tuple[int, bool], Classifier]] = {}
+        self._embeddings = embeddings
+        self._loaded: dict[int, tuple[tuple[int, bool, str], Classifier]] = {}
 
     def of(self, project_id: int) -> Classifier | None:
         """Return a project's classifier in use, or None while no model is trained.
@@ -69,11 +69,12 @@ class Models:
         if project is None or project.model_round is None:
             return None
         control = label_config.parse(project.label_config)
-        wanted = (project.model_round, control.multiple)
+        encoder = self._embeddings.named(self._embeddings.name(project))
+        wanted = (project.model_round, control.multiple, encoder.signature)
         loaded = self._loaded.get(project_id)
         if loaded is not None and loaded[0] == wanted:
             return loaded[1]
-        files, encoder = self._files(project_id), self._encoder()
+        files = self._files(project_id)
         for number in reversed([number for number in files.models() if number <= project.model_round]):
             state = files.load_model(number, encoder.signature)
             # A model trained while the labeling config allowed one class, not several (or the reverse), is of no use.

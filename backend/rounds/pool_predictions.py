@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from everylabel.backend.embedding.embeddings import Embeddings
     from everylabel.backend.label_studio.label_config import ImageChoices
-    from everylabel.backend.store import Store
+    from everylabel.backend.store import Project, Store
     from everylabel.model.classifiers.base import Classifier
 
 ROWS = 1 << 16
@@ -60,20 +60,36 @@ class PoolPredictions:
         return self.classes[self.best[place]], float(self.confidence[place])
 
 
-def predict_pool(store: Store, embeddings: Embeddings, project_id: int, model: Classifier) -> PoolPredictions:
+class EncoderSwitchedError(RuntimeError):
+    """Raised if a project has another encoder by now than a model that is to predict its crops."""
+
+    def __init__(self, project_id: int) -> None:
+        super().__init__(f"The encoder of project {project_id} was switched meanwhile. Try again.")
+
+
+def predict_pool(
+    store: Store, embeddings: Embeddings, project: Project, model: Classifier
+) -> PoolPredictions:
     """Predict the class of every crop of a project that has an embedding.
 
     Args:
         store: Knows which crops have an embedding, and in which row.
         embeddings: Reads the rows.
-        project_id: The project.
+        project: The project, read before its model was.
         model: Its classifier in use.
 
     Returns:
         One prediction for each embedded crop.
+
+    Raises:
+        EncoderSwitchedError: The rows are of another encoder by now.
     """
-    tasks, rows = store.embedding_rows(project_id)
-    pool = embeddings.read(project_id)
+    tasks, rows = store.embedding_rows(project.id)
+    pool = embeddings.read(project.id)
+    now = store.project(project.id)
+    in_use = embeddings.named(embeddings.name(project)).signature
+    if now is None or now.encoder != project.encoder or project.encoder != in_use:
+        raise EncoderSwitchedError(project.id)
     best = np.empty(len(pool), dtype=np.intp)
     confidence = np.empty(len(pool), dtype=np.float32)
     for start in range(0, len(pool), ROWS):

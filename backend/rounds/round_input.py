@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,9 @@ from everylabel.backend.store import Annotation, Project, RoundRecord, Store
 from everylabel.backend.store.task_rows import CropRows
 
 if TYPE_CHECKING:
-    from everylabel.backend.store.files import EmbeddingFile, ProjectFiles
+    from everylabel.backend.embedding.embeddings import Embeddings
+    from everylabel.backend.store.files import EmbeddingFile
     from everylabel.model.classifiers.base import Classifier
-    from everylabel.model.encoders import Encoder
     from everylabel.model.session import ActiveLearningSession
 
 ASKED_SERVED = 100
@@ -40,6 +40,10 @@ class RoundInput:
     """The input of a round."""
 
     project: Project
+    signature: str
+    """Of the encoder whose rows these are."""
+    switches: bool
+    """Whether that is the encoder that the project is being switched to."""
     control: ImageChoices
     latest: RoundRecord | None
     file: EmbeddingFile
@@ -119,22 +123,16 @@ class RoundInput:
 
 
 def read_input(
-    store: Store,
-    files: ProjectFiles,
-    project: Project,
-    encoder_name: str,
-    get_encoder: Callable[[], Encoder],
-    now: float,
+    store: Store, project: Project, embeddings: Embeddings, now: float, *, switches: bool = False
 ) -> RoundInput | None:
     """Read the input of a round.
 
     Args:
         store: Holds the project, its crops and its annotations.
-        files: The project's files.
         project: The project, as it is in the store.
-        encoder_name: The encoder that the settings name.
-        get_encoder: Returns that encoder; called once the labeling config is known to fit it.
+        embeddings: The encoder of each project, loaded once the labeling config is known to fit it.
         now: Seconds since 1970.
+        switches: Read the rows of the encoder that the project is being switched to.
 
     Returns:
         The input; None while no crop is embedded.
@@ -144,11 +142,13 @@ def read_input(
     """
     project_id = project.id
     control = label_config.parse(project.label_config)
-    check_encoder(control, encoder_name)
-    encoder = get_encoder()
-    file = files.embeddings(encoder.signature, encoder.dim, encoder.dtype)
-    until = store.embedded_until(project_id, len(file))  # first: rows added meanwhile count as new
-    embedded, rows = store.embedding_rows(project_id)
+    name = (project.next_encoder if switches else None) or embeddings.name(project)
+    check_encoder(control, name)
+    encoder = embeddings.named(name)
+    file = embeddings.file_of(project.id, encoder)
+    source = store.rows_with(encoder.signature) if switches else store
+    until = source.embedded_until(project_id, len(file))  # first: rows added meanwhile count as new
+    embedded, rows = source.embedding_rows(project_id)
     if not len(embedded):
         return None
     latest = store.latest_round(project_id)
@@ -163,6 +163,8 @@ def read_input(
     votes = weigh_disagreements(counted, row_of, pool, classifier)
     return RoundInput(
         project=project,
+        signature=encoder.signature,
+        switches=switches,
         control=control,
         latest=latest,
         file=file,

@@ -14,17 +14,18 @@ from everylabel.backend.label_studio.label_config import ImageChoices
 from everylabel.backend.label_studio.publisher import Queue, version_number
 from everylabel.backend.rounds import spot_check
 from everylabel.backend.rounds.accuracy import stored
+from everylabel.backend.rounds.encoder_switch import EncoderSwitch
 from everylabel.backend.rounds.round_input import RoundInput, read_input
 from everylabel.backend.rounds.round_queue import QueueMaker
-from everylabel.backend.store import Annotation, Project, RoundRecord, Store, round_snapshot
+from everylabel.backend.store import Annotation, Project, RoundRecord, Store, pool_map, round_snapshot
 from everylabel.model.query import DEFAULT
 
 if TYPE_CHECKING:
+    from everylabel.backend.embedding.embeddings import Embeddings
     from everylabel.backend.embedding.executor import Scorer
     from everylabel.backend.settings import Settings
     from everylabel.backend.store.files import EmbeddingFile, ProjectFiles
     from everylabel.model.classifiers.base import Classifier
-    from everylabel.model.encoders import Encoder
     from everylabel.model.session import ActiveLearningSession, Round
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Rounds:
         settings: The sizes and shares of a round.
         store: Holds projects, crops, annotations and rounds.
         files: Returns a project's files.
-        encoder: Returns the encoder.
+        embeddings: The encoder of each project.
         clock: Returns seconds since 1970.
         scorer: Returns what scores the pool in an embedding file; if None, the classifier itself does.
     """
@@ -84,14 +85,16 @@ class Rounds:
         settings: Settings,
         store: Store,
         files: Callable[[int], ProjectFiles],
-        encoder: Callable[[], Encoder],
+        embeddings: Embeddings,
         clock: Callable[[], float] = time.time,
         scorer: Callable[[EmbeddingFile], Scorer] | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._files = files
-        self._encoder = encoder
+        self._embeddings = embeddings
+        self.switch = EncoderSwitch(store, embeddings)
+        """Knows which project may change over to another encoder."""
         self._clock = clock
         self._scorer = scorer
 
@@ -102,6 +105,7 @@ class Rounds:
         batch_size: int | None = None,
         versions: Sequence[str] = (),
         save: bool = True,
+        switches: bool = False,
     ) -> FinishedRound | None:
         """Run one round and store it.
 
@@ -110,6 +114,7 @@ class Rounds:
             batch_size: How many crops to ask for; the setting's number if None.
             versions: Model versions that Label Studio holds already, never to be used again.
             save: Store the round; if False, nothing changes (`sync --dry-run`).
+            switches: Run it with the encoder that the project is being switched to, and change over to that.
 
         Returns:
             The round; None while no crop is embedded.
@@ -118,7 +123,7 @@ class Rounds:
             LabelConfigError: As for `read_input`.
         """
         project_id, files = project.id, self._files(project.id)
-        found = self._read(project)
+        found = self._read(project, switches=switches)
         if found is None:
             return None
         numbers = [version_number(name) or 0 for name in versions]
@@ -132,8 +137,7 @@ class Rounds:
             scorer=None if self._scorer is None else self._scorer(found.file),
         )
         found.fill(session)
-        signature = self._encoder().signature
-        history = files.predictions(signature)
+        history = files.predictions(found.signature)
         session.set_previous_predictions(history)
         outcome = session.run_round()
         confirmed = self._confirmed(project_id, found)
@@ -142,19 +146,30 @@ class Rounds:
         queue, record = self._asked(project_id, found, outcome, confirmed, save=save)
         if save:
             if outcome.probabilities is not None:
-                files.save_model(record.number, session.classifier.state(), signature)
+                files.save_model(record.number, session.classifier.state(), found.signature)
                 files.keep_models(MODELS_KEPT, also=project.model_round)
             if outcome.predictions is not None:
-                files.save_predictions(signature, [*history, outcome.predictions])
-            round_snapshot.save(files.folder, outcome, found.task_at, *found.trust())
+                files.save_predictions(found.signature, [*history, outcome.predictions])
             files.save_queue(record.number, asdict(queue))
             check_tasks = self._check_tasks(project, session, found.task_at)
-            self._store.save_round(project_id, record, check_tasks, found.votes.resolved)
+            self._save(found, outcome, record, check_tasks)
         took = sum(record.seconds.values())
         log.info(
             "project %s: round %s with %s labels in %.2f s", project_id, record.number, record.n_labels, took
         )
         return FinishedRound(record, queue, found.control)
+
+    def _save(
+        self, found: RoundInput, outcome: Round, record: RoundRecord, check_tasks: Sequence[int]
+    ) -> None:
+        """Store a round whose model and queue are on disk, and change over to the next encoder if it is that one's."""
+        project, files = found.project, self._files(found.project.id)
+        if found.switches:
+            self._change_over(found, None if outcome.probabilities is None else record.number)
+        round_snapshot.save(files.folder, outcome, found.task_at, *found.trust())
+        self._store.save_round(project.id, record, check_tasks, found.votes.resolved)
+        if found.switches:
+            files.keep_embeddings((found.signature, project.encoder))
 
     def _confirmed(self, project_id: int, found: RoundInput) -> dict[int, str]:
         """Return the labels that somebody has reviewed, in Label Studio or on the page, by task."""
@@ -176,11 +191,19 @@ class Rounds:
             log.error("project %s: %s", project_id, error)  # rounds go on without it; `accept` says so too
             return ()
 
-    def _read(self, project: Project) -> RoundInput | None:
-        encoder = self._settings.encoder
-        return read_input(
-            self._store, self._files(project.id), project, encoder, self._encoder, self._clock()
-        )
+    def _change_over(self, found: RoundInput, model_round: int | None) -> None:
+        """Have a project use the encoder that it is being switched to, and the model that has just been stored."""
+        project, files = found.project, self._files(found.project.id)
+        name = project.next_encoder
+        self._store.prepare_switch(project.id, found.signature)
+        own = None if name == self._settings.encoder else name
+        with files.embedding_lock():  # nothing is appended meanwhile
+            self._store.switch_encoder(project.id, found.signature, own, len(found.file), model_round)
+        pool_map.forget(files.folder)  # of rows that are others' by now
+        log.info("project %s: the encoder is %s now", project.id, name)
+
+    def _read(self, project: Project, *, switches: bool) -> RoundInput | None:
+        return read_input(self._store, project, self._embeddings, self._clock(), switches=switches)
 
     def _asked(
         self,
@@ -195,7 +218,10 @@ class Rounds:
         project = found.project
         if save:
             self._store.forget_asked(project_id, found.waited_enough())
-        promoted = not project.model_pinned and self._is_no_worse(project_id, project.model_round, outcome)
+        # The model of another encoder's rows cannot stay in use, however good it was.
+        promoted = found.switches or (
+            not project.model_pinned and self._is_no_worse(project_id, project.model_round, outcome)
+        )
         queue = QueueMaker(
             self._settings,
             self._store,

@@ -199,7 +199,7 @@ class Trainer:
             due = project.reconciled_at is None or self._loop.reconcile_due(project.id, project.reconciled_at)
             if due or latest is None or latest.published_at is None:
                 waiting.add(project.id)
-            elif self._store.count_tasks(project.id)["missing"]:
+            elif project.next_encoder is not None or self._store.count_tasks(project.id)["missing"]:
                 # The process that was to embed them may have been killed.
                 self._lanes.request(project.id)
         return sorted(waiting)

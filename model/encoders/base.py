@@ -151,7 +151,7 @@ class Encoder(ABC):
             NotExportableError: this encoder cannot be written as ONNX; the message says what can be done.
         """
         raise NotExportableError(
-            f"The encoder {self.name!r} cannot be exported: it has no to_onnx. Set EVERYLABEL_ENCODER to one that can, "
+            f"The encoder {self.name!r} cannot be exported: it has no to_onnx. Use one that can (everylabel encoders --switch, or EVERYLABEL_ENCODER for all projects), "
             "such as efficientnet-lite0, or write to_onnx for it."
         )
 

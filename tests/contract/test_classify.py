@@ -98,7 +98,7 @@ def test_one_request_at_a_time_takes_the_cores_and_the_next_is_told_to_come_back
 ):
     good = stand_in.plain(next(iter(project)))["data"]["image"]
     monkeypatch.setattr(classify, "PATIENCE", 0.05)
-    encoder, entered, go_on = services.embeddings.encoder(), threading.Event(), threading.Event()
+    encoder, entered, go_on = services.embeddings.encoder(1), threading.Event(), threading.Event()
     encode = encoder.encode
 
     def slow(crops):

@@ -237,11 +237,13 @@ def _embed_synthetic(backend: EveryLabel, project: Project) -> Project:
     """Give a pool embeddings nobody computed: ten clusters that overlap."""
     services = backend.services
     services.store.save_project(
-        project.id, label_config=choices_config("0123456789"), encoder=services.embeddings.encoder().signature
+        project.id,
+        label_config=choices_config("0123456789"),
+        encoder=services.embeddings.encoder(project.id).signature,
     )
     services.loop.reconcile(project.id)
     chance = np.random.default_rng(0)
-    dim = services.embeddings.encoder().dim
+    dim = services.embeddings.encoder(project.id).dim
     centres = chance.standard_normal((10, dim))
     kinds = chance.integers(10, size=len(project.task_ids))
     file = services.embeddings.file(project.id)

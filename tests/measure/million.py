@@ -54,7 +54,7 @@ class Cost:
 def build(backend: EveryLabel, tasks: Tasks) -> None:
     """Fill the store and the embedding file."""
     services = build_backend(backend.settings)
-    encoder = services.embeddings.encoder()
+    encoder = services.embeddings.encoder(PROJECT)
     services.store.save_project(PROJECT, label_config=label_config(*CLASSES), encoder=encoder.signature)
     random = np.random.default_rng(0)
     centres = 0.3 * random.standard_normal((len(CLASSES), encoder.dim), dtype=np.float32) + 0.5

@@ -112,7 +112,7 @@ def test_crops_on_one_picture_lie_in_the_same_rows(make_services, on_ray, digit_
 def test_a_machine_that_cannot_join_is_told_why_in_a_line_and_keeps_its_home_folder(
     name, value, address, way_out, tmp_path
 ):
-    program = "import sys; from everylabel.backend.embedding.ray_executor import RayExecutor; RayExecutor(None, None, None, sys.argv[1])"
+    program = "import sys; from everylabel.backend.embedding.ray_executor import RayExecutor; RayExecutor(None, sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", program, address],
         env={**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY), name: value},
@@ -172,9 +172,10 @@ def test_a_slice_that_is_not_there_in_full_is_an_error(tmp_path):
 
 def test_what_fails_on_the_cluster_is_told_in_a_line(on_ray, monkeypatch):
     services = on_ray()
-    monkeypatch.setattr(services.embeddings.encoder(), "name", "another-version", raising=True)
+    target = services.embeddings.target(services.store.save_project(1))
+    monkeypatch.setattr(target.encoder, "name", "another-version", raising=True)
     with pytest.raises(ExecutorError, match="install the same version of everylabel everywhere"):
-        services.executor.embed(1, [Task(1, data_uri(b""))], services.embeddings.file(1))
+        services.executor.embed(1, [Task(1, data_uri(b""))], target)
 
 
 def test_a_cluster_without_the_storages_credentials_is_told_in_a_line(

@@ -23,7 +23,7 @@ def similarity(services, taught):
     pool = np.asarray(services.embeddings.read(1))
 
     def to(task):
-        space = services.embeddings.encoder().make_classifier().space
+        space = services.embeddings.encoder(1).make_classifier().space
         found = similarity_to(pool, row_of[task], space)
         return {other: float(found[row]) for other, row in row_of.items()}
 

@@ -419,7 +419,7 @@ def test_two_backends_on_one_folder_take_turns(stand_in, services, make_services
 
 def test_embeddings_are_made_once_whoever_asks(stand_in, services, make_services, project):
     other = make_services()
-    services.store.forget_embeddings(1, services.embeddings.encoder().signature)
+    services.store.forget_embeddings(1, services.embeddings.encoder(1).signature)
     before = len(services.embeddings.read(1))
     threads = [threading.Thread(target=each.pool_embedding.embed, args=(1,)) for each in (services, other)]
     for thread in threads:

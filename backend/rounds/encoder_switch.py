@@ -1,0 +1,139 @@
+"""Switch a project to another encoder, between two rounds: the old one answers until the new one's first round is there.
+
+The trainer embeds every crop with the next encoder in the background (`backend/embedding/lanes.py`). Once nothing is
+missing, the next round is run on the new rows, and the project has the new encoder from the moment that round is stored.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from everylabel.backend.embedding.embeddings import EncoderError, check_encoder
+from everylabel.backend.label_studio import label_config
+from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.rounds.models import make_classifier
+from everylabel.backend.sync.mirror import SYNC
+
+if TYPE_CHECKING:
+    from everylabel.backend.embedding.embeddings import Embeddings
+    from everylabel.backend.store import Project, Store
+    from everylabel.backend.store.other_embeddings import OtherRows
+
+
+log = logging.getLogger(__name__)
+
+
+FAILED_SHARE = 0.01
+"""A storage that lets nobody in must not leave a project without its crops."""
+
+
+class SwitchError(ValueError):
+    """A project cannot be switched to an encoder; the message says why and the way out."""
+
+
+@dataclass(frozen=True)
+class SwitchProgress:
+    """How far a switch is."""
+
+    encoder: str
+    """The name of the encoder."""
+    embedded: int
+    """Crops that are embedded, or were tried in vain."""
+    crops: int
+
+
+class EncoderSwitch:
+    """Begins, follows and calls off switches to another encoder.
+
+    Args:
+        store: Holds the projects and the rows of their encoders.
+        embeddings: The encoders.
+    """
+
+    def __init__(self, store: Store, embeddings: Embeddings) -> None:
+        self._store = store
+        self._embeddings = embeddings
+
+    def begin(self, project: Project, name: str) -> None:
+        """Have a project's crops embedded with another encoder; the trainer does so, and changes over by itself.
+
+        Raises:
+            SwitchError: It has that encoder, or is pinned to a round's model.
+            EncoderError: There is no such encoder, or it cannot be loaded.
+            LabelConfigError: The encoder cannot read what the project shows, or learn what it asks for.
+        """
+        if name == self._embeddings.name(project):
+            raise SwitchError(f"Project {project.id} has the encoder {name} already.")
+        if project.model_pinned:
+            raise SwitchError(
+                f"Project {project.id} is pinned to the model of round {project.model_round}, which cannot read another encoder's "
+                f"embeddings. Let newer models be used first: everylabel rollback --project {project.id} --newest"
+            )
+        control = label_config.parse(project.label_config)
+        check_encoder(control, name)
+        encoder = self._embeddings.named(name)
+        make_classifier(control, encoder)
+        if encoder.signature == self._signature_in_use(project):
+            raise SwitchError(
+                f"{name} is the encoder that project {project.id} has already, by another name."
+            )
+        self._store.save_project(project.id, next_encoder=name, next_signature=encoder.signature)
+        self._store.add_event(project.id, SYNC, {})
+
+    def _signature_in_use(self, project: Project) -> str:
+        try:
+            return self._embeddings.named(self._embeddings.name(project)).signature
+        except EncoderError:  # which a switch is the way out of
+            return ""
+
+    def call_off(self, project_id: int) -> None:
+        """Have a project stay with its encoder. What the next one has made is kept for another try."""
+        self._store.save_project(project_id, next_encoder=None, next_signature=None)
+
+    def progress(self, project: Project) -> SwitchProgress | None:
+        """Return how far a switch is; None if there is none. The encoder is not loaded for it."""
+        if project.next_encoder is None or project.next_signature is None:
+            return None
+        counts = self._store.count_tasks(project.id)
+        crops = counts["embedded"] + counts["missing"]
+        left = len(self._store.rows_with(project.next_signature).tasks_to_embed(project.id))
+        return SwitchProgress(project.next_encoder, max(0, crops - left), crops)
+
+    def is_ready(self, project_id: int) -> bool:
+        """Return whether a project may change over: every crop is embedded with the next encoder, but for 1 % at most.
+
+        What keeps it from that becomes the project's problem, and rounds go on with the encoder in use.
+        """
+        project = self._store.project(project_id)
+        if project is None or project.next_encoder is None or project.next_signature is None:
+            return False
+        rows = self._store.rows_with(project.next_signature)
+        if project.model_pinned or not rows.is_complete(project_id):
+            return False
+        why = self._obstacle(project, project.next_encoder, rows)
+        if why is not None:
+            log.error("project %s: %s", project_id, why)
+            self._store.save_project(project_id, problem=why)
+        return why is None and rows.end(project_id) > 0
+
+    def _obstacle(self, project: Project, name: str, rows: OtherRows) -> str | None:
+        """Return what keeps a project from changing over, with the way out; None if nothing does."""
+        stays = self._embeddings.name(project)
+        way_out = f"To stay with {stays}: everylabel encoders --project {project.id} --switch {stays}"
+        failed, crops = rows.count_failed(project.id), self._store.count_tasks(project.id)["embedded"]
+        if failed > FAILED_SHARE * crops:
+            return (
+                f"{failed} of {crops} crops can no longer be read, so project {project.id} is not switched to {name} yet. "
+                f"They are tried again. {way_out}"
+            )
+        try:
+            encoder, control = self._embeddings.named(name), label_config.parse(project.label_config)
+            check_encoder(control, name)
+            make_classifier(control, encoder)
+        except (EncoderError, LabelConfigError) as error:
+            return f"{error} {way_out}"
+        if rows.end(project.id) > len(self._embeddings.file_of(project.id, encoder)):
+            return f"The file of {name}'s embeddings has lost rows: they are made anew."
+        return None
