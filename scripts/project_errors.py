@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from everylabel.backend.bootstrap import Backend
+from everylabel.backend.embedding.embeddings import EncoderError
 from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.label_studio.errors import LabelStudioError, ProjectNotFoundError
 from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.rounds.pool_predictions import EncoderSwitchedError
 from everylabel.backend.settings import Settings
 from everylabel.scripts.console import fail
 
@@ -27,7 +29,7 @@ def exit_on_errors(backend: Backend, project: int) -> Iterator[None]:
         yield
     except ProjectNotFoundError as error:
         fail(f"{error}{where_unknown(backend, project)}")
-    except (LabelStudioError, LabelConfigError, ImageError) as error:
+    except (LabelStudioError, LabelConfigError, ImageError, EncoderError, EncoderSwitchedError) as error:
         fail(error)
 
 

@@ -28,8 +28,19 @@ def encoders(
         ),
     ] = 300,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    switch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Compare nothing, and have the project use this encoder: crops are embedded with it in the background, and "
+            "it takes over between two rounds. The name of the one in use calls that off.",
+        ),
+    ] = None,
 ) -> None:
     """Compare encoders on a project's own labels: how often each is right, how fast it is, and what a switch would change."""
-    from everylabel.scripts.commands import encoders
+    from everylabel.scripts.commands import encoders, switch_encoder
 
+    if switch is not None:
+        switch_encoder.run(project, switch)
+        return
     encoders.run(project, encoder or [], labels=labels, sample=sample, as_json=as_json)

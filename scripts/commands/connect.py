@@ -156,7 +156,7 @@ def connect_project(
         LabelConfigError: nothing in the labeling config classifies an image.
     """
     control = label_config.parse(str(backend.label_studio.project(project_id)["label_config"]))
-    check_encoder(control, backend.settings.encoder)
+    check_encoder(control, backend.embeddings.name(backend.store.project(project_id)))
     for waited in range(patience + 1):
         try:
             register(backend.label_studio, backend.settings, project_id)

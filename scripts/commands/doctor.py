@@ -146,7 +146,7 @@ def _backend(backend: Backend) -> str:
 
 def _labeling_config(backend: Backend, project_id: int) -> str:
     control = label_config.parse(str(backend.label_studio.project(project_id)["label_config"]))
-    check_encoder(control, backend.settings.encoder)
+    check_encoder(control, backend.embeddings.name(backend.store.project(project_id)))
     several = ", several a crop" if control.multiple else ""
     part = "a part of " if control.part else ""
     return (

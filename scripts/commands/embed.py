@@ -13,12 +13,8 @@ from everylabel.scripts.console import console, fail, progress
 from everylabel.scripts.project_errors import exit_on_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from everylabel.backend.embedding.executor import Executor
     from everylabel.backend.settings import Settings
-    from everylabel.backend.store import Store
-    from everylabel.model.encoders import Encoder
 
 
 @dataclass(frozen=True)
@@ -52,9 +48,7 @@ def _on_ray(cluster: RayCluster, held: ExitStack) -> MakeExecutor:
     """Return what makes an executor on a Ray cluster; it leaves the cluster when `held` is closed."""
     from everylabel.backend.embedding.ray_executor import RayExecutor  # noqa: PLC0415 - an extra
 
-    def make(settings: Settings, store: Store, encoder: Callable[[], Encoder]) -> Executor:
-        return held.enter_context(
-            closing(RayExecutor(settings, store, encoder, cluster.address, cluster.storage))
-        )
+    def make(settings: Settings) -> Executor:
+        return held.enter_context(closing(RayExecutor(settings, cluster.address, cluster.storage)))
 
     return make

@@ -47,7 +47,7 @@ def run(project: int, names: Sequence[str], *, labels: int, sample: int, as_json
         fail(error)
     if control.multiple:
         fail("A crop of this project may have several classes: encoders are compared where it has one.")
-    in_use = backend.settings.encoder
+    in_use = backend.embeddings.name(known)
     if in_use in TRAINED_WHOLE:
         fail(
             f"{in_use} is in use here, and is trained whole on the labels: only encoders of fixed weights are compared."
@@ -63,7 +63,7 @@ def run(project: int, names: Sequence[str], *, labels: int, sample: int, as_json
         sys.stdout.write(json.dumps({"project": project, "encoders": figures}, indent=2) + "\n")
         return
     console.print(_table(project, trials, n_crops))
-    for sentence in _advice(trials, n_crops):
+    for sentence in _advice(project, trials, n_crops):
         console.print(sentence, highlight=False, soft_wrap=True)
 
 
@@ -163,7 +163,7 @@ def _table(project: int, trials: Sequence[Trial], n_crops: int) -> Table:
     return table
 
 
-def _advice(trials: Sequence[Trial], n_crops: int) -> list[str]:
+def _advice(project: int, trials: Sequence[Trial], n_crops: int) -> list[str]:
     """Say which encoder the labels speak for, how to switch, and what the figures mean."""
     in_use, *others = trials
     n_labels = counted(len(in_use.out_of_fold.codes), "label")
@@ -182,8 +182,8 @@ def _advice(trials: Sequence[Trial], n_crops: int) -> list[str]:
     else:
         points, best = max(clear, key=lambda found: found[0])
         said.append(
-            f"[bold]{escape(best.name)} is better on these labels[/], by about {points:.0f} points. To switch, set "
-            f"EVERYLABEL_ENCODER={escape(best.name)} and start everylabel anew: it embeds the {counted(n_crops, 'crop')} again in "
-            f"{span(n_crops / best.crops_per_second)}, and learns from those that are embedded meanwhile. Labels stay as they are."
+            f"[bold]{escape(best.name)} is better on these labels[/], by about {points:.0f} points. To switch: everylabel encoders "
+            f"--project {project} --switch {escape(best.name)}. The {counted(n_crops, 'crop')} are embedded in the background in "
+            f"{span(n_crops / best.crops_per_second)}, while {escape(in_use.name)} goes on answering. Labels stay as they are."
         )
     return said

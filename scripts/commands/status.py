@@ -25,6 +25,7 @@ from everylabel.backend.rounds.outlook import curve_of, next_labels_in_words, se
 from everylabel.backend.store import Annotation, Project, RoundRecord
 from everylabel.model.evaluation.forecast import forecast_gain
 from everylabel.scripts.checked_settings import load_settings
+from everylabel.scripts.commands import switch_encoder
 from everylabel.scripts.console import console, counted, fail
 from everylabel.scripts.project_errors import searched
 
@@ -61,6 +62,10 @@ def _table(backend: Backend, project: Project) -> Table:
     unread = counts["unreadable"]
     crops = f"{sum(counts.values())}, {counts['embedded']} embedded"
     table.add_row("crops", crops + (f", [red]{unread} cannot be read[/]" if unread else ""))
+    if switch := backend.encoder_switch.progress(project):
+        table.add_row(
+            "encoder", f"being switched to {escape(switch.encoder)}: {switch_encoder.in_words(switch)}"
+        )
     annotations = backend.store.annotations(project.id)
     for name, words in _labels(backend, project, annotations):
         table.add_row(name, words)
@@ -91,6 +96,7 @@ def _figures(backend: Backend, project: Project) -> dict[str, Any]:
     labels = current_labels(backend.store, project.id, annotations, classes)
     latest = backend.store.latest_round(project.id)
     accuracy = None if latest is None else accuracy_of(latest)
+    switch = backend.encoder_switch.progress(project)
     return {
         "project": project.id,
         "crops": backend.store.count_tasks(project.id),
@@ -102,6 +108,8 @@ def _figures(backend: Backend, project: Project) -> dict[str, Any]:
         "accuracy": None if accuracy is None else asdict(accuracy),
         "stopping": None if latest is None else latest.stopping,
         "problem": project.problem,
+        "encoder": backend.embeddings.name(project),
+        "switch": None if switch is None else asdict(switch),
     }
 
 

@@ -62,7 +62,7 @@ def test_the_encoder_that_sees_digits_is_named_and_one_that_is_unknown_is_left_o
     assert "resnet-9000 is left out" in said
     assert "in use" in said
     assert "is better on these labels" in said
-    assert "EVERYLABEL_ENCODER=efficientnet-lite" in said
+    assert "everylabel encoders --project 1 --switch efficientnet-lite" in said
     assert "on 60 labels" in said, "the crop that cannot be read is left out"
 
 
@@ -112,3 +112,33 @@ def test_texts_are_tried_with_what_reads_texts(stand_in, services, monkeypatch):
     answer = CliRunner().invoke(cli.app, ["encoders", "--project", "2"])
     assert answer.exit_code == 1
     assert "Start a backend for texts" in " ".join(answer.output.split())
+
+
+def test_a_switch_is_begun_told_and_called_off(run):
+    said = run("--switch", "efficientnet-lite0")
+    assert "is being switched from blind:Blind to efficientnet-lite0: 0 of 70 crops are embedded" in said
+    assert "blind:Blind goes on answering until all are" in said
+    assert "everylabel status --project 1" in said
+    assert "The trainer is not running" in said
+    assert "0 of 70 crops" in run("--switch", "efficientnet-lite0"), "once more says how far it is"
+    assert "The switch to efficientnet-lite0 is called off: project 1 stays with blind:Blind" in run(
+        "--switch", "blind:Blind"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("blind:Blind", "has the encoder blind:Blind already"),
+        ("resnet-9000", "Unknown encoder 'resnet-9000'"),
+        ("all-minilm-l6-v2", "reads texts"),
+    ],
+)
+def test_what_cannot_be_switched_to_is_said(run, name, said):
+    assert said in run("--switch", name, code=1)
+
+
+def test_a_project_that_is_not_connected_is_not_switched(run):
+    answer = CliRunner().invoke(cli.app, ["encoders", "--project", "9", "--switch", "efficientnet-lite0"])
+    assert answer.exit_code == 1
+    assert "everylabel connect --project 9" in " ".join(answer.output.split())
