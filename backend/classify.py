@@ -104,6 +104,10 @@ class PictureClassifier:
             raise NotYetError("Nothing has been learned yet: label crops of two classes first.")
         with self._a_turn():
             results = self._results(project_id, self._parts.embeddings.named(name), model, pictures)
+        now = self._parts.store.project(project_id)
+        if now is not None and now.encoder != project.encoder:
+            self._novelty.pop(project_id, None)
+            return self.classify(project_id, pictures)  # switched in this instant
         return {"model_version": version_name(project.model_round or 0), "results": results}
 
     @contextmanager

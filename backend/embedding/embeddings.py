@@ -153,8 +153,12 @@ def check_encoder(control: ImageChoices, encoder: str) -> None:
     Raises:
         LabelConfigError: The encoder reads texts and the project shows images, or the reverse; the message says the
             way out.
+        EncoderError: There is no such encoder.
     """
-    reads = encoders.reads(encoder)
+    try:
+        reads = encoders.reads(encoder)
+    except ValueError as error:
+        raise EncoderError(str(error)) from error
     if control.kind == reads:
         return
     if control.kind == "text":

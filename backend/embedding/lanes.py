@@ -21,6 +21,7 @@ from everylabel.backend.embedding.embeddings import EncoderError
 from everylabel.backend.embedding.fair_threads import FairThreads
 from everylabel.backend.embedding.hosts import Hosts
 from everylabel.backend.embedding.passes import PoolGoneError
+from everylabel.backend.embedding.problems import unexpected
 from everylabel.backend.store import Task, faults
 
 if TYPE_CHECKING:
@@ -94,11 +95,20 @@ class EmbeddingLanes:
             self._asked.setdefault(project_id, set()).update(task_ids)
         self._urgent.request(project_id)
 
-    def is_active(self, project_id: int) -> bool:
-        """Return whether a pool is being embedded, here or in another process; with the encoder in use, not the next."""
+    def is_active(self, project_id: int, *, with_next: bool = False) -> bool:
+        """Return whether a pool is being embedded, here or in another process.
+
+        Args:
+            project_id: The project.
+            with_next: Count embedding with the encoder that the project is being switched to.
+        """
         if self._pools.is_active(project_id):
+            if with_next:
+                return True
             known = self._passes.get(project_id)
-            return known is None or not known.is_for_next
+            if known is None:  # no slice has begun yet
+                return self._store.count_tasks(project_id)["missing"] > 0
+            return not known.is_for_next
         try:
             with self._files(project_id).pool_lock(timeout=0):
                 return False
@@ -146,7 +156,12 @@ class EmbeddingLanes:
                 self._failures.pop(project_id, None)
                 return None
             except Exception as error:  # noqa: BLE001 - one project's fault never stops the others
-                self._passes.pop(project_id, None)
+                ended = self._passes.pop(project_id, None)
+                if (
+                    ended is not None and ended.is_for_next
+                ):  # what the project has goes on; this is asked for again
+                    self._tell_next(project_id, error)
+                    return None
                 failures = self._failures[project_id] = self._failures.get(project_id, 0) + 1
                 self._problems.failed(project_id, error)
                 return float(min(LONGEST_PAUSE_SECONDS, 0.5 * 2.0 ** min(failures, 10)))
@@ -177,6 +192,9 @@ class EmbeddingLanes:
                 faults.note(
                     self._files(project_id).folder, faults.IMAGES, str(one.hosts.failure), time.time()
                 )
+                self._hosts[project_id] = (time.monotonic(), one.hosts)
+                if one.is_for_next:
+                    self._pool_embedding.give_up_next(project_id, str(one.hosts.failure))
             else:
                 faults.over(self._files(project_id).folder, faults.IMAGES)
             return 0.0 if not one.is_for_next and self._missing_next(project_id) else None
@@ -215,8 +233,15 @@ class EmbeddingLanes:
         try:
             return self._pool_embedding.missing_next(project_id)
         except EncoderError as error:
-            self._problems.failed(project_id, error)
+            self._tell_next(project_id, error)
             return None
+
+    def _tell_next(self, project_id: int, error: Exception) -> None:
+        """Store why a switch goes no further, until the next comparison with Label Studio."""
+        log.error(
+            "project %s: its crops cannot be embedded with the next encoder", project_id, exc_info=error
+        )
+        self._store.save_project(project_id, problem=f"It is not switched yet: {unexpected(error)}")
 
     def _hosts_of(self, project_id: int) -> Hosts:
         since, hosts = self._hosts.get(project_id, (0.0, None))

@@ -226,6 +226,13 @@ class PoolEmbedding:
         appending = partial(self._appending, project_id, is_still_next)
         return self._executor.embed(project_id, tasks, target, appending=appending, hosts=hosts)
 
+    def give_up_next(self, project_id: int, reason: str) -> None:
+        """Record why the next encoder lacks the crops that a pass has left: their host does not answer."""
+        project = self._store.project(project_id)
+        if project is not None and (target := self._embeddings.next_target(project)) is not None:
+            left = [task.id for task in TasksToEmbed(target.rows, project_id)]
+            target.rows.save_problems(project_id, dict.fromkeys(left, reason))
+
     @contextmanager
     def _appending(self, project_id: int, is_wanted: Callable[[], bool]) -> Iterator[None]:
         """Hold the embedding lock of a project, if the project still exists and these rows are still wanted."""

@@ -180,6 +180,11 @@ def status(project_id: int, state: ProjectState, trainer_alive: bool) -> Status:
             f"Labels have been waiting for minutes: run everylabel doctor --project {project_id}.",
         ),
         (missing > 0, "busy", f"Embedding crops: {state.embedded:,} of {state.tasks:,}"),
+        (
+            state.next_encoder,
+            "busy",
+            f"Embedding crops with {state.next_encoder} too; the encoder in use answers until all are",
+        ),
         (state.events, "busy", "Learning from what was just labelled"),
         (
             not state.connected,

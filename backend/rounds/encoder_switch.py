@@ -19,11 +19,9 @@ from everylabel.backend.sync.mirror import SYNC
 if TYPE_CHECKING:
     from everylabel.backend.embedding.embeddings import Embeddings
     from everylabel.backend.store import Project, Store
-    from everylabel.backend.store.other_embeddings import OtherRows
 
 
 log = logging.getLogger(__name__)
-
 
 FAILED_SHARE = 0.01
 """A storage that lets nobody in must not leave a project without its crops."""
@@ -101,32 +99,39 @@ class EncoderSwitch:
         left = len(self._store.rows_with(project.next_signature).tasks_to_embed(project.id))
         return SwitchProgress(project.next_encoder, max(0, crops - left), crops)
 
-    def is_ready(self, project_id: int) -> bool:
-        """Return whether a project may change over: every crop is embedded with the next encoder, but for 1 % at most.
-
-        What keeps it from that becomes the project's problem, and rounds go on with the encoder in use.
-        """
+    def is_embedded(self, project_id: int) -> bool:
+        """Return whether a project is being switched, and every crop was tried with the next encoder."""
         project = self._store.project(project_id)
-        if project is None or project.next_encoder is None or project.next_signature is None:
+        if project is None or project.next_signature is None or project.model_pinned:
             return False
-        rows = self._store.rows_with(project.next_signature)
-        if project.model_pinned or not rows.is_complete(project_id):
-            return False
-        why = self._obstacle(project, project.next_encoder, rows)
-        if why is not None:
-            log.error("project %s: %s", project_id, why)
-            self._store.save_project(project_id, problem=why)
-        return why is None and rows.end(project_id) > 0
+        return self._store.rows_with(project.next_signature).is_complete(project_id)
 
-    def _obstacle(self, project: Project, name: str, rows: OtherRows) -> str | None:
-        """Return what keeps a project from changing over, with the way out; None if nothing does."""
+    def try_again(self, project: Project) -> None:
+        """Have the crops that keep a project from changing over embedded once more."""
+        if project.next_signature is not None:
+            rows = self._store.rows_with(project.next_signature)
+            if self._are_too_many(rows.count_failed(project.id), project.id):
+                rows.forget_problems(project.id)
+
+    def _are_too_many(self, failed: int, project_id: int) -> bool:
+        return failed > max(1, FAILED_SHARE * self._store.count_tasks(project_id)["embedded"])
+
+    def obstacle(self, project: Project) -> str | None:
+        """Return what keeps a project whose crops are embedded from changing over, with the way out; None if nothing does.
+
+        A crop may fail with the next encoder, or 1 % of them.
+        """
+        name, signature = project.next_encoder, project.next_signature
+        if name is None or signature is None:
+            return None
+        rows = self._store.rows_with(signature)
         stays = self._embeddings.name(project)
         way_out = f"To stay with {stays}: everylabel encoders --project {project.id} --switch {stays}"
-        failed, crops = rows.count_failed(project.id), self._store.count_tasks(project.id)["embedded"]
-        if failed > FAILED_SHARE * crops:
+        failed = rows.count_failed(project.id)
+        if self._are_too_many(failed, project.id):
             return (
-                f"{failed} of {crops} crops can no longer be read, so project {project.id} is not switched to {name} yet. "
-                f"They are tried again. {way_out}"
+                f"{failed} crops can no longer be read, so project {project.id} is not switched to {name} yet. They are tried "
+                f"again; or delete their tasks. {way_out}"
             )
         try:
             encoder, control = self._embeddings.named(name), label_config.parse(project.label_config)
@@ -134,6 +139,18 @@ class EncoderSwitch:
             make_classifier(control, encoder)
         except (EncoderError, LabelConfigError) as error:
             return f"{error} {way_out}"
-        if rows.end(project.id) > len(self._embeddings.file_of(project.id, encoder)):
+        if not 0 < rows.end(project.id) <= len(self._embeddings.file_of(project.id, encoder)):
             return f"The file of {name}'s embeddings has lost rows: they are made anew."
         return None
+
+    def failed(self, project: Project, error: Exception) -> str | None:
+        """Return what is told of a round with the next encoder that failed; None if the project has changed over."""
+        now = self._store.project(project.id)
+        if now is None or now.next_encoder is None:
+            return None
+        log.error("project %s: the round with the next encoder failed", project.id, exc_info=error)
+        stays = self._embeddings.name(project)
+        return (
+            f"The round with {now.next_encoder} failed ({type(error).__name__}), and is tried again. "
+            f"To stay with {stays}: everylabel encoders --project {project.id} --switch {stays}"
+        )

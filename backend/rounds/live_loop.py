@@ -17,6 +17,7 @@ from everylabel.backend.rounds.deleted_projects import forget_if_deleted
 from everylabel.backend.rounds.publishing import RoundPublishing
 from everylabel.backend.rounds.round_lock import round_lock
 from everylabel.backend.rounds.runner import FinishedRound
+from everylabel.backend.rounds.switching_rounds import SwitchingRounds
 from everylabel.backend.store import faults
 from everylabel.backend.sync.mirror import SYNC, SYNC_AND_TRAIN, Change, Mirror
 
@@ -99,6 +100,7 @@ class LiveLoop:
         """How long the last comparison of each project took: the longer, the rarer it is repeated."""
         self._growth = PoolGrowth(store, pool_embedding, lanes)
         self._switch = rounds.switch
+        self._switching = SwitchingRounds(store, label_studio, rounds)
 
     def reconcile(self, project_id: int, progress: Progress | None = None, *, whole: bool = False) -> Change:
         """Compare a project with Label Studio and record when; arguments, result and errors are `Mirror.reconcile`'s."""
@@ -174,16 +176,16 @@ class LiveLoop:
         newest = None if latest is None else latest.number
         # The changes are in the store: a round that was run since has learned from them.
         due = force or newest is None or (found.is_due and newest == found.newest_round)
-        switches = project.next_encoder is not None and self._switch.is_ready(project_id)
+        switches = self._switching.is_ready(project)
         if switches:
-            project = self._store.project(project_id) or project
             # After a crash in between, this asks for the first round with the new encoder.
             found.events.append(self._store.add_event(project_id, "START_TRAINING", {}))
         due = due or switches or self._growth.is_enough(project_id)
         finished = None
         unpublished = None if due else self._publishing.unpublished(project)
         if due or (unpublished is None and self._publishing.is_awaited(project)):
-            finished = self._run(project, batch_size, force, switches=switches)
+            publish = force or project.connected
+            finished = self._switching.run(project, batch_size, publish=publish, switches=switches)
             if finished is not None:
                 self._growth.learned(project_id)
             if switches:
@@ -194,6 +196,7 @@ class LiveLoop:
             self._publishing.publish(project, finished, force)
         elif unpublished is not None:
             self._publishing.publish(project, unpublished, force, again=True)
+        self._switching.tell(project_id)
         return finished or unpublished
 
     def _embed_missing(
@@ -222,7 +225,7 @@ class LiveLoop:
 
     def has_grown_enough(self, project_id: int) -> bool:
         """Return whether enough crops have been embedded for a round: more of them, or all with the next encoder."""
-        return self._growth.is_enough(project_id) or self._switch.is_ready(project_id)
+        return self._growth.is_enough(project_id) or self._switch.is_embedded(project_id)
 
     def preview(
         self, project_id: int, *, batch_size: int | None = None, progress: Progress | None = None
@@ -284,18 +287,12 @@ class LiveLoop:
             # While crops are being embedded their problems are new, and a command that embeds counts them at its end.
             if compare or not self._lanes.is_active(project_id):
                 self._store.forget_problems(project_id)
+            if not self._lanes.is_active(project_id, with_next=True):
+                self._switch.try_again(project)
         elif change.config:
             project = self._store.project(project_id) or project
         latest = self._store.latest_round(project_id)
         return _Found(project, change, ids, None if latest is None else latest.number)
-
-    def _run(
-        self, project: Project, batch_size: int | None, force: bool, *, switches: bool
-    ) -> FinishedRound | None:
-        first = self._store.latest_round(project.id) is None
-        publish = force or project.connected
-        versions = list(self._label_studio.model_versions(project.id)) if first and publish else []
-        return self._rounds.run(project, batch_size=batch_size, versions=versions, switches=switches)
 
     def reconcile_due(self, project_id: int, last: float) -> bool:
         """Return whether it is time to compare a project with Label Studio again; `last` is the time it was, in seconds."""

@@ -62,7 +62,7 @@ class OtherEmbeddings(Embeddings):
     def switch_encoder(
         self, project_id: int, encoder: str, name: str | None, embedded_until: int, model_round: int | None
     ) -> None:
-        """Have a project use another encoder from now on: at a million crops in 11 s, in which nobody else writes.
+        """Have a project use another encoder from now on: at a million crops in 11 s or more, in which nobody else writes.
 
         Crops without a row of that encoder are to be embedded. The rows of the present one are kept.
 
@@ -98,7 +98,7 @@ class OtherEmbeddings(Embeddings):
                 .execution_options(synchronize_session=False)
             )
             project.encoder, project.encoder_name = encoder, name
-            project.next_encoder = project.next_signature = None
+            project.next_encoder = project.next_signature = project.better_encoder = None
             project.embedded_until = embedded_until
             project.model_round, project.model_pinned = model_round, False
 
@@ -295,6 +295,12 @@ class OtherRows:
                 project_id,
                 {id_: {**empty, "problem": why} for id_, why in problems.items() if id_ in shown},
             )
+
+    def forget_problems(self, project_id: int) -> None:
+        """Mark every crop that this encoder could not embed to be tried again."""
+        with self._writing(project_id) as session:
+            failed = OtherEmbeddingRow.embedding_row.is_(None)
+            session.execute(delete(OtherEmbeddingRow).where(*self._mine(project_id), failed))
 
     def forget(self, project_id: int) -> None:
         """Forget every row of this encoder."""

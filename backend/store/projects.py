@@ -48,6 +48,8 @@ class Project:
     """The encoder it is being switched to, if any: its crops are embedded with that one too."""
     next_signature: str | None = None
     """The signature of that encoder."""
+    better_encoder: str | None = None
+    """A sentence on the encoder that was better on the project's labels when they were last compared, if one was."""
 
 
 @dataclass(frozen=True)
@@ -144,4 +146,5 @@ def _project(row: ProjectRow) -> Project:
         encoder_name=row.encoder_name,
         next_encoder=row.next_encoder,
         next_signature=row.next_signature,
+        better_encoder=row.better_encoder,
     )

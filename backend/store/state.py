@@ -36,6 +36,8 @@ class ProjectState:
     connected: bool
     problem: str | None
     encoder: str
+    next_encoder: str | None
+    better_encoder: str | None
     title: str
 
 
@@ -80,5 +82,7 @@ class ProjectStates(Events):
                 connected=project.connected,
                 problem=project.problem,
                 encoder=project.encoder,
+                next_encoder=project.next_encoder,
+                better_encoder=project.better_encoder,
                 title=project.title,
             )

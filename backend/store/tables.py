@@ -58,6 +58,7 @@ class ProjectRow(Base):
     encoder_name: Mapped[str | None] = mapped_column(SortedText, default=None)
     next_encoder: Mapped[str | None] = mapped_column(SortedText, default=None)
     next_signature: Mapped[str | None] = mapped_column(SortedText, default=None)
+    better_encoder: Mapped[str | None] = mapped_column(SortedText, default=None)
     connected: Mapped[bool] = mapped_column(Boolean, default=False)
     problem: Mapped[str | None] = mapped_column(SortedText, default=None)
     reconciled_at: Mapped[float | None] = mapped_column(Float, default=None)
@@ -95,6 +96,7 @@ class OtherEmbeddingRow(Base):
     __table_args__ = (
         Index("other_embeddings_by_digest", "project_id", "encoder", "digest"),
         Index("other_embeddings_by_task", "project_id", "task_id"),
+        Index("other_embeddings_by_row", "project_id", "encoder", "embedding_row"),
     )
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
     encoder: Mapped[str] = mapped_column(SortedText, primary_key=True)

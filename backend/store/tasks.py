@@ -190,8 +190,6 @@ class Tasks(Deletions):
                 )
                 .values(problem=None)
             )
-            other = OtherEmbeddingRow
-            session.execute(delete(other).where(other.project_id == project_id, other.problem.is_not(None)))
 
     def _update_tasks(self, project_id: int, changes: Sequence[tuple[int, dict[str, Any]]]) -> None:
         if not changes:

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from everylabel.backend.auth import basic_login, holds_key_for_people, webhook_headers
 from everylabel.backend.bootstrap import Backend, build
-from everylabel.backend.embedding.embeddings import check_encoder
+from everylabel.backend.embedding.embeddings import EncoderError, check_encoder
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.crop_errors import ImageError
@@ -106,7 +106,14 @@ def _token(label_studio: LabelStudio) -> str:
 def _check(name: str, run: Callable[[], str]) -> Finding:
     try:
         return Finding(name, run())
-    except (LabelStudioError, LabelConfigError, ImageError, StorageError, CheckFailedError) as error:
+    except (
+        LabelStudioError,
+        LabelConfigError,
+        EncoderError,
+        ImageError,
+        StorageError,
+        CheckFailedError,
+    ) as error:
         return Finding(name, "", str(error))
 
 

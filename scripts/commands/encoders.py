@@ -57,6 +57,7 @@ def run(project: int, names: Sequence[str], *, labels: int, sample: int, as_json
     with exit_on_errors(backend, project):
         check_encoder(control, in_use)
         trials = _try_all(backend, known, control, wanted, labels, sample, errors if as_json else console)
+        backend.store.save_project(project, better_encoder=_suggestion(project, trials))
     n_crops = sum(backend.store.count_tasks(project).values())
     if as_json:
         figures = [_figures(trial, trials[0], n_crops) for trial in trials]
@@ -163,6 +164,26 @@ def _table(project: int, trials: Sequence[Trial], n_crops: int) -> Table:
     return table
 
 
+def _clearly_better(trials: Sequence[Trial]) -> tuple[float, Trial] | None:
+    """Return the encoder that the labels speak for, and by how many points; None where they speak for none."""
+    in_use, *others = trials
+    gains = [(in_use.gain(other), other) for other in others]
+    clear = [(gain.points, other) for gain, other in gains if gain.is_clear and gain.points > 0]
+    return max(clear, key=lambda found: found[0]) if clear else None
+
+
+def _suggestion(project: int, trials: Sequence[Trial]) -> str | None:
+    """Return the sentence that the page shows from now on, if another encoder is clearly better."""
+    if (found := _clearly_better(trials)) is None:
+        return None
+    points, best = found
+    n_labels = counted(len(trials[0].out_of_fold.codes), "label")
+    return (
+        f"On {n_labels}, {best.name} was better than {trials[0].name} by about {points:.0f} points. To switch: everylabel "
+        f"encoders --project {project} --switch {best.name}"
+    )
+
+
 def _advice(project: int, trials: Sequence[Trial], n_crops: int) -> list[str]:
     """Say which encoder the labels speak for, how to switch, and what the figures mean."""
     in_use, *others = trials
@@ -171,16 +192,15 @@ def _advice(project: int, trials: Sequence[Trial], n_crops: int) -> list[str]:
         f"Right: the mean over classes on {n_labels}, each predicted by a model that has not seen it. People were asked about crops "
         "that are hard, so the model is right more often on the rest."
     ]
-    gains = [(in_use.gain(other), other) for other in others]
-    clear = [(gain.points, other) for gain, other in gains if gain.is_clear and gain.points > 0]
+    clear = _clearly_better(trials)
     if not others:
         said.append("There is no other encoder to compare with: name one with --encoder.")
-    elif not clear:
+    elif clear is None:
         said.append(
             f"These labels show no encoder that is clearly better than {escape(in_use.name)}: keep it."
         )
     else:
-        points, best = max(clear, key=lambda found: found[0])
+        points, best = clear
         said.append(
             f"[bold]{escape(best.name)} is better on these labels[/], by about {points:.0f} points. To switch: everylabel encoders "
             f"--project {project} --switch {escape(best.name)}. The {counted(n_crops, 'crop')} are embedded in the background in "

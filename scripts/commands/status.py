@@ -66,6 +66,8 @@ def _table(backend: Backend, project: Project) -> Table:
         table.add_row(
             "encoder", f"being switched to {escape(switch.encoder)}: {switch_encoder.in_words(switch)}"
         )
+    elif project.better_encoder:
+        table.add_row("encoder", escape(project.better_encoder))
     annotations = backend.store.annotations(project.id)
     for name, words in _labels(backend, project, annotations):
         table.add_row(name, words)
@@ -109,6 +111,7 @@ def _figures(backend: Backend, project: Project) -> dict[str, Any]:
         "stopping": None if latest is None else latest.stopping,
         "problem": project.problem,
         "encoder": backend.embeddings.name(project),
+        "better_encoder": project.better_encoder,
         "switch": None if switch is None else asdict(switch),
     }
 

@@ -7,6 +7,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from everylabel.backend.app import create_app
+from everylabel.backend.page.figures import status
 from everylabel.scripts import cli
 from tests.conftest import choice
 
@@ -64,6 +66,20 @@ def test_the_encoder_that_sees_digits_is_named_and_one_that_is_unknown_is_left_o
     assert "is better on these labels" in said
     assert "everylabel encoders --project 1 --switch efficientnet-lite" in said
     assert "on 60 labels" in said, "the crop that cannot be read is left out"
+
+
+def test_the_page_and_status_go_on_saying_it(run, services):
+    run()
+    said = services.store.state(1).better_encoder
+    assert said.startswith("On 60 labels, efficientnet-lite")
+    assert "--switch efficientnet-lite" in said
+    page = create_app(services).test_client().get("/projects/1/").get_data(as_text=True)
+    assert said in page
+    answer = CliRunner().invoke(cli.app, ["status", "--project", "1"], env={"COLUMNS": "200"})
+    assert "On 60 labels, efficientnet-lite" in answer.output
+    services.store.save_project(1, next_encoder="efficientnet-lite2", next_signature="some")
+    line = status(1, services.store.state(1), trainer_alive=True)
+    assert line.text.startswith("Embedding crops with efficientnet-lite2 too")
 
 
 def test_a_program_reads_the_figures(run):
