@@ -17,7 +17,7 @@ from everylabel.backend.rounds.accuracy import stored
 from everylabel.backend.rounds.encoder_switch import EncoderSwitch
 from everylabel.backend.rounds.round_input import RoundInput, read_input
 from everylabel.backend.rounds.round_queue import QueueMaker
-from everylabel.backend.store import Annotation, Project, RoundRecord, Store, pool_map, round_snapshot
+from everylabel.backend.store import Annotation, Project, RoundRecord, Store, round_snapshot
 from everylabel.model.query import DEFAULT
 
 if TYPE_CHECKING:
@@ -193,6 +193,8 @@ class Rounds:
 
     def _change_over(self, found: RoundInput, model_round: int | None) -> None:
         """Have a project use the encoder that it is being switched to, and the model that has just been stored."""
+        from everylabel.backend.store import pool_map  # noqa: PLC0415 - takes long to load
+
         project, files = found.project, self._files(found.project.id)
         name = project.next_encoder
         self._store.prepare_switch(project.id, found.signature)
