@@ -157,9 +157,8 @@ class EmbeddingLanes:
                 return None
             except Exception as error:  # noqa: BLE001 - one project's fault never stops the others
                 ended = self._passes.pop(project_id, None)
-                if (
-                    ended is not None and ended.is_for_next
-                ):  # what the project has goes on; this is asked for again
+                if ended is not None and ended.is_for_next:
+                    # What the project has goes on, and the next pass over its pool tries this again.
                     self._tell_next(project_id, error)
                     return None
                 failures = self._failures[project_id] = self._failures.get(project_id, 0) + 1
@@ -241,7 +240,8 @@ class EmbeddingLanes:
         log.error(
             "project %s: its crops cannot be embedded with the next encoder", project_id, exc_info=error
         )
-        self._store.save_project(project_id, problem=f"It is not switched yet: {unexpected(error)}")
+        if self._store.project(project_id) is not None:
+            self._store.save_project(project_id, problem=f"It is not switched yet: {unexpected(error)}")
 
     def _hosts_of(self, project_id: int) -> Hosts:
         since, hosts = self._hosts.get(project_id, (0.0, None))

@@ -104,7 +104,9 @@ class EncoderSwitch:
         project = self._store.project(project_id)
         if project is None or project.next_signature is None or project.model_pinned:
             return False
-        return self._store.rows_with(project.next_signature).is_complete(project_id)
+        if not self._store.rows_with(project.next_signature).is_complete(project_id):
+            return False
+        return self._store.count_tasks(project_id)["embedded"] > 0
 
     def try_again(self, project: Project) -> None:
         """Have the crops that keep a project from changing over embedded once more."""
@@ -114,7 +116,8 @@ class EncoderSwitch:
                 rows.forget_problems(project.id)
 
     def _are_too_many(self, failed: int, project_id: int) -> bool:
-        return failed > max(1, FAILED_SHARE * self._store.count_tasks(project_id)["embedded"])
+        embedded = self._store.count_tasks(project_id)["embedded"]
+        return failed > max(1, FAILED_SHARE * embedded) or failed >= embedded > 0
 
     def obstacle(self, project: Project) -> str | None:
         """Return what keeps a project whose crops are embedded from changing over, with the way out; None if nothing does.
@@ -139,7 +142,7 @@ class EncoderSwitch:
             make_classifier(control, encoder)
         except (EncoderError, LabelConfigError) as error:
             return f"{error} {way_out}"
-        if not 0 < rows.end(project.id) <= len(self._embeddings.file_of(project.id, encoder)):
+        if rows.end(project.id) > len(self._embeddings.file_of(project.id, encoder)):
             return f"The file of {name}'s embeddings has lost rows: they are made anew."
         return None
 

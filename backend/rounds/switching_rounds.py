@@ -58,5 +58,5 @@ class SwitchingRounds:
     def tell(self, project_id: int) -> None:
         """Store why the project has not changed over as its problem, after all that clears one."""
         why_not = self._why_not.get(project_id)
-        if why_not is not None:
+        if why_not is not None and self._store.project(project_id) is not None:
             self._store.save_project(project_id, problem=why_not)

@@ -19,14 +19,16 @@ from everylabel.scripts.project_errors import exit_on_errors, searched
 def run(project: int, name: str) -> None:
     """Begin the switch to an encoder, call off the one that is under way, or say how far it is."""
     backend = build(load_settings())
-    if backend.store.project(project) is None:
+    before = backend.store.project(project)
+    if before is None:
         fail(
             f"Project {project} is not connected. "
             f"To connect it: everylabel connect --project {project}\n{searched(backend.settings)}"
         )
     with ExitStack() as held:
         held.enter_context(exit_on_errors(backend, project))
-        backend.embeddings.named(name)  # may be a download; rounds go on meanwhile
+        if name != backend.embeddings.name(before):
+            backend.embeddings.named(name)  # may be a download; rounds go on meanwhile
         with progress() as report:  # no round changes over meanwhile
             held.enter_context(round_lock(backend.files(project), True, report))
         known = backend.store.project(project)

@@ -270,8 +270,6 @@ def test_a_host_that_does_not_answer_is_told_and_tried_again(
             Exception.__init__(self, "the host does not answer")
             self.reason, self.way_out = "the host does not answer", ""
 
-    embed_next = services.pool_embedding.embed_next
-
     def fails(project_id, tasks, hosts):
         list(tasks)
         hosts.failure = SilentError()
@@ -283,7 +281,6 @@ def test_a_host_that_does_not_answer_is_told_and_tried_again(
         embed(services)
     assert switch.is_embedded(1)
     assert "40 crops can no longer be read" in switch.obstacle(known(services))
-    assert services.pool_embedding.embed_next == embed_next
     services.loop.catch_up(1, compare=True, embed=False)
     services.embedding_lanes._hosts.clear()  # as after half a minute
     embed(services)
@@ -381,6 +378,33 @@ def test_a_rollback_waits_for_the_switch(services, project, switch, monkeypatch)
     embed(services)
     services.loop.catch_up(1)
     assert "was trained for another encoder" in rollback()
+
+
+def test_a_project_without_crops_is_switched_with_its_first_ones(services, stand_in, digit_crops):
+    stand_in.add_project(2)
+    services.store.save_project(2, connected=True)
+    services.loop.catch_up(2)
+    services.encoder_switch.begin(services.store.project(2), NAME)
+    services.loop.catch_up(2)
+    assert services.store.project(2).problem is None, "nothing is lost, for nothing was there"
+    stand_in.add_tasks(2, *(image for image, _ in digit_crops[:20]))
+    services.loop.catch_up(2, compare=True)
+    services.embedding_lanes.request(2)
+    assert services.embedding_lanes.wait_until_idle(60)
+    services.loop.catch_up(2)
+    assert services.store.project(2).encoder_name == NAME
+
+
+def test_a_project_that_is_deleted_meanwhile_does_not_come_back(services, project, switch, monkeypatch):
+    switch.begin(known(services), NAME)
+
+    def deleted(*_, **__):
+        services.store.delete_project(1)
+        raise MemoryError
+
+    monkeypatch.setattr(services.pool_embedding, "embed_next", deleted)
+    embed(services)
+    assert known(services) is None
 
 
 def test_what_cannot_be_switched_is_said_with_the_way_out(services, project, switch):
