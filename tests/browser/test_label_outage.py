@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.backend_fixtures import (  # noqa: F401
@@ -36,6 +37,30 @@ def test_a_page_that_was_confirmed_in_an_outage_is_sent_after_a_reload(window, s
     expect(tab.locator("#counts")).to_contain_text(f"{len(wanted)} confirmed")
     assert labels_of(services) == wanted
     assert not {*tasks(tab)} & {*wanted}
+
+
+@pytest.mark.parametrize("next_is_here", [True, False])
+def test_a_page_that_was_refused_is_on_show_after_a_reload(window, services, next_is_here):  # noqa: F811
+    tab = window()
+    asked = []
+
+    def only_the_first(route):
+        asked.append(route)
+        route.continue_() if next_is_here or len(asked) == 1 else route.abort()
+
+    intercept(tab, "**/pages", only_the_first)
+    tab.reload()
+    tab.locator("#grid .cell").first.wait_for()
+    tab.wait_for_load_state("networkidle")
+    wanted = given(tab)
+    intercept(tab, "**/confirm", lambda route: route.fulfill(status=400, json={"error": "Refused."}))
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#problem")).to_contain_text("Refused.")
+    tab.unroute_all()
+    tab.reload()
+    tab.locator("#grid .cell").first.wait_for()
+    assert given(tab) == wanted
+    assert labels_of(services) == {}, "only what is confirmed again counts"
 
 
 def test_a_page_on_its_way_is_given_to_nobody_else(window, services):  # noqa: F811

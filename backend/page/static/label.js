@@ -136,7 +136,7 @@ async function confirm() {
     if (page !== given) {
       if (page) ahead.unshift(page);
       show(given, chosen);
-    }
+    } else keep();
     fail(error);
     if (error.status === 409) await renewClasses();
     if (error.status === 404) await showNext().catch(fail);
