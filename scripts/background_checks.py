@@ -105,3 +105,22 @@ def background(backend: Backend, project_id: int | None) -> str:
     if found:
         raise CheckFailedError("; ".join(found))
     return "no fault in maps, images and webhooks"
+
+
+def crops(backend: Backend, project_id: int | None) -> tuple[str, str | None]:
+    """Count the crops that cannot be read: nobody is asked for them.
+
+    Returns:
+        What was found, and a warning if there are any.
+    """
+    store, total, found = backend.store, 0, []
+    for id_ in [project.id for project in store.projects()] if project_id is None else [project_id]:
+        counts = store.count_tasks(id_)
+        total += counts["embedded"]
+        broken = store.unreadable_task(id_)
+        if broken is not None:
+            found.append(
+                f"project {id_}: {counts['unreadable']} of {counted(sum(counts.values()), 'crop')} cannot be read, and nobody is "
+                f"asked for them, e.g. task {broken.id}: {broken.problem}"
+            )
+    return f"{counted(total, 'crop')} embedded", "; ".join(found) or None

@@ -40,6 +40,8 @@ class Finding:
     detail: str
     problem: str | None = None
     warning: str | None = None
+    is_well: bool = True
+    """False where everything runs, and what the warning tells of has to be mended all the same."""
 
 
 def run(project: int | None) -> None:
@@ -49,8 +51,9 @@ def run(project: int | None) -> None:
         typer.Exit: something is wrong.
     """
     backend = build(load_settings())
-    faults = 0
+    faults, well = 0, True
     for finding in examine(backend, project):
+        well = well and finding.is_well
         if finding.problem is not None:
             faults += 1
             console.print(f"[red]✗[/] {finding.check}: ", end="")
@@ -62,7 +65,7 @@ def run(project: int | None) -> None:
             console.print(finding.warning, markup=False, highlight=False, soft_wrap=True)
     if faults:
         raise typer.Exit(1)
-    console.print("[green]All is well.[/]")
+    console.print("[green]All is well.[/]" if well else "Everything runs. What is marked with [yellow]![/] needs you.")
 
 
 def examine(backend: Backend, project_id: int | None) -> Iterator[Finding]:
@@ -80,6 +83,7 @@ def examine(backend: Backend, project_id: int | None) -> Iterator[Finding]:
     yield _check("Files", lambda: background_checks.files(backend))
     yield _check("Waiting", lambda: background_checks.waiting(backend, project_id))
     yield _check("Background", lambda: background_checks.background(backend, project_id))
+    yield _crops(backend, project_id)
     if token.problem or project_id is None:
         return
     found = _check("Project", lambda: str(label_studio.project(project_id)["title"]))
@@ -125,6 +129,14 @@ def _server(backend: Backend) -> Finding:
         return Finding("Label Studio", "", str(error))
     detail = f"{version} at {settings.label_studio_url} (tested: {tested_versions()})"
     return Finding("Label Studio", detail, warning=warning_about(version))
+
+
+def _crops(backend: Backend, project_id: int | None) -> Finding:
+    try:
+        detail, warning = background_checks.crops(backend, project_id)
+    except StorageError as error:
+        return Finding("Crops", "", str(error))
+    return Finding("Crops", detail, warning=warning, is_well=warning is None)
 
 
 def _backend(backend: Backend) -> str:

@@ -61,6 +61,25 @@ def test_after_connecting_all_is_well(connected):
     assert {f.check for f in findings} >= {"Label Studio", "Token", "Backend", "Webhook", "Media", "Sampling"}
 
 
+def test_crops_that_cannot_be_read_are_told_and_not_all_is_well(stand_in, connected, monkeypatch):
+    monkeypatch.setattr(doctor, "build", lambda settings: connected)
+    monkeypatch.setattr(doctor, "load_settings", lambda: connected.settings)
+
+    def said(*options):
+        done = CliRunner().invoke(app, ["doctor", *options])
+        assert done.exit_code == 0, done.output
+        return " ".join(done.output.split())
+
+    assert said("--project", "1").endswith("All is well.")
+    (broken,) = stand_in.add_tasks(1, "data:image/png;base64,AAAA")
+    connect_project(connected, 1)
+    for options in (("--project", "1"), ()):
+        told = said(*options)
+        assert f"project 1: 1 of 13 crops cannot be read, and nobody is asked for them, e.g. task {broken}: " in told
+        assert "All is well" not in told
+        assert told.endswith("Everything runs. What is marked with ! needs you.")
+
+
 def test_connecting_twice_changes_nothing_twice(stand_in, connected):
     before = (len(stand_in.webhooks), len(stand_in.backends), len(stand_in.tabs), len(stand_in.predictions))
     connect_project(connected, 1)
