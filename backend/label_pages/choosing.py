@@ -1,6 +1,6 @@
 """Choose the crops of a page: of one class and alike, so that a person sees an exception at a glance.
 
-A page of a class shows crops that the model predicts to be of it. The most useful of them are the least confident, and a
+A page of a class shows crops that the model predicts to be of it, with or without others where a crop may have several. The most useful of them are the least confident, and a
 page of those has so many exceptions that it is read crop by crop. So the page is taken from where the two meet: from the
 confidence at which one crop in ten is expected to be an exception, upwards. Of the crops closest to it, those are
 taken that lie beside each other on the map of the pool.
@@ -8,12 +8,15 @@ taken that lie beside each other on the map of the pool.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from everylabel.model import label_set
 
 PAGE = 24
 """Crops on a page."""
@@ -30,12 +33,15 @@ class PredictedCrops:
     tasks: NDArray[Any]
     """(n,) int64."""
     codes: NDArray[Any]
-    """(n,) integers: the position of the predicted class in `classes`."""
+    """(n,) integers: the position of the predicted label in `classes`."""
     confidence: NDArray[Any]
-    """(n,) calibrated probability of that class, 0 to 1."""
+    """(n,) calibrated probability of that label, 0 to 1."""
     positions: NDArray[Any]
     """(n, 2) where the crop lies on the map; NaN where it is not on it."""
     classes: tuple[str, ...]
+    """The labels that are predicted: classes, or sets of them."""
+    several: bool = False
+    """Whether they are sets of classes, written as `everylabel.model.label_set` does."""
 
     def without(self, tasks: Collection[int]) -> PredictedCrops:
         """Return these crops without some."""
@@ -43,10 +49,17 @@ class PredictedCrops:
         return self.at(kept)
 
     def of(self, class_name: str) -> PredictedCrops:
-        """Return those of these crops that are predicted to be of a class."""
-        if class_name not in self.classes:
-            return self.at(np.zeros(len(self.tasks), dtype=bool))
-        return self.at(self.codes == self.classes.index(class_name))
+        """Return those of these crops that are predicted to be of a class, by itself or with others."""
+        with_it = [code for code, label in enumerate(self.classes) if class_name in self._names(label)]
+        return self.at(np.isin(self.codes, with_it))
+
+    def labels(self, tasks: Collection[int]) -> dict[int, str]:
+        """Return the predicted label of each of some tasks, in their order."""
+        found = self.at(np.isin(self.tasks, np.fromiter(tasks, dtype=np.int64, count=len(tasks))))
+        label_of = {
+            int(task): self.classes[code] for task, code in zip(found.tasks, found.codes, strict=True)
+        }
+        return {task: label_of[task] for task in tasks}
 
     def at(self, which: NDArray[Any]) -> PredictedCrops:
         """Return some of these crops, by a mask or by their places."""
@@ -56,12 +69,19 @@ class PredictedCrops:
             self.confidence[which],
             self.positions[which],
             self.classes,
+            self.several,
         )
 
     def counts(self) -> dict[str, int]:
-        """Return how many of these crops are predicted to be of each class."""
+        """Return how many of these crops are predicted to be of each class; one of several counts for each of them."""
         found = np.bincount(self.codes.astype(np.int64), minlength=len(self.classes))
-        return {name: int(n) for name, n in zip(self.classes, found, strict=True)}
+        counts: Counter[str] = Counter()
+        for label, n in zip(self.classes, found, strict=True):
+            counts.update(dict.fromkeys(self._names(label), int(n)))
+        return dict(counts)
+
+    def _names(self, label: str) -> tuple[str, ...]:
+        return label_set.split(label) if self.several else (label,)
 
 
 def choose_of_class(crops: PredictedCrops, size: int = PAGE) -> list[int]:

@@ -51,20 +51,21 @@ class OpenCrops:
     def predicted(self) -> PredictedCrops:
         """Return the crops that have a prediction, without those that are labelled blind: check set and spot check."""
         snapshot, pool_map = self.pool_files.snapshot(self.project.id), self.pool_files.map(self.project.id)
+        several = self.control.multiple
         if snapshot is None:
             none = np.zeros(0, dtype=np.int64)
-            return PredictedCrops(none, none, none.astype(np.float32), np.zeros((0, 2)), ())
+            return PredictedCrops(none, none, none.astype(np.float32), np.zeros((0, 2)), (), several)
         positions = np.full((len(snapshot.tasks), 2), np.nan, dtype=np.float32)
         if pool_map is not None:
             n = min(len(positions), len(pool_map.positions))
             positions[:n] = pool_map.positions[:n]
-        offered = np.array([*(name in self.control.classes for name in snapshot.classes), False])
+        offered = np.array([*(self.control.knows(label) for label in snapshot.classes), False])
         codes = np.minimum(snapshot.predicted, len(snapshot.classes)).astype(np.int64)
         usable = (snapshot.tasks > 0) & (snapshot.predicted != NO_CLASS) & offered[codes]
-        every = PredictedCrops(snapshot.tasks, codes, snapshot.confidence, positions, snapshot.classes).at(
-            usable
+        every = PredictedCrops(
+            snapshot.tasks, codes, snapshot.confidence, positions, snapshot.classes, several
         )
-        return every.without(self._not_offered())
+        return every.at(usable).without(self._not_offered())
 
     def of_class(
         self, crops: PredictedCrops, wanted: str | None, taken: set[int]
@@ -121,7 +122,7 @@ class OpenCrops:
         return {
             task: (one.given, one.suggested)
             for task, one in suspected.items()
-            if given.get(task) == one.given != kept.get(task) and one.suggested in classes
+            if given.get(task) == one.given != kept.get(task) and self.control.knows(one.suggested)
         }
 
     def asked_for(self, kind: str, taken: set[int]) -> tuple[None, list[int]]:

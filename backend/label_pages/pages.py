@@ -15,14 +15,17 @@ from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.store.asked_next import MOST, TooManyAskedError
 from everylabel.backend.store.fast_pages import CONFIRMED
 from everylabel.backend.store.label_pages import SUSPECTS, UNDONE, Review
+from everylabel.model import label_set
 
 if TYPE_CHECKING:
     from everylabel.backend.label_pages.likeness import Likeness
     from everylabel.backend.label_studio.label_config import ImageChoices
     from everylabel.backend.store import LabelPage, Person, Project, Store
-    from everylabel.backend.store.label_pages import Choose
+    from everylabel.backend.store.label_pages import Choose, Preset
     from everylabel.backend.store.pool_files import PoolFiles
 
+Given = str | list[str]
+"""A class, or a list of them where a crop may have several."""
 PAGES_AT_A_TIME = 12
 """Pages that one person may have and not have confirmed, in all their windows; the oldest are given back first."""
 
@@ -45,6 +48,8 @@ class Progress:
 
     classes: tuple[str, ...]
     """The classes of the labeling config."""
+    several: bool
+    """Whether a crop may have several of them."""
     open: Mapping[str, int]
     """How many open crops are predicted to be of each class."""
     spot_check: int
@@ -74,7 +79,7 @@ class Pages:
         """Return the labeling config of a project that can be labelled on pages.
 
         Raises:
-            NotLabelledHereError: It takes several classes a crop, or cannot be read.
+            NotLabelledHereError: It cannot be read.
         """
         return _control(self._project(project_id))
 
@@ -88,6 +93,7 @@ class Pages:
         crops = self._open(project)
         return Progress(
             classes=crops.control.classes,
+            several=crops.control.multiple,
             open=crops.predicted().counts(),
             spot_check=len(crops.asked_for(SPOT_CHECK, set())[1]),
             suspects=len(crops.suggested()),
@@ -127,8 +133,10 @@ class Pages:
         held = [page.id for page in self._store.reserved_pages(project_id, person.id)]
         self._store.release_pages(project_id, person.id, held[: 1 - PAGES_AT_A_TIME])
         choose: Choose = partial(crops.asked_for, kind)
+        preset: Preset | None = None
         if kind == OF_CLASS:
-            choose = partial(crops.of_class, crops.predicted(), class_name)
+            predicted = crops.predicted()
+            choose, preset = partial(crops.of_class, predicted, class_name), predicted.labels
         if kind == SUSPECTS:
             choose = crops.suspects
         if like is not None:
@@ -137,7 +145,7 @@ class Pages:
             except NotComparableError as error:
                 raise PageError(str(error)) from error
             choose = partial(crops.like, similar)
-        return self._store.reserve_page(project_id, person.id, kind, choose, like)
+        return self._store.reserve_page(project_id, person.id, kind, choose, like, preset)
 
     def resume(self, project_id: int, person: Person, page_id: str) -> LabelPage | None:
         """Give a person a page of theirs once more, as their browser asks after it was loaded again.
@@ -152,7 +160,7 @@ class Pages:
         self._store.release_pages(project_id, person.id, page_ids)
 
     def confirm(
-        self, project_id: int, person: Person, page_id: str, labels: Mapping[int, str], seconds: float
+        self, project_id: int, person: Person, page_id: str, given: Mapping[int, Given], seconds: float
     ) -> LabelPage:
         """Store the labels of a page, and have the next round learn from them; a second time changes nothing.
 
@@ -160,7 +168,7 @@ class Pages:
             project_id: The project.
             person: The person.
             page_id: The page.
-            labels: The label of each task that is not left out.
+            given: The class of each task that is not left out; a list of them where a crop may have several.
             seconds: How long the person looked at the page, by their browser.
 
         Returns:
@@ -177,11 +185,7 @@ class Pages:
         if page.state == CONFIRMED:
             return page
         control = self.control(project_id)
-        if gone := sorted({label for label in labels.values() if not control.knows(label)}):
-            raise PageError(
-                f"The labeling config has no class {', '.join(map(repr, gone))} any more. Give these crops another class; "
-                "nothing else on the page has changed."
-            )
+        labels = _labels(given, control)
         if labels.keys() - {*page.tasks}:
             raise PageError("These labels are of crops that are not on this page. Load the page again.")
         reviews = {} if page.kind != SUSPECTS else self._reviews(page, control.classes)
@@ -268,12 +272,33 @@ class Pages:
 
 def _control(project: Project) -> ImageChoices:
     try:
-        control = label_config.parse(project.label_config)
+        return label_config.parse(project.label_config)
     except LabelConfigError as error:
         raise NotLabelledHereError(str(error)) from error
-    if control.multiple:
-        raise NotLabelledHereError(
-            'This project takes several classes a crop (choice="multiple"), and a page gives one class to each crop. '
-            "Label it in Label Studio."
+
+
+def _labels(given: Mapping[int, Given], control: ImageChoices) -> dict[int, str]:
+    """Return the label of each task, as it is stored.
+
+    Args:
+        given: The class of each task; where a crop may have several, a list of them.
+        control: The labeling config.
+
+    Raises:
+        PageError: A class is not in the labeling config any more, or the config takes one class a crop where several came,
+            or the other way round.
+    """
+    if any(isinstance(names, list) is not control.multiple for names in given.values()):
+        raise PageError(
+            "This project takes several classes a crop by now. Look the page over, and confirm it again."
+            if control.multiple
+            else "This project takes one class a crop by now. Give one to each crop that had several."
         )
-    return control
+    named = {task: [names] if isinstance(names, str) else names for task, names in given.items()}
+    if gone := sorted({name for names in named.values() for name in names} - {*control.classes}):
+        again = "their classes again" if control.multiple else "another class"
+        raise PageError(
+            f"The labeling config has no class {', '.join(map(repr, gone))} any more. Give these crops {again}; "
+            "nothing else on the page has changed."
+        )
+    return {task: label_set.join(names) for task, names in named.items()}

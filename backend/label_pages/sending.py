@@ -237,8 +237,8 @@ def _hindrance(
     """
     if held is None:
         return "The task was deleted."
-    if not control.knows(label.label):
-        return f"The labeling config has no class {label.label!r} any more."
+    if gone := control.unknown(label.label):
+        return f"The labeling config has no class {', '.join(map(repr, gone))} any more."
     if label.replaces is not None:
         own = next((one for one in held if one["id"] == label.replaces), {})
         is_same = control.choice(own.get("result")) == label.reviews

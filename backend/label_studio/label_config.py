@@ -104,7 +104,11 @@ class ImageChoices:
 
     def knows(self, label: str) -> bool:
         """Return whether every class of a label is in the labeling config."""
-        return {*self.names(label)} <= {*self.classes}
+        return not self.unknown(label)
+
+    def unknown(self, label: str) -> list[str]:
+        """Return the classes of a label that are not in the labeling config."""
+        return sorted({*self.names(label)} - {*self.classes})
 
     def crop(self, data: object) -> Crop:
         """Return the crop of a task's data: the address of its image, of a part of it, or of a text."""

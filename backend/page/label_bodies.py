@@ -4,13 +4,35 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, PlainValidator, SecretStr
+from pydantic_core import PydanticCustomError
 
 from everylabel.backend.label_studio.request_bodies import RequestBody
 
-Text = Annotated[str, Field(max_length=4000)]
+MOST_CHARACTERS = 4000
+Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 PageId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 TaskKey = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
+def _label(value: object) -> str | list[str]:
+    """Return a label as it was sent: a class, or a list of several.
+
+    Raises:
+        ValueError: It is a list of something else, names a class twice or none at all.
+    """
+    names = value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) and len(name) <= MOST_CHARACTERS for name in names):
+        raise PydanticCustomError("no_label", "It is no label.")
+    if isinstance(value, list) and not 0 < len({*names}) == len(names):
+        raise ValueError(
+            "A list of classes in 'labels' names each class once, and at least one. A crop without a class is left out of "
+            "'labels'."
+        )
+    return value  # type: ignore[return-value]
+
+
+Label = Annotated[str | list[str], PlainValidator(_label)]
 
 
 class SignInBody(RequestBody):
@@ -54,6 +76,6 @@ class AskNextBody(RequestBody):
 class ConfirmBody(RequestBody):
     """The labels of a page."""
 
-    labels: Annotated[dict[TaskKey, Text], Field(max_length=200)]
-    """By task; a task that is missing stays unlabelled."""
+    labels: Annotated[dict[TaskKey, Label], Field(max_length=200)]
+    """By task: a class, or a list of them where a crop may have several. A task that is missing stays unlabelled."""
     seconds: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]

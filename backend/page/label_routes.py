@@ -15,7 +15,6 @@ from everylabel.backend.label_pages.crops import LIKE, NEXT_BATCH, OF_CLASS, SPO
 from everylabel.backend.label_pages.keys import class_keys
 from everylabel.backend.label_pages.pages import NotLabelledHereError, PageError, UnknownPageError
 from everylabel.backend.label_pages.sign_in import SignInError
-from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.request_bodies import json_object
 from everylabel.backend.page.label_bodies import (
     AskNextBody,
@@ -85,16 +84,17 @@ class LabelRoutes:
         """Show the page to label on, or the form to sign in."""
         project = self._project(project_id)
         person, refused, hindrance = self._sign_in.person(request.cookies.get(COOKIE)), None, None
+        control, keys = None, dict[str, str]()
         try:
             if person is not None:
                 self._sign_in.check_member(person, project_id)
         except SignInError as error:
             person, refused = None, str(error)
         try:
-            self._pages.control(project_id)
+            control = self._pages.control(project_id)
             keys = class_keys(project.label_config)
         except NotLabelledHereError as error:
-            hindrance, keys = str(error), {}
+            hindrance = str(error)
         answer = make_response(
             render_template(
                 "page/label.html",
@@ -103,7 +103,8 @@ class LabelRoutes:
                 refused=refused,
                 hindrance=hindrance,
                 keys=keys,
-                classes=() if hindrance else label_config.parse(project.label_config).classes,
+                classes=() if control is None else control.classes,
+                several=control is not None and control.multiple,
                 kinds={"class": OF_CLASS, "next": NEXT_BATCH, "spot": SPOT_CHECK, "like": LIKE},
                 settings=self._settings,
             )
@@ -155,6 +156,7 @@ class LabelRoutes:
                 "has_model": progress.has_model,
                 "keys": class_keys(self._project(project_id).label_config),
                 "classes": list(progress.classes),
+                "several": progress.several,
                 **self._shown.sending(project_id, person),
             }
         )

@@ -55,17 +55,22 @@ class ShownPages:
         }
 
     def page(self, page: LabelPage) -> dict[str, Any]:
-        """Return a page of crops, and the crop they were chosen by."""
+        """Return a page of crops, and the crop they were chosen by; of several classes a crop, labels are lists."""
         like = page.like
         shown = page.tasks if like is None else (*page.tasks, like)
         tasks = {task.id: task for task in self._store.tasks(page.project_id, shown)}
         suspect = self._pages.suggested(page) if page.kind == SUSPECTS else {}
         urls = {id_: task.image_url or "" for id_, task in tasks.items()}
+        control = self._pages.control(page.project_id)
+        labelled = {} if like is None else labels_of(self._store, page.project_id, [like], control.classes)
+
+        def shown_as(label: str | None) -> str | list[str] | None:
+            return list(control.names(label)) if label is not None and control.multiple else label
 
         def crop(id_: int, label: str | None) -> dict[str, Any]:
             return {
                 "task": id_,
-                "label": label,
+                "label": shown_as(label),
                 "text": (label_config.text_of(urls.get(id_, "")) or "")[:TEXT_SHOWN] or None,
                 "picture": url_for("page.crop", project_id=page.project_id, task_id=id_, size="large"),
                 "address": self._task_address(page.project_id, id_),
@@ -75,20 +80,14 @@ class ShownPages:
             "id": page.id,
             "kind": page.kind,
             "class_name": page.class_name,
-            "like": None if like is None else crop(like, self._label(page.project_id, like)),
+            "like": None if like is None else crop(like, labelled.get(like)),
             "crops": [
                 {
                     **crop(id_, page.preset.get(id_)),
-                    **dict(zip(("given", "suggested"), suspect.get(id_, (None, None)), strict=True)),
+                    "given": shown_as(given),
+                    "suggested": shown_as(suggested),
                 }
                 for id_ in page.tasks
+                for given, suggested in [suspect.get(id_, (None, None))]
             ],
         }
-
-    def _label(self, project_id: int, task_id: int) -> str | None:
-        """Return the label that people have given to a task; None if there is none."""
-        project = self._store.project(project_id)
-        if project is None:
-            return None
-        classes = label_config.parse(project.label_config).classes
-        return labels_of(self._store, project_id, [task_id], classes).get(task_id)

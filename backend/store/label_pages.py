@@ -43,10 +43,10 @@ class LabelPage:
     annotator: int
     kind: str
     class_name: str | None
-    """The class that every crop of the page has from the start; None where no class is given."""
+    """The class that every crop of the page has from the start, by itself or with others; None where none is given."""
     tasks: tuple[int, ...]
     preset: Mapping[int, str | None]
-    """The class that a crop has from the start, by task; None for one that was left out before an undo."""
+    """The label that a crop has from the start, by task; None for one that was left out before an undo."""
     state: str
     reserved_at: float
     confirmed_at: float | None
@@ -61,13 +61,21 @@ LEFT_OUT_SECONDS = 86_400.0
 
 Choose = Callable[[set[int]], tuple[str | None, Sequence[int]]]
 """Chooses the class and the tasks of a page, given the tasks that are on other pages."""
+Preset = Callable[[Sequence[int]], Mapping[int, str]]
+"""Returns the label that each of these tasks has from the start."""
 
 
 class LabelPages(FastPageRecords):
     """The part of the store that holds pages."""
 
     def reserve_page(
-        self, project_id: int, annotator: int, kind: str, choose: Choose, like: int | None = None
+        self,
+        project_id: int,
+        annotator: int,
+        kind: str,
+        choose: Choose,
+        like: int | None = None,
+        preset: Preset | None = None,
     ) -> LabelPage | None:
         """Give a person a page; no crop of it is on anybody else's page, nor was it on another of theirs today.
 
@@ -77,6 +85,7 @@ class LabelPages(FastPageRecords):
             kind: The kind of page.
             choose: Returns the class that its crops have from the start, and its tasks, given the tasks it cannot have.
             like: The task whose crop they are chosen by, if there is one.
+            preset: Returns the labels that they have from the start; none if None.
 
         Returns:
             The page; None if `choose` finds no crop.
@@ -86,8 +95,8 @@ class LabelPages(FastPageRecords):
             class_name, tasks = choose(taken)
             if not tasks:
                 return None
-            preset = {} if class_name is None else dict.fromkeys(tasks, class_name)
-            page = self._reserve(session, project_id, annotator, kind, class_name, tasks, preset)
+            labels = {} if preset is None else dict(preset(tasks))
+            page = self._reserve(session, project_id, annotator, kind, class_name, tasks, labels)
             page.like = like
             return _page(page)
 
@@ -237,13 +246,7 @@ class LabelPages(FastPageRecords):
                 return None
             row.state = UNDONE
             tasks: list[int] = json.loads(row.tasks)
-            preset: dict[int, str | None] = dict.fromkeys(tasks)
-            for label in session.scalars(select(PageLabelRow).where(PageLabelRow.page_id == row.id)):
-                preset[label.task_id] = label.label
-                if label.state == SENT or (label.state == UNSENT and label.attempted):
-                    label.state = TAKE_BACK
-                elif label.state == UNSENT:
-                    label.state = TAKEN_BACK
+            preset = dict.fromkeys(tasks) | _taken_back(session, row.id)
             page = self._reserve(
                 session, project_id, annotator, row.kind, row.class_name, tasks, preset, page_id
             )
@@ -311,6 +314,15 @@ class LabelPages(FastPageRecords):
         )
         session.add(row)
         return row
+
+
+def _taken_back(session: Session, page_id: str) -> dict[int, str | None]:
+    """Have the labels of a page taken back, and return them."""
+    labels = session.scalars(select(PageLabelRow).where(PageLabelRow.page_id == page_id)).all()
+    for label in labels:
+        if label.state in (SENT, UNSENT):
+            label.state = TAKE_BACK if label.state == SENT or label.attempted else TAKEN_BACK
+    return {label.task_id: label.label for label in labels}
 
 
 def _is_held(now: float) -> ColumnElement[bool]:

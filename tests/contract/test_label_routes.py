@@ -256,13 +256,30 @@ def test_the_page_of_another_person_cannot_be_confirmed(services, ann):
     assert bob.post(f"pages/{page['id']}/confirm", labels=labels, seconds=9).status_code == 404
 
 
-def test_a_project_with_several_classes_a_crop_is_sent_to_label_studio(services, ann):
-    config = label_config().replace("<Choices ", '<Choices choice="multiple" ')
+def test_a_project_that_is_not_labelled_here_is_sent_to_label_studio(services, ann):
+    config = label_config().replace("<Choices ", '<Choices perRegion="true" ')
     services.store.save_project(1, label_config=config)
     text = ann.client.get(BASE, headers=BROWSER).text
     assert 'id="hindrance"' in text
-    assert "Label it in Label Studio" in text
+    assert "Open the project in Label Studio" in text
     assert ann.post("pages", kind="class").status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("labels", "status", "why"),
+    [
+        ({"1": ["0"]}, 409, "one class a crop"),
+        ({"1": []}, 400, "at least one"),
+        ({"1": 0}, 400, "no valid 'labels.1'"),
+        ({"1": None}, 400, "no valid 'labels.1'"),
+        ({"1": "9"}, 409, "no class '9' any more"),
+    ],
+)
+def test_where_a_crop_has_one_class_its_name_alone_is_a_label(services, ann, labels, status, why):
+    page = ann.post("pages", kind="class").json["page"]
+    refused = ann.post(f"pages/{page['id']}/confirm", labels=labels, seconds=9)
+    assert (refused.status_code, services.store.labels_of_page(page["id"])) == (status, [])
+    assert why in refused.json["error"]
 
 
 anything = st.dictionaries(

@@ -1,9 +1,12 @@
 // The list of all classes for one crop: by click, by key, or by typing a part of the name.
-import { currentCrop, give, goOn, hideZoom, keyOfClass } from "./label-grid.js";
+// Where a crop may have several classes it stays open, and each choice gives or takes one.
+import { choose as chooseClass, currentCrop, currentLabel, give, goOn, hideZoom, keyOfClass } from "./label-grid.js";
+import { inWords, isSeveral, namesIn } from "./label-sets.js";
 
 const dialog = document.getElementById("chooser");
 const find = document.getElementById("chooser-find");
 const list = dialog?.querySelector("ul");
+const title = document.getElementById("chooser-title");
 
 let classes = [];
 let moreLike = () => {};
@@ -16,9 +19,10 @@ export function openChooser() {
   const crop = currentCrop();
   if (!crop) return;
   hideZoom();
-  document.getElementById("chooser-title").textContent = `Task ${crop.task}`;
+  document.getElementById("chooser-close").textContent = isSeveral() ? "Done" : "Cancel";
   find.value = "";
   renew();
+  say();
   dialog.showModal();
   find.focus();
 }
@@ -32,6 +36,7 @@ function renew() {
 function item(text, label, key) {
   const button = Object.assign(document.createElement("button"), { type: "button", textContent: text });
   if (key) button.append(" ", Object.assign(document.createElement("kbd"), { textContent: key }));
+  button.dataset.name = label ?? "";
   button.addEventListener("click", () => choose(label));
   const entry = document.createElement("li");
   entry.append(button);
@@ -39,16 +44,44 @@ function item(text, label, key) {
 }
 
 function choose(label) {
+  if (isSeveral() && label !== null) {
+    chooseClass(label);
+    return say();
+  }
   dialog.close();
   give(label);
   goOn();
 }
 
-find?.addEventListener("input", renew);
+// What the crop has, where it may have several.
+function say() {
+  const { task } = currentCrop();
+  const label = currentLabel();
+  const names = namesIn(label);
+  title.textContent = isSeveral() && label !== null ? `Task ${task}: ${inWords(label)}` : `Task ${task}`;
+  if (!isSeveral()) return;
+  title.setAttribute("aria-live", "polite");
+  for (const button of list.querySelectorAll("button")) {
+    if (button.dataset.name) button.setAttribute("aria-pressed", names.includes(button.dataset.name));
+  }
+}
+
+function chooseFirst() {
+  if (!isSeveral()) return list.querySelector("button")?.click();
+  if (!find.value.trim()) return dialog.close();
+  const first = list.querySelector("button");
+  if (!first.dataset.name) return; // no class is called so
+  first.click();
+  find.value = "";
+  renew();
+  say();
+}
+
+find?.addEventListener("input", () => (renew(), say()));
 find?.addEventListener("keydown", (event) => {
   if (event.key !== "Enter") return;
   event.preventDefault();
-  list.querySelector("button")?.click();
+  chooseFirst();
 });
 dialog?.addEventListener("click", ({ target }) => {
   if (target === dialog) dialog.close(); // beside it

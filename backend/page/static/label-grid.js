@@ -1,5 +1,6 @@
 // The grid of crops: which class each has, which one is current, and how it is seen large.
 import { findPictures } from "./pictures.js";
+import { inWords, isSeveral, namesIn, toggled } from "./label-sets.js";
 
 const ZOOM_AFTER = 450; // milliseconds of pointing at a crop
 
@@ -11,10 +12,13 @@ let last = null; // the class given last: what the rest of the page may be given
 let current = 0;
 let keyOf = {};
 let changed = () => {};
+let tellCurrent = () => {};
 let timer;
 let pointer = {};
 
 export const onChange = (told) => (changed = told);
+// Told which crop is the current one, and with `true` that it has another label.
+export const onCurrent = (told) => (tellCurrent = told);
 export const setKeys = (keys) => (keyOf = keys);
 // What a person has chosen on the page: the label of each task that has one, and the tasks left out.
 export const chosen = () => ({
@@ -22,6 +26,11 @@ export const chosen = () => ({
   leftOut: crops.filter((crop) => crop.leftOut).map(({ task }) => task),
 });
 export const currentCrop = () => crops[current];
+// The current crop's label; of a suspect one, the one to review until that is decided.
+export const currentLabel = () => {
+  const crop = crops[current];
+  return crop?.label ?? (crop && isOpen(crop) ? crop.given : null) ?? null;
+};
 export const isEmpty = () => !crops.length;
 export const openTasks = () => crops.filter(isOpen).map(({ task }) => task);
 const isOpen = (crop) => crop.element.dataset.state === "open";
@@ -42,6 +51,7 @@ export function showPage(page, before, first = null) {
   crops.forEach(renew);
   findPictures();
   if (crops.length) focus(0, true);
+  else tellCurrent(false);
 }
 
 function cell(crop, at) {
@@ -80,6 +90,7 @@ function mark(at) {
   if (crops[current]) crops[current].element.tabIndex = -1;
   current = at;
   crops[at].element.tabIndex = 0;
+  tellCurrent(false);
 }
 
 export function focus(at, preventScroll = false) {
@@ -92,16 +103,33 @@ function renew(crop, at) {
   const { element, label, leftOut } = crop;
   const isReview = crop.given !== null && crop.given !== undefined;
   const open = isReview ? (crop.suggested === null ? crop.given : `${crop.given} → ${crop.suggested}?`) : "no class";
-  const kept = isReview && label === crop.given ? `${label}, kept` : label;
-  const shown = label === null ? (leftOut ? "left out" : open) : kept;
+  const kept = isReview && label === crop.given ? ", kept" : "";
+  const shown = label === null ? (leftOut ? "left out" : open) : label + kept;
   const state = label === null ? (leftOut ? "left-out" : "open") : label === crop.preset ? "" : "changed";
   element.dataset.state = state;
-  element.querySelector(".given").textContent = shown;
-  const said = state === "open" && isReview ? `given ${crop.given}${crop.suggested === null ? "" : `, suggested ${crop.suggested}`}` : shown;
+  const given = element.querySelector(".given");
+  given.textContent = shown;
+  given.title = isSeveral() ? shown : "";
+  given.style.setProperty("-webkit-line-clamp", isSeveral() && isReview ? "none" : ""); // a suggestion is never cut
+  const suggested = isReview && crop.suggested !== null ? `, suggested ${inWords(crop.suggested)}` : "";
+  const said =
+    state === "open" && isReview ? `given ${inWords(crop.given)}${suggested}`
+    : label === null ? shown
+    : inWords(label) + kept;
   element.setAttribute("aria-label", `Crop ${at + 1} of ${crops.length}, task ${crop.task}: ${said}`);
 }
 
-// Give the current crop a class; null leaves it out.
+// A class was chosen for the current crop: it has it from now on, or, where it may have several, has it or has it no more.
+// Then it is the next one's turn, where there is one class a crop.
+export function choose(name, goesOn = true) {
+  const crop = crops[current];
+  if (!crop) return;
+  if (isSeveral()) return give(toggled(currentLabel(), name));
+  give(name);
+  if (goesOn) goOn();
+}
+
+// Give the current crop a label; null leaves it out.
 export function give(label) {
   const crop = crops[current];
   if (!crop) return;
@@ -110,6 +138,7 @@ export function give(label) {
   last = label ?? last;
   renew(crop, current);
   changed();
+  tellCurrent(true);
 }
 
 // Of a suspect label: keep it, or take the one suggested instead.
@@ -123,15 +152,17 @@ function reviewed(which) {
   goOn();
 }
 
-// Give every crop without a class the class that was given last.
+// Give every crop without a class the class that was given last; of several classes a crop, those of the current one.
 export function giveRest() {
-  if (last === null) return;
+  const label = (isSeveral() ? crops[current]?.label : null) ?? last;
+  if (label === null) return;
   for (const [at, crop] of crops.entries()) {
     if (!isOpen(crop)) continue;
-    crop.label = last;
+    crop.label = label;
     renew(crop, at);
   }
   changed();
+  tellCurrent(false);
 }
 
 // Go on to the next crop without a class, where the page gives none.
@@ -140,15 +171,16 @@ export function goOn() {
   if (next >= 0) focus(next);
 }
 
-// The crops whose class is not among these any more lose it.
+// The crops whose class is not among these any more lose it; of several classes, all of them: what is left was never meant.
 export function keepClasses(classes) {
   for (const [at, crop] of crops.entries()) {
-    if (crop.label !== null && !classes.includes(crop.label)) {
+    if (namesIn(crop.label).some((name) => !classes.includes(name))) {
       crop.label = null;
       renew(crop, at);
     }
   }
   changed();
+  tellCurrent(false);
 }
 
 function columns() {

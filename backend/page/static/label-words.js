@@ -1,5 +1,5 @@
-// What the page that people label on says: counts, troubles, kinds of pages, keys of classes, and why there is no page.
-import { nameOfKind } from "./label-like.js";
+// What the page that people label on says: counts, titles, troubles, kinds of pages, and why there is no page.
+import { nameOfKind, title } from "./label-like.js";
 
 export function countsInWords(confirmed, waiting) {
   const given = confirmed ? `${confirmed.toLocaleString()} confirmed since you opened this page. ` : "Nothing confirmed since you opened this page. ";
@@ -15,6 +15,12 @@ export function troubleInWords(trouble) {
   });
 }
 
+export function titleOf(page) {
+  const number = page.crops.length === 1 ? "1 crop" : `${page.crops.length} crops`;
+  if (page.class_name) return `${number}, predicted: ${page.class_name}`;
+  return title(page, number) ?? `${number} without a class`;
+}
+
 // The kinds of pages there are, as [value, words]; the chosen one always among them.
 export function kinds({ classes, open, spot_check: spot, suspects }, chosen) {
   const found = [
@@ -25,13 +31,6 @@ export function kinds({ classes, open, spot_check: spot, suspects }, chosen) {
     ...(spot ? [["spot-check", `the spot check (${spot})`]] : []),
   ];
   return found.some(([value]) => value === chosen) ? found : [...found, [chosen, nameOfKind(chosen)]];
-}
-
-export function keyButton(name, key, onClick) {
-  const button = Object.assign(document.createElement("button"), { type: "button", textContent: name });
-  if (key) button.prepend(Object.assign(document.createElement("kbd"), { textContent: key }));
-  button.addEventListener("click", onClick);
-  return button;
 }
 
 export function whyNone(kind, hasModel) {

@@ -5,7 +5,9 @@ import * as grid from "./label-grid.js";
 import * as like from "./label-like.js";
 import { keep as keepInWindow, kept } from "./label-kept.js";
 import { askForToken, signIn, signOut } from "./label-sign-in.js";
-import { countsInWords, keyButton, kinds, troubleInWords, whyNone } from "./label-words.js";
+import { showKeys } from "./label-keys.js";
+import { setSeveral, toSend, withLabels } from "./label-sets.js";
+import { countsInWords, kinds, titleOf, troubleInWords, whyNone } from "./label-words.js";
 
 const STATE_EVERY = 3000;
 
@@ -39,28 +41,24 @@ function tell({ waiting: left, trouble }) {
 }
 
 function describe(found) {
-  const { classes: names, keys } = found;
+  const { classes: names, keys, several } = found;
   if (!names) return;
   classes = names;
+  setSeveral(several);
   grid.setKeys(keys);
   setClasses(names);
   const chosen = kindOf.value;
   kindOf.replaceChildren(...kinds(found, chosen).map(([value, text]) => new Option(text, value, false, value === chosen)));
-  const give = (name) => () => (grid.give(name), grid.goOn());
-  byId("key-list").replaceChildren(...names.map((name) => keyButton(name, keys[name], give(name))));
+  showKeys(names, keys);
 }
 
 function show(next, chosen) {
-  page = next;
+  page = withLabels(next);
   seconds = 0;
   shownAt = performance.now();
   byId("empty").hidden = Boolean(page);
   byId("confirm").disabled = !page;
-  const number = page?.crops.length === 1 ? "1 crop" : `${page?.crops.length} crops`;
-  byId("page-title").textContent =
-    !page ? ""
-    : page.class_name ? `${number}, predicted: ${page.class_name}`
-    : (like.title(page, number) ?? `${number} without a class`);
+  byId("page-title").textContent = page ? titleOf(page) : "";
   like.show(page);
   grid.showPage(page, chosen, like.firstClass(page));
   keep();
@@ -148,7 +146,7 @@ async function confirm() {
 
 // The backend takes a page once, however often it comes.
 async function store({ id, chosen, took }) {
-  const answer = await patiently(() => post(`/pages/${id}/confirm`, { labels: chosen.labels, seconds: took }));
+  const answer = await patiently(() => post(`/pages/${id}/confirm`, { labels: toSend(chosen.labels), seconds: took }));
   unsent = null;
   keep();
   confirmed += answer.confirmed;
@@ -297,7 +295,7 @@ function onKey(event) {
   else if (key === "," && page.kind === "suspects") grid.keepLabel();
   else if (key === ".") giveRest();
   else if (key === "Backspace" || key === "Delete") grid.give(null), page.class_name ?? grid.goOn();
-  else if (name !== undefined) grid.give(name), page.class_name ?? grid.goOn();
+  else if (name !== undefined) grid.choose(name, page.class_name === null);
   else return;
   event.preventDefault();
 }

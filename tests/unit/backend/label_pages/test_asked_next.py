@@ -107,9 +107,9 @@ def test_more_than_people_can_want_is_refused_with_the_way_out(services, pages, 
         pages.ask_next(1, ann, others)
     assert services.store.asked_next(1) == wanted, "nothing is half stored"
     services.store.save_project(
-        1, label_config=label_config().replace("<Choices ", '<Choices choice="multiple" ')
+        1, label_config=label_config().replace("<Choices ", '<Choices perRegion="true" ')
     )
-    with pytest.raises(PageError, match="Label Studio"):
+    with pytest.raises(PageError, match="per region"):
         pages.ask_next(1, ann, wanted)
 
 

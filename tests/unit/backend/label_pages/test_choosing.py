@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,18 @@ def test_a_class_has_the_key_that_the_config_gives_it_or_the_next_free_one():
     assert class_keys(config) == {"a": "2", "b": "1", "c": "3"}
     many = class_keys(label_config(*(f"class {n}" for n in range(40))))
     assert len(many) == len({*many.values()}) == 25
+
+
+def test_of_several_classes_a_crop_counts_for_each_and_keeps_its_whole_set():
+    found = replace(crops([0.95, 0.6, 0.92], codes=[0, 1, 2], classes=("a + b", "b", "a + c")), several=True)
+    assert found.counts() == {"a": 2, "b": 2, "c": 1}
+    assert found.of("a").tasks.tolist() == [1, 3]
+    assert found.of("a + b").tasks.tolist() == [], "it is no class"
+    assert found.labels([3, 1]) == {3: "a + c", 1: "a + b"}
+    assert best_class(found, ("b", "a", "c")) == "a", "it has the most confident crops"
+
+
+def test_of_one_class_a_crop_a_name_is_never_taken_apart():
+    found = crops([0.95, 0.6], codes=[0, 1], classes=("a + b", "b"))
+    assert found.counts() == {"a + b": 1, "b": 1}
+    assert found.of("b").tasks.tolist() == [2]

@@ -190,11 +190,11 @@ def test_a_task_that_is_gone_is_on_no_page(services, pages, ann):
 @pytest.mark.parametrize(
     ("config", "why"),
     [
-        (label_config().replace("<Choices ", '<Choices choice="multiple" '), "several classes a crop"),
+        (label_config().replace("<Choices ", '<Choices perRegion="true" '), "is per region"),
         ("<View/>", "needs an <Image>"),
     ],
 )
-def test_a_project_that_is_not_labelled_on_pages_says_where_it_is(services, pages, ann, config, why):
+def test_a_project_that_is_not_labelled_on_pages_says_why(services, pages, ann, config, why):
     services.store.save_project(1, label_config=config)
     with pytest.raises(NotLabelledHereError, match=why):
         pages.give(1, ann, "class")
