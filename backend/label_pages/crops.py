@@ -16,7 +16,7 @@ from everylabel.backend.label_pages.choosing import (
     by_frontier,
     choose_of_class,
 )
-from everylabel.backend.store.label_pages import SUSPECTS
+from everylabel.backend.store.label_pages import SECOND_LABELS, SUSPECTS
 from everylabel.backend.store.round_snapshot import NO_CLASS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LabelsOf = Callable[[int, Collection[int], Sequence[str]], Mapping[int, str]]
 OF_CLASS, NEXT_BATCH, SPOT_CHECK, LIKE = "class", "next-batch", "spot-check", "like"
-KINDS = (OF_CLASS, NEXT_BATCH, SPOT_CHECK, LIKE, SUSPECTS)
+KINDS = (OF_CLASS, NEXT_BATCH, SPOT_CHECK, LIKE, SUSPECTS, SECOND_LABELS)
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,25 @@ class OpenCrops:
         """Return the tasks whose label the newest round suspects to be wrong, the most suspicious first."""
         wanted = [task for task in self.suggested() if task not in taken]
         return None, self._readable(wanted)[:PAGE]
+
+    def second_labels(self, annotator: int, taken: set[int]) -> tuple[None, list[int]]:
+        """Return the tasks of which one more label would tell most, that this person has not labelled, the most useful first."""
+        wanted = [task for task in self.worth_another_label(annotator) if task not in taken]
+        return None, self._readable(wanted)[:PAGE]
+
+    def worth_another_label(self, annotator: int) -> list[int]:
+        """Return the tasks labelled by others of which one more label would tell most (ActiveLab, 2301.11856), those first.
+
+        The labels are those of the newest round; nothing is known while no two people disagree on a crop.
+        """
+        snapshot = self.pool_files.snapshot(self.project.id)
+        wanted = () if snapshot is None else snapshot.second_labels
+        if not wanted:
+            return []
+        given = self.labels_of(self.project.id, wanted, self.control.classes)
+        annotations = self.store.annotations_of(self.project.id, wanted)
+        own = {annotation.task_id for annotation in annotations if annotation.annotator == annotator}
+        return [task for task in wanted if task in given and task not in own]
 
     def suggested(self) -> dict[int, tuple[str, str]]:
         """Return the label and the label suggested instead of each task with a suspect one, the most suspicious first."""

@@ -14,7 +14,7 @@ from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.store.asked_next import MOST, TooManyAskedError
 from everylabel.backend.store.fast_pages import CONFIRMED
-from everylabel.backend.store.label_pages import SUSPECTS, UNDONE, Review
+from everylabel.backend.store.label_pages import OF_LABELLED, SECOND_LABELS, SUSPECTS, UNDONE, Review
 from everylabel.model import label_set
 
 if TYPE_CHECKING:
@@ -100,6 +100,14 @@ class Pages:
             has_model=project.model_round is not None,
         )
 
+    def second_labels(self, project_id: int, person: Person) -> int:
+        """Return how many crops that others have labelled are worth a label of this person's, too.
+
+        Raises:
+            NotLabelledHereError: The project cannot be labelled on pages.
+        """
+        return len(self._open(self._project(project_id)).worth_another_label(person.id))
+
     def give(
         self,
         project_id: int,
@@ -139,6 +147,8 @@ class Pages:
             choose, preset = partial(crops.of_class, predicted, class_name), predicted.labels
         if kind == SUSPECTS:
             choose = crops.suspects
+        if kind == SECOND_LABELS:
+            choose = partial(crops.second_labels, person.id)
         if like is not None:
             try:
                 similar = self._likeness.to(project_id, like)
@@ -188,8 +198,8 @@ class Pages:
         labels = _labels(given, control)
         if labels.keys() - {*page.tasks}:
             raise PageError("These labels are of crops that are not on this page. Load the page again.")
-        reviews = {} if page.kind != SUSPECTS else self._reviews(page, control.classes)
-        if page.kind == SUSPECTS and labels.keys() - reviews:
+        reviews = {} if page.kind not in OF_LABELLED else self._reviews(page, control.classes)
+        if page.kind in OF_LABELLED and labels.keys() - reviews:
             raise PageError("A label of this page is gone meanwhile. Load the page again.")
         confirmed = self._store.confirm_page(page, labels, seconds, is_too_fast, reviews)
         if labels:
@@ -248,11 +258,14 @@ class Pages:
         return {task: suggested.get(task, (label, None)) for task, label in given.items()}
 
     def _reviews(self, page: LabelPage, classes: Sequence[str]) -> dict[int, Review]:
-        """Return what a person reviews on a page: the label of each crop, and their own annotation of it."""
+        """Return what a person reviews on a page: the label of each crop, and their own annotation of it.
+
+        Of a page of second labels there is none of theirs: one that they made meanwhile is not changed.
+        """
         own = {
             annotation.task_id: annotation
             for annotation in self._store.annotations_of(page.project_id, page.tasks)
-            if annotation.annotator == page.annotator and annotation.id > 0
+            if page.kind == SUSPECTS and annotation.annotator == page.annotator and annotation.id > 0
         }
         given = self._labels_of(page.project_id, page.tasks, classes)
         return {

@@ -153,6 +153,7 @@ class LabelRoutes:
                 "open": dict(progress.open),
                 "spot_check": progress.spot_check,
                 "suspects": progress.suspects,
+                "second_labels": self._pages.second_labels(project_id, person),
                 "has_model": progress.has_model,
                 "keys": class_keys(self._project(project_id).label_config),
                 "classes": list(progress.classes),

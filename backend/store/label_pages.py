@@ -18,8 +18,8 @@ from everylabel.backend.store.page_labels import SENT, TAKE_BACK, TAKEN_BACK, UN
 from everylabel.backend.store.tables import LabelPageRow, PageLabelRow
 
 RESERVED, UNDONE, RELEASED = "reserved", "undone", "released"
-SUSPECTS = "suspects"
-"""The kind of pages of labels to review; all other pages are of crops without a label."""
+SUSPECTS, SECOND_LABELS = OF_LABELLED = ("suspects", "second-labels")
+"""The kinds of pages of crops that have a label: to review it, or to add another's. All other pages are of crops without one."""
 RESERVED_SECONDS = 1800.0
 """How long a page that is neither confirmed nor given back belongs to the person who was given it."""
 
@@ -124,7 +124,7 @@ class LabelPages(FastPageRecords):
                 and now < row.reserved_until <= now + RESERVED_SECONDS + CLOCKS_DIFFER_SECONDS
             )
             if not held:
-                taken = self._taken(session, project_id) | (set() if row.kind == SUSPECTS else annotated)
+                taken = self._taken(session, project_id) | (set() if row.kind in OF_LABELLED else annotated)
                 if row.state not in (RESERVED, RELEASED) or taken.intersection(json.loads(row.tasks)):
                     return None
             row.state, row.reserved_until = RESERVED, now + RESERVED_SECONDS

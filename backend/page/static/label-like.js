@@ -2,6 +2,7 @@
 import { post } from "./label-requests.js";
 import * as grid from "./label-grid.js";
 
+const OF_LABELLED = { suspects: "suspect labels", "second-labels": "second labels" }; // kinds that the address may ask for
 const MOST = 6; // pages that wait; a person has twelve at a time at most
 
 const byId = (id) => document.getElementById(id);
@@ -12,16 +13,17 @@ let first = null; // the class that the crop had been given on the page it was o
 
 export const kindLike = (task) => `like:${task}`;
 export const isLike = (kind) => kind.startsWith("like:");
-export const nameOfKind = (kind) => (isLike(kind) ? `crops like task ${kind.slice(5)}` : kind === "suspects" ? "suspect labels (0)" : `${kind.replace("class:", "")} (0)`);
+export const nameOfKind = (kind) => (isLike(kind) ? `crops like task ${kind.slice(5)}` : OF_LABELLED[kind] ? `${OF_LABELLED[kind]} (0)` : `${kind.replace("class:", "")} (0)`);
 export const pagesThatWait = () => waiting;
 
-// What the address asks for: the crops like one, or suspect labels; it is asked for once, and not again when the page is loaded again.
+// What the address asks for: the crops like one, suspect labels, or second labels; it is asked for once, and not again when the page is loaded again.
 export function takeFromAddress() {
   const asked = new URLSearchParams(location.search);
   const task = asked.get("like");
-  if (task === null && asked.get("show") !== "suspects") return null;
+  const kind = asked.get("show");
+  if (task === null && !OF_LABELLED[kind]) return null;
   history.replaceState(null, "", location.pathname);
-  if (task === null) return "suspects";
+  if (task === null) return kind;
   return /^[1-9]\d{0,15}$/.test(task) ? kindLike(task) : null;
 }
 
@@ -94,6 +96,7 @@ export const tellNothing = () => tell("", null);
 
 export function title(page, number) {
   if (page.kind === "suspects") return `${number} with a suspect label`;
+  if (page.kind === "second-labels") return `${number} that others have labelled`;
   return page.like ? `${number} like task ${page.like.task}` : null;
 }
 

@@ -22,12 +22,13 @@ export function titleOf(page) {
 }
 
 // The kinds of pages there are, as [value, words]; the chosen one always among them.
-export function kinds({ classes, open, spot_check: spot, suspects }, chosen) {
+export function kinds({ classes, open, spot_check: spot, suspects, second_labels: second }, chosen) {
   const found = [
     ["class", "crops alike, class by class"],
     ...classes.filter((name) => open[name]).map((name) => [`class:${name}`, `${name} (${open[name].toLocaleString()})`]),
     ["next-batch", "the next batch, no class given"],
     ...(suspects ? [["suspects", `suspect labels (${suspects})`]] : []),
+    ...(second ? [["second-labels", `second labels (${second})`]] : []),
     ...(spot ? [["spot-check", `the spot check (${spot})`]] : []),
   ];
   return found.some(([value]) => value === chosen) ? found : [...found, [chosen, nameOfKind(chosen)]];
@@ -38,6 +39,7 @@ export function whyNone(kind, hasModel) {
     kind === "class" && !hasModel ? "There is no model yet, so no crop has a predicted class. Label the next batch first: ten crops of two classes are enough."
     : kind === "like" ? "No open crop is left to show: all are labelled, or on other people's pages just now, or you have left them out today. Choose other crops above."
     : kind === "suspects" ? "No label is suspect just now, or you have left out those that are, or other people are reviewing them. Choose other crops above."
+    : kind === "second-labels" ? "No second label is worth asking you for: nobody disagrees on a crop yet, or you have labelled all that are worth it. Choose other crops above."
     : kind === "class" ? "No open crop is predicted to be of this class, or other people are labelling them just now. Choose another above."
     : "Nothing waits to be labelled here: the next round may bring more, or other people are labelling the rest just now."
   );
