@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from everylabel.model.earlier_model import EarlierShare
 from everylabel.model.evaluation.accuracy import AccuracyEstimate
 from everylabel.model.evaluation.check_set import CheckSetEstimate
 from everylabel.model.evaluation.stopping import PoolPredictions, StoppingAdvice
@@ -34,13 +35,13 @@ class Round:
     number: int
     n_labels: int
     classes: tuple[str, ...]
-    """The columns of `probabilities`: the classes that have a label, sorted."""
+    """The columns of `probabilities`: the classes that have a label or that an earlier model with a say knows, sorted."""
     check: tuple[int, ...]
     """Blind check crops to label next, sampled uniformly, the oldest first."""
     batch: tuple[int, ...]
     """Crops to label next: by rising confidence; before there is a model, in the strategy's order."""
     probabilities: NDArray[Any] | None
-    """(n, k) float32 of every pool crop; None before two classes are known."""
+    """(n, k) float32 of every pool crop; None before two classes are known and without an earlier model."""
     threshold: float
     pseudo_labels: Sequence[PseudoLabel]
     """Highest confidence first; never a labelled, excluded or check crop, but possibly one of the batch.
@@ -62,3 +63,5 @@ class Round:
     stopping: StoppingAdvice | None = None
     accuracy: AccuracyEstimate | None = None
     """Of the model in use, on the crops without a label; None without an audit, and where nothing can be said yet."""
+    earlier: EarlierShare | None = None
+    """How much an earlier project's model has to say, and why; None where there is none."""

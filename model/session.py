@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from everylabel.model.classifiers.base import Classifier
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
 from everylabel.model.classifiers.torch_classifier import TorchClassifier
+from everylabel.model.earlier_model import Comparison
 from everylabel.model.evaluation.accuracy import AccuracyEstimate, estimate_pool_accuracy
 from everylabel.model.evaluation.check_set import CheckPredictions, check_crops_wanted, predict_check_crops
 from everylabel.model.evaluation.stopping import PoolPredictions, StoppingAdvice, stop_set, stopping_advice
@@ -56,6 +57,8 @@ class ActiveLearningSession:
         seed: makes every choice repeatable.
         device: where a torch module is trained.
         scorer: computes what the classifier's `predict_proba` gives of the pool, where that is done elsewhere.
+        earlier: a trained classifier of an earlier project, on rows of the same encoder: it predicts before there are
+            labels, and has a say until they outvote it (`everylabel.model.earlier_model`).
 
     Raises:
         ValueError: a number is outside its range, or there is nothing of a name; the message says what there is.
@@ -76,6 +79,7 @@ class ActiveLearningSession:
         seed: int = 0,
         device: str | torch.device = "cpu",
         scorer: Scorer | None = None,
+        earlier: Classifier | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -92,7 +96,7 @@ class ActiveLearningSession:
         self.round_number = round_number
         self.seed = seed
         self._known = LabeledPool(pool)
-        self._model = PoolModel(pool, classifier, scorer)
+        self._model = PoolModel(pool, classifier, scorer, earlier)
         self._trainer = Trainer(
             self._known,
             self._model,
@@ -110,8 +114,8 @@ class ActiveLearningSession:
 
     @property
     def classifier(self) -> Classifier:
-        """The classifier as last trained."""
-        return self._model.classifier
+        """The classifier as last trained; with an earlier one that has a say, both together."""
+        return self._model.answering
 
     @property
     def check_crops(self) -> tuple[int, ...]:
@@ -163,6 +167,7 @@ class ActiveLearningSession:
     def retrain_model(self) -> None:
         """Train on the labels so far and score the pool; without a label there is nothing to train."""
         self._trainer.train()
+        self._model.listen(self.labels, self.seed)
         self._model.score()
 
     def audit(self) -> LabelAudit:
@@ -171,7 +176,7 @@ class ActiveLearningSession:
         return audit_labels(
             gather(self.pool, np.asarray([*labels], dtype=np.intp)),
             [*labels.values()],
-            classifier=self.classifier,
+            classifier=self._model.classifier,
             smoothed=None if graph is None else graph.smoothed(graph.positions(labels)),
             seed=self.seed,
         )
@@ -198,13 +203,14 @@ class ActiveLearningSession:
         with _timed(self.pool, seconds, "pseudo_label"):
             self._trainer.train_on_pseudo_labels()
         with _timed(self.pool, seconds, "score"):
+            earlier, comparison = self._model.listen(self.labels, self.seed)
             self._model.score()
         with _timed(self.pool, seconds, "select"):
             check, batch = self._select(self.batch_size)
         with _timed(self.pool, seconds, "pseudo_label"):
             shown = self._trainer.confident_crops()
         with _timed(self.pool, seconds, "audit"):
-            issues, checked = self._audit() if audit else ([], None)
+            issues, checked = self._audit(comparison) if audit else ([], None)
             accuracy = _estimated(self._known, self._model, checked) if audit else None
         self.round_number += 1
         return Round(
@@ -224,6 +230,7 @@ class ActiveLearningSession:
             trained_on_pseudo_labels=self._trainer.n_pseudo_labels,
             predictions=predictions,
             stopping=advice,
+            earlier=earlier,
         )
 
     def _advise(self) -> tuple[PoolPredictions | None, StoppingAdvice | None]:
@@ -231,7 +238,7 @@ class ActiveLearningSession:
         if not self._model.can_predict:
             return None, None
         compared = stop_set(len(self.pool), np.flatnonzero(self._known.excluded))
-        classes = self.classifier.classes_
+        classes = self._model.classifier.classes_
         now = PoolPredictions(
             self._known.n_labels,
             tuple(compared.tolist()),
@@ -244,14 +251,15 @@ class ActiveLearningSession:
         self._top_up_check(batch_size)
         if self._trainer.is_stale:
             self.retrain_model()
-        labels, stated = self.labels, self._model.probabilities
+        labels = self.labels
+        stated, shown = self._model.choosing(len(labels))
         codes = {name: code for code, name in enumerate(sorted(set(labels.values())))}
         query = Query(
-            features=MappedRows(self.pool, self.classifier.features),
+            features=MappedRows(self.pool, self._model.classifier.features),
             candidates=np.flatnonzero(self._known.free()),
             labeled=np.asarray([*labels], dtype=np.intp),
             labels=np.asarray([codes[name] for name in labels.values()], dtype=np.intp),
-            probabilities=None if stated is None else self.classifier.unrestated(stated),
+            probabilities=shown,
             seed=_query_seed(self.seed, self._known.n_labels),
         )
         batch = self.strategy.select(query, batch_size)
@@ -264,7 +272,7 @@ class ActiveLearningSession:
         wanted = check_crops_wanted(self._known.n_labels, batch_size, self.check_share)
         self._known.top_up_check(wanted, self.seed)
 
-    def _audit(self) -> tuple[list[LabelIssue], CheckPredictions | None]:
+    def _audit(self, comparison: Comparison | None) -> tuple[list[LabelIssue], CheckPredictions | None]:
         """Audit labels of people by models trained on labels of people: pseudo-labels stay out of it."""
         labels = self.labels
         if not labels:
@@ -276,7 +284,9 @@ class ActiveLearningSession:
         ]
         is_check = np.isin(crops, self._known.check)
         rows = gather(self.pool, crops)
-        return issues, predict_check_crops(self.classifier, rows, [*labels.values()], is_check, self.seed)
+        return issues, predict_check_crops(
+            self._model.classifier, rows, [*labels.values()], is_check, self.seed, comparison=comparison
+        )
 
 
 def _estimated(
@@ -289,11 +299,12 @@ def _estimated(
     left[[*known.labels]] = False
     return estimate_pool_accuracy(
         model.probabilities[left],
-        model.classifier.classes_,
+        model.answering.classes_,
         known.n_labels,
         check=check,
         single_classes=known.single_classes(model.classifier.classes_in),
-        calibrated=model.classifier.closed_form,
+        # No replay calibrated what an earlier model says.
+        calibrated=model.classifier.closed_form and not model.share,
     )
 
 

@@ -16,6 +16,9 @@ from everylabel.model.pseudo_labels.pool_graph import PoolGraph
 from everylabel.model.pseudo_labels.threshold import PseudoLabeler
 from everylabel.model.round import TrainingData
 
+EARLIER_DECIDES = 0.5
+"""From this share on, confident crops are shown below the labeler's fewest labels: the earlier model is what is confident."""
+
 
 class Trainer:
     """Trains a pool's model, and says which pseudo-labels training uses and which ones are shown.
@@ -109,11 +112,13 @@ class Trainer:
         """Return the free crops that clear the threshold, none of them of a class with one label."""
         self.labeler.follow(self._known.n_labels, self._batch_size)
         probabilities = self._model.score()
-        if probabilities is None or self._known.n_labels < self.labeler.min_labels:
+        # An earlier model has been trained on labels enough of its own.
+        enough = self._known.n_labels >= self.labeler.min_labels or self._model.share >= EARLIER_DECIDES
+        if probabilities is None or not enough:
             return NONE_CONFIDENT
         found = self.labeler.select(probabilities)
         # One wrong label would pull its near-duplicates along, and nothing would contradict it.
-        classifier = self._model.classifier
+        classifier = self._model.answering
         alone = {*self._known.single_classes(classifier.classes_in)}
         checked: NDArray[Any] = np.asarray(
             [alone.isdisjoint(classifier.classes_in(name)) for name in classifier.classes_]

@@ -103,6 +103,11 @@ class Classifier(ABC):
         """Return the single classes that a label stands for: itself, unless labels are sets of classes."""
         return (label,)
 
+    @property
+    def head(self) -> Classifier:
+        """The part that the project's own labels trained: itself, unless it answers together with an earlier one."""
+        return self
+
     def add_to_graph(self, graph: Graph, rows: str, dim: int) -> str:
         """Add the arithmetic of `predict_proba` to an ONNX graph.
 

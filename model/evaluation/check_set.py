@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from scipy.stats import binomtest
 from everylabel.model.classifiers.base import Classifier
 from everylabel.model.label_quality.folds import out_of_fold_probabilities
 from everylabel.model.pool import Rows
+
+if TYPE_CHECKING:
+    from everylabel.model.earlier_model import Comparison
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ def predict_check_crops(
     labels: Sequence[str],
     is_check: NDArray[Any],
     seed: int = 0,
+    *,
+    comparison: Comparison | None = None,
 ) -> CheckPredictions | None:
     """Predict check crops by cross-fitting: each by a model trained on all labels but those of its fold.
 
@@ -97,6 +102,7 @@ def predict_check_crops(
         labels: their n class names.
         is_check: (n,) bool: which of them are check crops.
         seed: deals the check labels into folds.
+        comparison: with an earlier model that has a say: its share, too, is then chosen without the labels of the fold.
 
     Returns:
         None where there is no check label, or nothing to train on without them, or where one class alone makes
@@ -110,8 +116,11 @@ def predict_check_crops(
     folds[check] = np.random.default_rng(seed).permutation(len(check)) % n_folds
     if (folds == 0).all():
         return None
-    classes = sorted(set(labels))
-    predicted = out_of_fold_probabilities(classifier, x, labels, classes, folds)[check]
+    classes = sorted(set(labels)) if comparison is None else comparison.classes
+    found = out_of_fold_probabilities(classifier, x, labels, classes, folds)
+    if comparison is not None:
+        found = comparison.mix(found, folds)
+    predicted = found[check]
     names = np.asarray(classes, dtype=object)[predicted.argmax(axis=1)]
     right = np.asarray([name == labels[row] for name, row in zip(names, check, strict=True)])
     return CheckPredictions(predicted.max(axis=1), right)
