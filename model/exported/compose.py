@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from everylabel.model.classifiers.base import Classifier
 from everylabel.model.encoders.base import Encoder
+from everylabel.model.exported.head import pack
 from everylabel.model.exported.letterbox import add_letterbox
 from everylabel.model.exported.novelty import Novelty
 from everylabel.model.onnx_graph import Graph, NotExportableError
@@ -66,6 +67,7 @@ def to_onnx(
         "crop_size": str(encoder.crop_size),
         "encoder": encoder.signature,
         "reads": encoder.reads,
+        **pack(classifier, encoder),
         **({"tokens": TOKENS} if encoder.reads == "text" else {"resizing": RECIPE}),
     }
     return graph.finish(outputs, {**own, **(metadata or {})})
