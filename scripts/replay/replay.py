@@ -86,7 +86,12 @@ class Curve:
     """What each round stated of its accuracy beside the truth, where that was asked for."""
 
 
-def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classifier]) -> Curve:
+def replay(
+    task: Task,
+    rows: NDArray[Any],
+    make_classifier: Callable[[], Classifier],
+    earlier: Classifier | None = None,
+) -> Curve:
     """Label a pool in whole batches, check crops first, until the budget is spent.
 
     With `label_noise` that share of answers is wrong; accuracy is still counted on the true labels.
@@ -95,6 +100,7 @@ def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classif
         task: the run.
         rows: (n, dim) embeddings.
         make_classifier: creates an untrained classifier.
+        earlier: a trained one, of an earlier project.
     """
     from everylabel.model.threads import single_threaded  # noqa: PLC0415 - takes long to load
 
@@ -104,7 +110,7 @@ def replay(task: Task, rows: NDArray[Any], make_classifier: Callable[[], Classif
     answers = flip(truth, task.label_noise, task.seed)
     names, counts = np.unique(truth, return_counts=True)
     rarest = names[int(counts.argmin())]
-    session = _session(task, pool, make_classifier())
+    session = _session(task, pool, make_classifier(), earlier)
     budget = min(task.budget, len(truth) - 1)  # something must be left to count accuracy on
     n_labels: list[int] = []
     accuracy: list[float] = []
@@ -169,7 +175,9 @@ def label_rounds(
             session.add_labels(asked, truth[asked].tolist())
 
 
-def _session(task: Task, pool: NDArray[Any], classifier: Classifier) -> ActiveLearningSession:
+def _session(
+    task: Task, pool: NDArray[Any], classifier: Classifier, earlier: Classifier | None = None
+) -> ActiveLearningSession:
     from everylabel.model.session import ActiveLearningSession  # noqa: PLC0415 - takes long to load
 
     return ActiveLearningSession(
@@ -180,6 +188,7 @@ def _session(task: Task, pool: NDArray[Any], classifier: Classifier) -> ActiveLe
         check_share=task.check_share,
         train_on_pseudo_labels=task.pseudo_labels,
         seed=task.seed,
+        earlier=earlier,
     )
 
 
