@@ -34,6 +34,10 @@ ON_CHECK_CROPS = (
 )
 CALIBRATED = "scores of labels left out of the fit, then restated as how often such a prediction was right in replays of labelling"
 CALIBRATED_BY_CLASS = "scores of labels left out of the fit, one class at a time; the probability of a set of classes is their product"
+WITH_EARLIER = (
+    "a mixture with the probabilities of an earlier model that the project began with, weighed by labels left out of the fit; "
+    "no replay of labelling restated it"
+)
 UNCALIBRATED = "none: the softmax of a network trained whole, which is often too confident"
 NOT_FOR = (
     "{Things} of another kind than those it was trained on: nothing here holds for them. The output `novelty` is above 1 "
@@ -131,6 +135,8 @@ def _accuracy(record: RoundRecord) -> dict[str, Any] | None:
 
 
 def _calibrated(classifier: Classifier) -> str:
+    if classifier.head is not classifier:
+        return WITH_EARLIER
     if classifier.closed_form:
         return CALIBRATED
     return UNCALIBRATED if classifier.space is None else CALIBRATED_BY_CLASS

@@ -74,13 +74,14 @@ class Models:
         loaded = self._loaded.get(project_id)
         if loaded is not None and loaded[0] == wanted:
             return loaded[1]
+        from everylabel.model.classifiers.blended import with_state  # noqa: PLC0415 - takes long to load
+
         files = self._files(project_id)
         for number in reversed([number for number in files.models() if number <= project.model_round]):
             state = files.load_model(number, encoder.signature)
             # A model trained while the labeling config allowed one class, not several (or the reverse), is of no use.
             if state is not None and ("names" in state) == control.multiple:
-                classifier = make_classifier(control, encoder)
-                classifier.load_state(state)
+                classifier = with_state(make_classifier(control, encoder), state)
                 self._loaded[project_id] = (wanted, classifier)
                 return classifier
         return None

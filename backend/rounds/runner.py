@@ -14,10 +14,12 @@ from everylabel.backend.label_studio.label_config import ImageChoices
 from everylabel.backend.label_studio.publisher import Queue, version_number
 from everylabel.backend.rounds import spot_check
 from everylabel.backend.rounds.accuracy import stored
+from everylabel.backend.rounds.earlier_model import in_words, record_of
 from everylabel.backend.rounds.encoder_switch import EncoderSwitch
 from everylabel.backend.rounds.round_input import RoundInput, read_input
 from everylabel.backend.rounds.round_queue import QueueMaker
 from everylabel.backend.store import Annotation, Project, RoundRecord, Store, round_snapshot
+from everylabel.backend.store.earlier_model import stored_model
 from everylabel.model.query import DEFAULT
 
 if TYPE_CHECKING:
@@ -135,6 +137,7 @@ class Rounds:
             number=before,
             seed=self._settings.seed + project_id,
             scorer=None if self._scorer is None else self._scorer(found.file),
+            earlier=found.earlier,
         )
         found.fill(session)
         history = files.predictions(found.signature)
@@ -157,6 +160,8 @@ class Rounds:
         log.info(
             "project %s: round %s with %s labels in %.2f s", project_id, record.number, record.n_labels, took
         )
+        if words := in_words(project, record):
+            log.info("project %s: began with %s", project_id, words)
         return FinishedRound(record, queue, found.control)
 
     def _save(
@@ -205,7 +210,8 @@ class Rounds:
         log.info("project %s: the encoder is %s now", project.id, name)
 
     def _read(self, project: Project, *, switches: bool) -> RoundInput | None:
-        return read_input(self._store, project, self._embeddings, self._clock(), switches=switches)
+        folder = self._files(project.id).folder
+        return read_input(self._store, project, self._embeddings, folder, self._clock(), switches=switches)
 
     def _asked(
         self,
@@ -262,6 +268,7 @@ class Rounds:
             finished_at=self._clock(),
             promoted=promoted,
             embedded_until=found.embedded_until,
+            earlier=_earlier(found, outcome),
         )
         return queue, record
 
@@ -282,6 +289,7 @@ class Rounds:
         number: int,
         seed: int,
         scorer: Scorer | None,
+        earlier: Classifier | None,
     ) -> ActiveLearningSession:
         from everylabel.model.session import ActiveLearningSession  # noqa: PLC0415 - takes long to load
 
@@ -294,6 +302,7 @@ class Rounds:
             seed=seed,
             strategy=self._settings.strategy or DEFAULT,
             scorer=scorer,
+            earlier=earlier,
         )
 
     def _is_no_worse(self, project_id: int, model_round: int | None, outcome: Round) -> bool:
@@ -310,6 +319,13 @@ def _updates(annotations: Sequence[Annotation], task_ids: Sequence[int]) -> dict
     """Return when the newest annotation of each of these tasks was submitted, by task."""
     newest = {annotation.task_id: annotation.updated_at for annotation in annotations}
     return {id_: newest[id_] for id_ in task_ids}
+
+
+def _earlier(found: RoundInput, outcome: Round) -> dict[str, Any] | None:
+    """Return what the model that the project began with had to say in a round."""
+    model, heard = stored_model(found.project.earlier_model), outcome.earlier
+    share, reason = (0.0, found.not_heard) if heard is None else (heard.share, heard.reason)
+    return record_of(model, share, reason)
 
 
 def _check_set(outcome: Round) -> dict[str, float] | None:

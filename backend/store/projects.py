@@ -50,6 +50,8 @@ class Project:
     """The signature of that encoder."""
     better_encoder: str | None = None
     """A sentence on the encoder that was better on the project's labels when they were last compared, if one was."""
+    earlier_model: str | None = None
+    """The model it began with, as `everylabel.backend.store.earlier_model` reads it; None if it began without one."""
 
 
 @dataclass(frozen=True)
@@ -147,4 +149,5 @@ def _project(row: ProjectRow) -> Project:
         next_encoder=row.next_encoder,
         next_signature=row.next_signature,
         better_encoder=row.better_encoder,
+        earlier_model=row.earlier_model,
     )

@@ -54,6 +54,8 @@ class RoundRecord:
     """Classes with one label: no label error can be found in them, and no crop is pre-filled with them."""
     embedded_until: int = 0
     """The number of rows of the embedding file when it ran; more rows make another round due."""
+    earlier: dict[str, Any] | None = None
+    """What the model that the project began with had to say: its `digest`, its `share` and the `reason`."""
     published_at: float | None = None
 
     @property
@@ -163,6 +165,7 @@ _RECORD_FIELDS = (
     "single_classes",
     "spot_check",
     "asked",
+    "earlier",
 )
 _STORED_AS = {"suspected": "flagged", "suspected_updates": "flagged_updates"}
 """Keys that differ from the field: two versions of the backend share a store while one is replaced."""

@@ -59,6 +59,7 @@ class ProjectRow(Base):
     next_encoder: Mapped[str | None] = mapped_column(SortedText, default=None)
     next_signature: Mapped[str | None] = mapped_column(SortedText, default=None)
     better_encoder: Mapped[str | None] = mapped_column(SortedText, default=None)
+    earlier_model: Mapped[str | None] = mapped_column(SortedText, default=None)
     connected: Mapped[bool] = mapped_column(Boolean, default=False)
     problem: Mapped[str | None] = mapped_column(SortedText, default=None)
     reconciled_at: Mapped[float | None] = mapped_column(Float, default=None)

@@ -1,0 +1,224 @@
+"""Begin a project with the model of an earlier one, say what it has to say, and forget it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from everylabel.backend.store import earlier_model as files_of
+from everylabel.backend.store.earlier_model import EarlierModel
+
+if TYPE_CHECKING:
+    from everylabel.backend.embedding.embeddings import Embeddings
+    from everylabel.backend.label_studio.label_config import ImageChoices
+    from everylabel.backend.store import Project, RoundRecord, Store
+    from everylabel.backend.store.files import ProjectFiles
+    from everylabel.model.classifiers.base import Classifier
+    from everylabel.model.exported.head import ExportedHead
+
+OTHER_ENCODER = "it reads the rows of another encoder"
+LOST = "its file is lost or damaged: run `everylabel connect` with --from again, or with --from none"
+FEW_CLASSES = "the labeling config has fewer than two of its classes"
+OTHER_KIND = "the labeling config is of another kind: one class a crop, or several"
+
+
+class EarlierModelError(ValueError):
+    """A project cannot begin with a model; the message says why and the way out, and nothing was changed."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A model that fits a project."""
+
+    model: EarlierModel
+    state: Mapping[str, Any]
+    known: tuple[str, ...]
+    """Its classes that the labeling config has."""
+    left_out: tuple[str, ...]
+    """Its classes that the labeling config lacks."""
+    unknown: tuple[str, ...]
+    """Classes of the labeling config that it does not know."""
+
+
+def take(path: Path, project_id: int, name: str, embeddings: Embeddings, control: ImageChoices) -> Taken:
+    """Read an exported model, and check that a project can begin with it; nothing is changed.
+
+    Args:
+        path: The file that `everylabel export` wrote.
+        project_id: The project; messages name it.
+        name: The encoder of the project.
+        embeddings: The encoders.
+        control: The choices of its labeling config.
+
+    Raises:
+        EarlierModelError: It cannot be read, or does not fit.
+        EncoderError: The project's encoder cannot be loaded.
+    """
+    from everylabel.model.exported.head import HeadError, read_head  # noqa: PLC0415 - takes long to load
+
+    try:
+        head = read_head(path)
+    except HeadError as error:
+        raise EarlierModelError(str(error)) from error
+    _check_kind(head, path, control)
+    _check_encoder(head, path, project_id, name, embeddings, control)
+    known = tuple(one for one in head.classes if one in control.classes)
+    left_out = tuple(one for one in head.classes if one not in control.classes)
+    if _restricted(head.state, control) is None:
+        raise EarlierModelError(
+            f"{path} knows {_listed(head.classes)}, and the labeling config of project {project_id} has {_listed(control.classes)}: "
+            f"{'no class' if not known else 'only one class'} in common. It takes two, by exactly the same names: rename classes in "
+            "the labeling config, or begin without a model."
+        )
+    model = EarlierModel(path.name, head.digest, head.encoder, head.kind, head.classes, head.origin)
+    unknown = tuple(one for one in control.classes if one not in head.classes)
+    return Taken(model, head.state, known, left_out, unknown)
+
+
+def begin_with(store: Store, files: ProjectFiles, project_id: int, taken: Taken) -> None:
+    """Have a project begin with a model; the next round listens to it."""
+    files_of.save(files.folder, taken.model.digest, taken.state)
+    store.save_project(project_id, earlier_model=taken.model.stored())
+    files_of.keep(files.folder, taken.model.digest)
+
+
+def forget(store: Store, files: ProjectFiles, project_id: int) -> EarlierModel | None:
+    """Have a project forget the model it began with; the next round is run without it.
+
+    Returns:
+        What was forgotten; None if there was none.
+    """
+    project = store.project(project_id)
+    model = None if project is None else files_of.stored_model(project.earlier_model)
+    if model is not None:
+        store.save_project(project_id, earlier_model=None)
+        files_of.keep(files.folder, None)
+    return model
+
+
+def earlier_classifier(
+    project: Project,
+    folder: Path,
+    signature: str,
+    control: ImageChoices,
+    make_classifier: Callable[[], Classifier],
+) -> tuple[Classifier | None, str]:
+    """Return the classifier that a project began with, for a round.
+
+    Args:
+        project: The project.
+        folder: Its files.
+        signature: Of the encoder whose rows the round reads.
+        control: The choices of the labeling config.
+        make_classifier: Makes an untrained classifier of the project.
+
+    Returns:
+        The classifier, which answers with classes of the labeling config alone, and an empty text; or None and why it has no say:
+        an empty text, too, if the project began without one.
+    """
+    model = files_of.stored_model(project.earlier_model)
+    if model is None:
+        return None, ""
+    classifier = make_classifier()
+    if model.encoder != signature or model.kind != type(classifier).__name__:
+        return None, OTHER_ENCODER if model.encoder != signature else OTHER_KIND
+    state = files_of.load(folder, model.digest)
+    if state is None:
+        return None, LOST
+    kept = _restricted(state, control)
+    return (None, FEW_CLASSES) if kept is None else (classifier.load_state(kept), "")
+
+
+def figures(project: Project, record: RoundRecord | None) -> dict[str, Any] | None:
+    """Return what a project began with and what that has to say now, for programs; None if it began without a model."""
+    model = files_of.stored_model(project.earlier_model)
+    if model is None:
+        return None
+    told = {} if record is None or record.earlier is None else record.earlier
+    heard = told.get("digest") == model.digest
+    return {
+        "file": model.file,
+        "sha256": model.digest,
+        "origin": model.origin,
+        "classes": list(model.classes),
+        "share": float(told["share"]) if heard else None,
+        "reason": str(told["reason"]) if heard else "no round has been run with it yet",
+        "round": record.number if heard and record is not None else None,
+    }
+
+
+def in_words(project: Project, record: RoundRecord | None) -> str:
+    """Return what a project began with and what that has to say now, in a sentence; empty if it began without a model."""
+    found = figures(project, record)
+    if found is None:
+        return ""
+    share = found["share"]
+    if share is None:
+        say = "its share is decided"
+    elif share == 1:
+        say = "it answers alone"
+    elif share:
+        say = f"it has a share of {share:.0%} in what is predicted"
+    else:
+        say = "it has no say"
+    return f"{found['file']}{_origin(found['origin'])}: {say}: {found['reason']}"
+
+
+def record_of(model: EarlierModel | None, share: float, reason: str) -> dict[str, Any] | None:
+    """Return what a round's record holds of the model that its project began with."""
+    return None if model is None else {"digest": model.digest, "share": share, "reason": reason}
+
+
+def _check_kind(head: ExportedHead, path: Path, control: ImageChoices) -> None:
+    if head.reads != control.kind:
+        raise EarlierModelError(
+            f"{path} is a model of {head.reads}s, and this project is one of {control.kind}s. Export a model of such a project."
+        )
+    if head.multiple != control.multiple:
+        told = 'is of several classes a crop (choice="multiple")'
+        other = "is of one class a crop"
+        model, project = (told, other) if head.multiple else (other, told)
+        raise EarlierModelError(
+            f"{path} {model}, and this project {project}. Export a model of a project of the same kind."
+        )
+
+
+def _check_encoder(
+    head: ExportedHead, path: Path, project_id: int, name: str, embeddings: Embeddings, control: ImageChoices
+) -> None:
+    from everylabel.backend.rounds.models import make_classifier  # noqa: PLC0415 - takes long to load
+
+    encoder = embeddings.named(name)
+    if head.encoder != encoder.signature:
+        theirs = head.encoder.split(" ", 1)[0]
+        raise EarlierModelError(
+            f"{path} was made with the encoder {theirs!r} ({head.encoder}), and project {project_id} uses {name!r} ({encoder.signature}). "
+            f"Have the project use that one: everylabel encoders --project {project_id} --switch {theirs}, or "
+            f"EVERYLABEL_ENCODER={theirs} for all projects."
+        )
+    if not head.is_of(encoder) or head.kind != type(make_classifier(control, encoder)).__name__:
+        raise EarlierModelError(
+            f"{path} was made with an encoder that is called {name!r} like the one of project {project_id}, but has other weights, "
+            "or prepares crops in another way. Its head reads other numbers: export it again with this encoder."
+        )
+
+
+def _restricted(state: Mapping[str, Any], control: ImageChoices) -> dict[str, Any] | None:
+    from everylabel.model.exported.head import restricted  # noqa: PLC0415 - takes long to load
+
+    return restricted(state, frozenset(control.classes))
+
+
+def _origin(origin: Mapping[str, Any]) -> str:
+    project = origin.get("project")
+    if not isinstance(project, dict) or "id" not in project:
+        return ""
+    labels = f", {origin['labels']} labels" if "labels" in origin else ""
+    return f" (project {project['id']}{labels})"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:8])
+    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown
