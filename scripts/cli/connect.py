@@ -24,6 +24,15 @@ def connect(
     hotkeys: Annotated[
         bool, typer.Option("--hotkeys", help="Let Enter submit in Label Studio, for the token's user alone.")
     ] = False,
+    from_model: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="A model (.onnx) that `everylabel export` wrote: the project begins with what it knows, until its own labels "
+            "outvote it. 'none' forgets it.",
+        ),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -36,4 +45,11 @@ def connect(
     """Connect a Label Studio project: backend, webhook, sampling, tabs, and the first batch."""
     from everylabel.scripts.commands import connect
 
-    connect.run(project, backend_url, require_class=require_class, hotkeys=hotkeys, labels=labels)
+    connect.run(
+        project,
+        backend_url,
+        require_class=require_class,
+        hotkeys=hotkeys,
+        labels=labels,
+        from_model=from_model,
+    )

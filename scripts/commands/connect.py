@@ -20,6 +20,8 @@ from everylabel.backend.label_studio.hotkeys import TOO_OLD, UNDO, submit_with_e
 from everylabel.backend.label_studio.publisher import SAMPLING
 from everylabel.backend.label_studio.required_class import MESSAGE, requires_class, with_required_class
 from everylabel.backend.progress import Progress
+from everylabel.backend.rounds import earlier_model
+from everylabel.backend.rounds.earlier_model import Taken
 from everylabel.backend.settings import Settings
 from everylabel.scripts.checked_settings import load_settings
 from everylabel.scripts.console import console, counted, fail, progress
@@ -27,6 +29,8 @@ from everylabel.scripts.old_labels import OldLabelsError, bring_in, read_labels
 from everylabel.scripts.project_errors import exit_on_errors
 
 TITLE = "everylabel"
+NONE = "none"
+"""The model that makes a project forget the one it began with."""
 START_SECONDS = 30
 """How long a backend that was started just before may take until it answers."""
 
@@ -38,33 +42,86 @@ def run(
     require_class: bool | None,
     hotkeys: bool,
     labels: Path | None = None,
+    from_model: str | None = None,
 ) -> None:
-    """Bring in old labels where there are any, connect a project, and say what comes next."""
+    """Bring in old labels and an earlier model where there are any, connect a project, and say what comes next."""
     settings = load_settings(**({"public_url": backend_url} if backend_url else {}))
     backend = build(settings)
     with exit_on_errors(backend, project):
+        taken = None if from_model in (None, NONE) else _take(backend, project, Path(str(from_model)))
         _offer_required_class(backend.label_studio, project, require_class)
         if labels is not None:
             _bring_in(backend.label_studio, project, labels)
-        connect_and_say(backend, project, hotkeys=hotkeys)
+        changed = False
+        if taken is not None:
+            changed = _begin_with(backend, project, taken)
+        elif from_model == NONE:
+            changed = _forget_model(backend, project)
+        connect_and_say(backend, project, hotkeys=hotkeys, force=changed)
 
 
-def connect_and_say(backend: Backend, project: int, *, hotkeys: bool) -> None:
+def connect_and_say(backend: Backend, project: int, *, hotkeys: bool, force: bool = False) -> None:
     """Connect a project, let Enter submit where that is wanted, and say what comes next.
 
     Args:
         backend: The backend's parts.
         project: The project.
         hotkeys: Let Enter submit.
+        force: Run a round even if no crop and no label is new.
 
     Raises:
         LabelStudioError: Label Studio does not answer, or refuses.
     """
     with progress() as report:
-        connect_project(backend, project, report, patience=START_SECONDS)
+        connect_project(backend, project, report, patience=START_SECONDS, force=force)
     if hotkeys:
         _let_enter_submit(backend.label_studio)
     _say_connected(backend, project)
+
+
+def _take(backend: Backend, project_id: int, path: Path) -> Taken:
+    """Read the model that a project is to begin with; one that does not fit is refused, and nothing is changed."""
+    control = label_config.parse(str(backend.label_studio.project(project_id)["label_config"]))
+    known = backend.store.project(project_id)
+    if known is not None and known.next_encoder:
+        fail(
+            f"Project {project_id} is being switched to another encoder. Wait until `everylabel status --project {project_id}` says "
+            "that it is done, then try again."
+        )
+    name = backend.embeddings.name(known)
+    check_encoder(control, name)
+    try:
+        return earlier_model.take(path, project_id, name, backend.embeddings, control)
+    except earlier_model.EarlierModelError as error:
+        fail(error)
+
+
+def _begin_with(backend: Backend, project_id: int, taken: Taken) -> bool:
+    """Have a project begin with a model, and say what it knows; return True, for a round is due."""
+    earlier_model.begin_with(backend.store, backend.files(project_id), project_id, taken)
+    console.print(
+        f"Begins with {escape(taken.model.file)}, which knows {escape(', '.join(taken.known))}. It predicts until the project's own "
+        "labels outvote it.",
+        highlight=False,
+    )
+    if taken.left_out:
+        console.print(
+            f"Left out: {escape(', '.join(taken.left_out))}: the labeling config has no such class.",
+            highlight=False,
+        )
+    if taken.unknown:
+        console.print(f"It does not know: {escape(', '.join(taken.unknown))}.", highlight=False)
+    return True
+
+
+def _forget_model(backend: Backend, project_id: int) -> bool:
+    """Have a project forget the model it began with, and say so; return True if there was one."""
+    model = earlier_model.forget(backend.store, backend.files(project_id), project_id)
+    if model is None:
+        console.print(f"Project {project_id} did not begin with a model: there is nothing to forget.")
+        return False
+    console.print(f"{escape(model.file)} is forgotten: the next round is run without it.", highlight=False)
+    return True
 
 
 def _bring_in(label_studio: LabelStudio, project_id: int, table: Path) -> None:
@@ -141,7 +198,12 @@ def _offer_required_class(label_studio: LabelStudio, project_id: int, wanted: bo
 
 
 def connect_project(
-    backend: Backend, project_id: int, report: Progress | None = None, *, patience: int = 0
+    backend: Backend,
+    project_id: int,
+    report: Progress | None = None,
+    *,
+    patience: int = 0,
+    force: bool = False,
 ) -> None:
     """Set up a project and publish its first round; what is already set up stays as it is.
 
@@ -150,6 +212,7 @@ def connect_project(
         project_id: the project.
         report: called with (what, done, total).
         patience: how many times, a second apart, to try again while Label Studio finds no backend.
+        force: run a round even if no crop and no label is new.
 
     Raises:
         LabelStudioError: Label Studio does not answer, refuses the token, or cannot reach the backend.
@@ -169,7 +232,7 @@ def connect_project(
             time.sleep(1)
     backend.store.save_project(project_id, connected=True)
     backend.loop.catch_up(
-        project_id, compare=True, force=not _is_followed(backend, project_id), progress=report
+        project_id, compare=True, force=force or not _is_followed(backend, project_id), progress=report
     )
 
 

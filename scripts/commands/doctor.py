@@ -22,7 +22,7 @@ from everylabel.backend.label_studio.label_stream import not_served
 from everylabel.backend.label_studio.publisher import SAMPLING, version_number
 from everylabel.backend.label_studio.required_class import requires_class
 from everylabel.backend.label_studio.versions import tested_versions, warning_about
-from everylabel.backend.rounds import certificates, empty_annotations
+from everylabel.backend.rounds import certificates, earlier_model, empty_annotations
 from everylabel.backend.rounds.labels import current_labels
 from everylabel.backend.store import StorageError
 from everylabel.scripts import background_checks
@@ -281,7 +281,11 @@ def _rounds(backend: Backend, project_id: int) -> str:
     if problem := project.problem or certificates.problem(backend, project_id):
         raise CheckFailedError(problem)
     certificate = certificates.describe(backend, project_id)
-    return f"{latest.model_version} with {latest.n_labels} labels{certificate and f'; certificate {certificate}'}"
+    began = earlier_model.in_words(project, latest)
+    return (
+        f"{latest.model_version} with {latest.n_labels} labels{certificate and f'; certificate {certificate}'}"
+        f"{began and f'; began with {began}'}"
+    )
 
 
 def _label_stream(backend: Backend, project_id: int) -> str:

@@ -18,7 +18,7 @@ from everylabel.backend.label_pages.glance import fast_pages_in_words
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.annotators import annotator_name, names_by_id
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
-from everylabel.backend.rounds import certificates, empty_annotations, rare_classes
+from everylabel.backend.rounds import certificates, earlier_model, empty_annotations, rare_classes
 from everylabel.backend.rounds.accuracy import accuracy_of
 from everylabel.backend.rounds.labels import counted_annotations, current_labels
 from everylabel.backend.rounds.outlook import curve_of, next_labels_in_words, seconds_per_label
@@ -68,10 +68,12 @@ def _table(backend: Backend, project: Project) -> Table:
         )
     elif project.better_encoder:
         table.add_row("encoder", escape(project.better_encoder))
+    latest = backend.store.latest_round(project.id)
+    if words := earlier_model.in_words(project, latest):
+        table.add_row("began with", escape(words))
     annotations = backend.store.annotations(project.id)
     for name, words in _labels(backend, project, annotations):
         table.add_row(name, words)
-    latest = backend.store.latest_round(project.id)
     if latest is not None:
         table.add_row("accuracy", _accuracy(latest))
         if latest.stopping is not None:
@@ -113,6 +115,7 @@ def _figures(backend: Backend, project: Project) -> dict[str, Any]:
         "encoder": backend.embeddings.name(project),
         "better_encoder": project.better_encoder,
         "switch": None if switch is None else asdict(switch),
+        "earlier_model": earlier_model.figures(project, latest),
     }
 
 
