@@ -91,7 +91,8 @@ def acceptable(
     """List the crops whose predictions are confident enough to be accepted, the most confident first.
 
     Left out are annotated crops, blind check crops, suspected labels and crops that a person is being asked about; and
-    every crop predicted as a class with a single label, because nothing has checked such predictions.
+    every crop predicted as a class with a single label, or with none and only an earlier model knows it, because nothing in
+    this project has checked such predictions.
 
     Args:
         parts: The backend.
@@ -115,8 +116,8 @@ def acceptable(
         )
     control = label_config.parse(project.label_config)
     labels = current_labels(store, project_id, store.annotations(project_id), control.classes)
-    single = rare_classes(labels, control.classes, control.names, project.check_tasks).single
-    unchecked = {*latest.single_classes, *single}
+    rare = rare_classes(labels, control.classes, control.names, project.check_tasks)
+    unchecked = {*latest.single_classes, *rare.single, *rare.missing}
     predicted = predict_pool(store, parts.embeddings, project, model).confident(
         min_confidence, control, unchecked
     )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.classifiers.multi_label import MultiLabelClassifier
 from everylabel.model.earlier_model import CHANCE, ENOUGH, MOST_LABELS, NOTHING_LABELLED, OUTVOTED, compare
 from everylabel.model.session import ActiveLearningSession
 
@@ -172,3 +173,28 @@ def test_the_same_labels_give_the_same_round(pool, earlier):
     assert one.earlier == other.earlier
     assert np.array_equal(one.probabilities, other.probabilities)
     assert one.batch == other.batch
+
+
+def test_a_project_of_several_classes_a_crop_begins_with_a_model_too():
+    def several(n, seed):
+        x, names = crops(n, seed)
+        dirt = np.random.default_rng(seed).random(n) < 0.4
+        x = x.astype(np.float32) + np.outer(dirt, 3 * np.eye(32)[0] + np.ones(32))
+        return x.astype(np.float16), [
+            f"{name} + dirt" if d else str(name) for name, d in zip(names, dirt, strict=True)
+        ]
+
+    x, labels = several(240, 5)
+    theirs = several(240, 6)
+    earlier = MultiLabelClassifier().adapt(theirs[0]).fit(*theirs)
+    session = ActiveLearningSession(x, classifier=MultiLabelClassifier(), earlier=earlier)
+    assert session.run_round().earlier.share == 1
+    session.add_labels(range(20), labels[:20])
+    found = session.run_round()
+    assert found.earlier.share > 0
+    alone = ActiveLearningSession(x, classifier=MultiLabelClassifier())
+    alone.add_labels(range(20), labels[:20])
+    without = alone.run_round()
+    mine, other = (np.asarray(one.classes)[one.probabilities[20:].argmax(axis=1)] for one in (found, without))
+    truth = np.asarray(labels[20:])
+    assert (mine == truth).mean() > (other == truth).mean()

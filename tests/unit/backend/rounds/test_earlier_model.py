@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from everylabel.backend.exporting.export import export_model
 from everylabel.backend.label_studio import label_config as label_configs
 from everylabel.backend.ml_backend import ActiveLearningBackend
-from everylabel.backend.rounds import earlier_model
+from everylabel.backend.rounds import bulk_accept, earlier_model
 from everylabel.backend.rounds.earlier_model import EarlierModelError, in_words, take
 from everylabel.backend.store import earlier_model as files_of
 from everylabel.model.exported.model_file import ExportedModel
@@ -81,6 +81,11 @@ def test_before_any_label_the_pool_is_predicted(services, stand_in, exported, se
     assert all(crop.label in "0123" for crop in shown)
     words = in_words(services.store.project(2), services.store.latest_round(2))
     assert words == "model.onnx (project 1, 40 labels): it answers alone: nothing is labelled yet"
+
+
+def test_nothing_is_accepted_in_bulk_of_classes_that_nobody_has_labelled(services, exported, second):
+    begin(services, exported)
+    assert bulk_accept.acceptable(services, 2, 0.5, 100) == ([], 0)
 
 
 def test_labels_and_the_earlier_model_answer_together_and_survive_a_restart(
