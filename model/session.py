@@ -210,7 +210,7 @@ class ActiveLearningSession:
         with _timed(self.pool, seconds, "pseudo_label"):
             shown = self._trainer.confident_crops()
         with _timed(self.pool, seconds, "audit"):
-            issues, checked = self._audit(comparison) if audit else ([], None)
+            issues, checked = _audited(self, self._known, self._model, comparison) if audit else ([], None)
             accuracy = _estimated(self._known, self._model, checked) if audit else None
         self.round_number += 1
         return Round(
@@ -272,21 +272,24 @@ class ActiveLearningSession:
         wanted = check_crops_wanted(self._known.n_labels, batch_size, self.check_share)
         self._known.top_up_check(wanted, self.seed)
 
-    def _audit(self, comparison: Comparison | None) -> tuple[list[LabelIssue], CheckPredictions | None]:
-        """Audit labels of people by models trained on labels of people: pseudo-labels stay out of it."""
-        labels = self.labels
-        if not labels:
-            return [], None
-        crops = np.asarray([*labels], dtype=np.intp)
-        issues = [
-            LabelIssue(int(crops[issue.index]), issue.given_label, issue.suggested_label, issue.score)
-            for issue in self.audit().issues
-        ]
-        is_check = np.isin(crops, self._known.check)
-        rows = gather(self.pool, crops)
-        return issues, predict_check_crops(
-            self._model.classifier, rows, [*labels.values()], is_check, self.seed, comparison=comparison
-        )
+
+def _audited(
+    session: ActiveLearningSession, known: LabeledPool, model: PoolModel, comparison: Comparison | None
+) -> tuple[list[LabelIssue], CheckPredictions | None]:
+    """Audit labels of people by models trained on labels of people: pseudo-labels stay out of it."""
+    labels = known.labels
+    if not labels:
+        return [], None
+    crops = np.asarray([*labels], dtype=np.intp)
+    issues = [
+        LabelIssue(int(crops[issue.index]), issue.given_label, issue.suggested_label, issue.score)
+        for issue in session.audit().issues
+    ]
+    is_check = np.isin(crops, known.check)
+    rows = gather(known.rows, crops)
+    return issues, predict_check_crops(
+        model.classifier, rows, [*labels.values()], is_check, session.seed, comparison=comparison
+    )
 
 
 def _estimated(

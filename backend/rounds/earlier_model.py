@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from everylabel.backend.store import Project, RoundRecord, Store
     from everylabel.backend.store.files import ProjectFiles
     from everylabel.model.classifiers.base import Classifier
+    from everylabel.model.earlier_model import EarlierShare
     from everylabel.model.exported.head import ExportedHead
 
 OTHER_ENCODER = "it reads the rows of another encoder"
@@ -40,6 +41,19 @@ class Taken:
     """Its classes that the labeling config lacks."""
     unknown: tuple[str, ...]
     """Classes of the labeling config that it does not know."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The classifier that a project began with, as a round can use it: it answers with classes of the labeling config alone."""
+
+    classifier: Classifier | None
+    why_not: str = ""
+    """Why there is none although the project began with one."""
+
+
+NONE_BEGUN = Heard(None)
+"""The project began without a model."""
 
 
 def take(path: Path, project_id: int, name: str, embeddings: Embeddings, control: ImageChoices) -> Taken:
@@ -98,13 +112,9 @@ def forget(store: Store, files: ProjectFiles, project_id: int) -> EarlierModel |
     return model
 
 
-def earlier_classifier(
-    project: Project,
-    folder: Path,
-    signature: str,
-    control: ImageChoices,
-    make_classifier: Callable[[], Classifier],
-) -> tuple[Classifier | None, str]:
+def hear(
+    project: Project, folder: Path, signature: str, control: ImageChoices, untrained: Classifier
+) -> Heard:
     """Return the classifier that a project began with, for a round.
 
     Args:
@@ -112,23 +122,18 @@ def earlier_classifier(
         folder: Its files.
         signature: Of the encoder whose rows the round reads.
         control: The choices of the labeling config.
-        make_classifier: Makes an untrained classifier of the project.
-
-    Returns:
-        The classifier, which answers with classes of the labeling config alone, and an empty text; or None and why it has no say:
-        an empty text, too, if the project began without one.
+        untrained: The project's classifier.
     """
     model = files_of.stored_model(project.earlier_model)
     if model is None:
-        return None, ""
-    classifier = make_classifier()
-    if model.encoder != signature or model.kind != type(classifier).__name__:
-        return None, OTHER_ENCODER if model.encoder != signature else OTHER_KIND
+        return NONE_BEGUN
+    if model.encoder != signature or model.kind != type(untrained).__name__:
+        return Heard(None, OTHER_ENCODER if model.encoder != signature else OTHER_KIND)
     state = files_of.load(folder, model.digest)
     if state is None:
-        return None, LOST
+        return Heard(None, LOST)
     kept = _restricted(state, control)
-    return (None, FEW_CLASSES) if kept is None else (classifier.load_state(kept), "")
+    return Heard(None, FEW_CLASSES) if kept is None else Heard(untrained.fresh().load_state(kept))
 
 
 def figures(project: Project, record: RoundRecord | None) -> dict[str, Any] | None:
@@ -166,9 +171,19 @@ def in_words(project: Project, record: RoundRecord | None) -> str:
     return f"{found['file']}{_origin(found['origin'])}: {say}: {found['reason']}"
 
 
-def record_of(model: EarlierModel | None, share: float, reason: str) -> dict[str, Any] | None:
-    """Return what a round's record holds of the model that its project began with."""
-    return None if model is None else {"digest": model.digest, "share": share, "reason": reason}
+def record_of(project: Project, heard: Heard, found: EarlierShare | None) -> dict[str, Any] | None:
+    """Return what a round's record holds of the model that its project began with.
+
+    Args:
+        project: The project, as the round read it.
+        heard: The classifier, or why there is none.
+        found: What it had to say.
+    """
+    model = files_of.stored_model(project.earlier_model)
+    if model is None:
+        return None
+    share, reason = (0.0, heard.why_not) if found is None else (found.share, found.reason)
+    return {"digest": model.digest, "share": share, "reason": reason}
 
 
 def _check_kind(head: ExportedHead, path: Path, control: ImageChoices) -> None:

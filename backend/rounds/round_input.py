@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from everylabel.backend.embedding.embeddings import check_encoder
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.label_config import ImageChoices
-from everylabel.backend.rounds.earlier_model import earlier_classifier
+from everylabel.backend.rounds.earlier_model import NONE_BEGUN, Heard
 from everylabel.backend.rounds.empty_annotations import former_labels
 from everylabel.backend.rounds.held_crops import ROUNDS, held_crops
 from everylabel.backend.rounds.labels import (
@@ -60,10 +58,6 @@ class RoundInput:
     """The row of each annotated task and of each check crop, if it has one."""
     classifier: Classifier
     """The project's classifier, untrained."""
-    earlier: Classifier | None
-    """The classifier that the project began with, if there is one that can be heard."""
-    not_heard: str
-    """Why the one it began with cannot; empty if it can, or if there is none."""
     annotations: list[Annotation]
     counted: list[Annotation]
     """The annotations that count, oldest change first."""
@@ -75,6 +69,8 @@ class RoundInput:
     """The tasks that somebody has open, and nobody else gets."""
     waiting: list[int]
     """The tasks that somebody has asked to be asked for next, in their order."""
+    heard: Heard = NONE_BEGUN
+    """The classifier that the project began with."""
 
     def fill(self, session: ActiveLearningSession) -> None:
         """Give a session the labels, the check crops, and the rows that nobody is asked about."""
@@ -130,13 +126,7 @@ class RoundInput:
 
 
 def read_input(
-    store: Store,
-    project: Project,
-    embeddings: Embeddings,
-    folder: Path,
-    now: float,
-    *,
-    switches: bool = False,
+    store: Store, project: Project, embeddings: Embeddings, now: float, *, switches: bool = False
 ) -> RoundInput | None:
     """Read the input of a round.
 
@@ -144,7 +134,6 @@ def read_input(
         store: Holds the project, its crops and its annotations.
         project: The project, as it is in the store.
         embeddings: The encoder of each project, loaded once the labeling config is known to fit it.
-        folder: The project's files.
         now: Seconds since 1970.
         switches: Read the rows of the encoder that the project is being switched to.
 
@@ -169,9 +158,6 @@ def read_input(
     annotations = store.annotations(project_id)
     pool = file.read()
     classifier = make_classifier(control, encoder)
-    earlier, not_heard = earlier_classifier(
-        project, folder, encoder.signature, control, partial(make_classifier, control, encoder)
-    )
     crops = CropRows(embedded, rows, len(pool))
     held = _held(store, project_id, latest, annotations, now)
     waiting = store.asked_next(project_id)
@@ -190,8 +176,6 @@ def read_input(
         task_at=crops.task_at,
         row_of=row_of,
         classifier=classifier,
-        earlier=earlier,
-        not_heard=not_heard,
         annotations=annotations,
         counted=counted,
         votes=votes,

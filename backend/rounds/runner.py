@@ -14,12 +14,11 @@ from everylabel.backend.label_studio.label_config import ImageChoices
 from everylabel.backend.label_studio.publisher import Queue, version_number
 from everylabel.backend.rounds import spot_check
 from everylabel.backend.rounds.accuracy import stored
-from everylabel.backend.rounds.earlier_model import in_words, record_of
+from everylabel.backend.rounds.earlier_model import hear, in_words, record_of
 from everylabel.backend.rounds.encoder_switch import EncoderSwitch
 from everylabel.backend.rounds.round_input import RoundInput, read_input
 from everylabel.backend.rounds.round_queue import QueueMaker
 from everylabel.backend.store import Annotation, Project, RoundRecord, Store, round_snapshot
-from everylabel.backend.store.earlier_model import stored_model
 from everylabel.model.query import DEFAULT
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ class Rounds:
             number=before,
             seed=self._settings.seed + project_id,
             scorer=None if self._scorer is None else self._scorer(found.file),
-            earlier=found.earlier,
+            earlier=found.heard.classifier,
         )
         found.fill(session)
         history = files.predictions(found.signature)
@@ -156,12 +155,7 @@ class Rounds:
             files.save_queue(record.number, asdict(queue))
             check_tasks = self._check_tasks(project, session, found.task_at)
             self._save(found, outcome, record, check_tasks)
-        took = sum(record.seconds.values())
-        log.info(
-            "project %s: round %s with %s labels in %.2f s", project_id, record.number, record.n_labels, took
-        )
-        if words := in_words(project, record):
-            log.info("project %s: began with %s", project_id, words)
+        _log(project, record)
         return FinishedRound(record, queue, found.control)
 
     def _save(
@@ -211,7 +205,10 @@ class Rounds:
 
     def _read(self, project: Project, *, switches: bool) -> RoundInput | None:
         folder = self._files(project.id).folder
-        return read_input(self._store, project, self._embeddings, folder, self._clock(), switches=switches)
+        found = read_input(self._store, project, self._embeddings, self._clock(), switches=switches)
+        if found is None:
+            return None
+        return replace(found, heard=hear(project, folder, found.signature, found.control, found.classifier))
 
     def _asked(
         self,
@@ -268,7 +265,7 @@ class Rounds:
             finished_at=self._clock(),
             promoted=promoted,
             embedded_until=found.embedded_until,
-            earlier=_earlier(found, outcome),
+            earlier=record_of(project, found.heard, outcome.earlier),
         )
         return queue, record
 
@@ -321,11 +318,13 @@ def _updates(annotations: Sequence[Annotation], task_ids: Sequence[int]) -> dict
     return {id_: newest[id_] for id_ in task_ids}
 
 
-def _earlier(found: RoundInput, outcome: Round) -> dict[str, Any] | None:
-    """Return what the model that the project began with had to say in a round."""
-    model, heard = stored_model(found.project.earlier_model), outcome.earlier
-    share, reason = (0.0, found.not_heard) if heard is None else (heard.share, heard.reason)
-    return record_of(model, share, reason)
+def _log(project: Project, record: RoundRecord) -> None:
+    took = sum(record.seconds.values())
+    log.info(
+        "project %s: round %s with %s labels in %.2f s", project.id, record.number, record.n_labels, took
+    )
+    if words := in_words(project, record):
+        log.info("project %s: began with %s", project.id, words)
 
 
 def _check_set(outcome: Round) -> dict[str, float] | None:

@@ -24,7 +24,7 @@ _FOLDER = "earlier"
 
 @dataclass(frozen=True)
 class EarlierModel:
-    """What the store says of the model that a project began with; its arrays are in a file of that digest."""
+    """The model that a project began with, as the store knows it; its arrays are in a file of that digest."""
 
     file: str
     """The name of the file it was read from."""
@@ -45,7 +45,7 @@ class EarlierModel:
 
 
 def stored_model(column: str | None) -> EarlierModel | None:
-    """Return what a column of the project says; None if it is empty."""
+    """Read a column of the project; None if it is empty."""
     if not column:
         return None
     found = json.loads(column)

@@ -38,7 +38,7 @@ from everylabel.scripts.replay.replay import (
     replay,
 )
 
-AT = (10, 25, 50, 100)
+AT = (10, 25, 50)
 SAME, MIXED_UP = "same task", "classes mixed up"
 
 

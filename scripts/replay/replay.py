@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from everylabel.model.session import ActiveLearningSession, Round
 
 PEER_PREFIX = "skactiveml:"
+MakeClassifier = Callable[[], "Classifier"]
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,7 @@ class Curve:
     """What each round stated of its accuracy beside the truth, where that was asked for."""
 
 
-def replay(
-    task: Task,
-    rows: NDArray[Any],
-    make_classifier: Callable[[], Classifier],
-    earlier: Classifier | None = None,
-) -> Curve:
+def replay(task: Task, rows: NDArray[Any], make: MakeClassifier, earlier: Classifier | None = None) -> Curve:
     """Label a pool in whole batches, check crops first, until the budget is spent.
 
     With `label_noise` that share of answers is wrong; accuracy is still counted on the true labels.
@@ -99,7 +95,7 @@ def replay(
     Args:
         task: the run.
         rows: (n, dim) embeddings.
-        make_classifier: creates an untrained classifier.
+        make: creates an untrained classifier.
         earlier: a trained one, of an earlier project.
     """
     from everylabel.model.threads import single_threaded  # noqa: PLC0415 - takes long to load
@@ -110,7 +106,7 @@ def replay(
     answers = flip(truth, task.label_noise, task.seed)
     names, counts = np.unique(truth, return_counts=True)
     rarest = names[int(counts.argmin())]
-    session = _session(task, pool, make_classifier(), earlier)
+    session = _session(task, pool, make(), earlier)
     budget = min(task.budget, len(truth) - 1)  # something must be left to count accuracy on
     n_labels: list[int] = []
     accuracy: list[float] = []
@@ -270,7 +266,7 @@ def _run_one(task: Task) -> Curve:
     return replay(task, pool[list(task.rows)], classifier_maker(task.encoder))
 
 
-def classifier_maker(encoder: str) -> Callable[[], Classifier]:
+def classifier_maker(encoder: str) -> MakeClassifier:
     """Return what creates an untrained classifier for the embeddings of an encoder."""
     return encoders.create(encoder, device="cpu", threads=1).make_classifier
 
