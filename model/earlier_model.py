@@ -29,7 +29,7 @@ SHARES = np.asarray([0.0, 0.1, 0.25, 0.5, 0.75, 0.9])
 PRIOR = 3.0
 """What the prior weighs: it is worth about so many labels that only the earlier model predicts right."""
 ENOUGH = 10
-"""From so many labels on, an earlier model that is no better than chance on them has no say, and crops are chosen by both models.
+"""From so many labels of two classes on, an earlier model that is no better than chance on them has no say, and crops are chosen by both models.
 
 Fewer have hardly tested it: on digits, one that was wrong cost 23 points at 10 labels where it chose the first crops, and
 one that was right gained nothing by it."""
@@ -93,7 +93,7 @@ class Comparison:
         """Return the share by all labels, or by those that `used`, (n,) bool, says."""
         used = np.ones(len(self._codes), dtype=bool) if used is None else used
         earlier, own = self._of_earlier[used], self._of_own[used]
-        if len(earlier) >= ENOUGH and np.log(earlier).sum() <= self._log_chance(used):
+        if self._has_own and len(earlier) >= ENOUGH and np.log(earlier).sum() <= self._log_chance(used):
             return EarlierShare(0.0, CHANCE)
         likelihood = np.log(SHARES[:, None] * earlier + (1 - SHARES[:, None]) * own).sum(axis=1)
         posterior = likelihood + PRIOR * np.log((1 + SHARES) / 2)

@@ -1,6 +1,6 @@
 """Measure what a project gains by beginning with an earlier model, and what a model of another task costs it.
 
-`python -m everylabel.scripts.benchmarks.measure_earlier_model --data digits,solar-cells --seeds 8` measures the tables of
+`python -m everylabel.scripts.benchmarks.measure_earlier_model --data digits --limit 800` measures a part of the table of
 docs/export.md. Half of a data set is the earlier project, and the other half is labelled with its model, without it, and
 with one that has its classes mixed up: the same crops and the same seed, so that runs are compared in pairs.
 """

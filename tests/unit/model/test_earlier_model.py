@@ -96,13 +96,14 @@ def test_a_model_of_another_task_is_switched_off_and_has_harmed_nothing(pool, wr
     assert (found.accuracy, found.check_set) == (without.accuracy, without.check_set)
 
 
-def test_one_class_is_no_model_and_two_contradictions_are_not_enough(pool, earlier):
+def test_labels_of_one_class_are_no_model_and_can_contradict_the_earlier_one(pool, earlier):
     x, truth = pool
-    apples = np.flatnonzero(truth == "apple")[:3]
-    found, _ = compare(EmbeddingClassifier(), earlier, x[apples], ["apple"] * 3)
-    assert found.share == 1
-    found, _ = compare(EmbeddingClassifier(), earlier, x[apples], ["cedar"] * 3)
-    assert found.share == 0
+    apples = np.flatnonzero(truth == "apple")[:15]
+    for n in (3, 15):  # where a class is rare, many labels may be of one
+        found, _ = compare(EmbeddingClassifier(), earlier, x[apples[:n]], ["apple"] * n)
+        assert found.share == 1
+        found, _ = compare(EmbeddingClassifier(), earlier, x[apples[:n]], ["cedar"] * n)
+        assert found.share == 0
 
 
 def test_five_hundred_labels_outvote_every_earlier_model(pool, earlier):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from everylabel.backend.app import create_app
 from everylabel.backend.exporting.export import export_model
 from everylabel.backend.label_studio import label_config as label_configs
 from everylabel.backend.ml_backend import ActiveLearningBackend
@@ -81,6 +82,11 @@ def test_before_any_label_the_pool_is_predicted(services, stand_in, exported, se
     assert all(crop.label in "0123" for crop in shown)
     words = in_words(services.store.project(2), services.store.latest_round(2))
     assert words == "model.onnx (project 1, 40 labels): it answers alone: nothing is labelled yet"
+
+
+def test_the_page_of_a_project_that_began_so_opens(services, exported, second):
+    begin(services, exported)
+    assert create_app(services).test_client().get("/projects/2").status_code == 200
 
 
 def test_nothing_is_accepted_in_bulk_of_classes_that_nobody_has_labelled(services, exported, second):
@@ -216,6 +222,7 @@ def test_connect_from_a_model_and_forget_it_again(run, stand_in, services, expor
     assert "It does not know: 7." in said
     assert services.store.latest_round(2).classes == ("0", "1", "3")
     assert "model.onnx (project 1, 40 labels): it answers alone" in run("status")[1]
+    assert "began with model.onnx (project 1, 40 labels): it answers alone" in run("doctor")[1]
     (figures,) = json.loads(run("status", "--json")[1])
     assert (figures["earlier_model"]["share"], figures["earlier_model"]["file"]) == (1.0, "model.onnx")
 
