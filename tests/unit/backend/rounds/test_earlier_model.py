@@ -235,6 +235,18 @@ def test_connect_from_a_model_and_forget_it_again(run, stand_in, services, expor
     assert "nothing to forget" in run("connect", "--from", "none")[1]
 
 
+def test_connect_from_a_model_embeds_a_new_project_in_the_same_process(
+    run, stand_in, services, exported, digit_crops
+):
+    stand_in.add_project(2)
+    stand_in.add_tasks(2, *(image for image, _ in digit_crops[80:110]))
+    code, said = run("connect", "--from", str(exported))
+    assert code == 0, said
+    record = services.store.latest_round(2)
+    assert (record.n_labels, record.earlier["share"]) == (0, 1)
+    assert services.store.project(2).connected
+
+
 def test_connect_refuses_a_file_that_is_no_model_and_changes_nothing(run, tmp_path, services, second):
     (tmp_path / "notes.onnx").write_text("notes")
     before = services.store.project(2), services.store.latest_round(2)
