@@ -65,7 +65,9 @@ def run(project: int | None) -> None:
             console.print(finding.warning, markup=False, highlight=False, soft_wrap=True)
     if faults:
         raise typer.Exit(1)
-    console.print("[green]All is well.[/]" if well else "Everything runs. What is marked with [yellow]![/] needs you.")
+    console.print(
+        "[green]All is well.[/]" if well else "Everything runs. What is marked with [yellow]![/] needs you."
+    )
 
 
 def examine(backend: Backend, project_id: int | None) -> Iterator[Finding]:

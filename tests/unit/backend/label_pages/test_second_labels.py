@@ -70,7 +70,12 @@ def test_what_the_person_labelled_in_label_studio_meanwhile_is_neither_changed_n
     task = page.tasks[0]
     in_label_studio, on_the_page = [name for name in "0123" if name != taught[task]][:2]
     stand_in.tasks[task]["annotations"].append(
-        {**stand_in.tasks[task]["annotations"][0], "id": 99_001, "completed_by": 7, "result": choice(in_label_studio)}
+        {
+            **stand_in.tasks[task]["annotations"][0],
+            "id": 99_001,
+            "completed_by": 7,
+            "result": choice(in_label_studio),
+        }
     )
     before = held(stand_in, task)
     pages.confirm(1, ann, page.id, {task: on_the_page}, 9.0)

@@ -75,7 +75,10 @@ def test_crops_that_cannot_be_read_are_told_and_not_all_is_well(stand_in, connec
     connect_project(connected, 1)
     for options in (("--project", "1"), ()):
         told = said(*options)
-        assert f"project 1: 1 of 13 crops cannot be read, and nobody is asked for them, e.g. task {broken}: " in told
+        assert (
+            f"project 1: 1 of 13 crops cannot be read, and nobody is asked for them, e.g. task {broken}: "
+            in told
+        )
         assert "All is well" not in told
         assert told.endswith("Everything runs. What is marked with ! needs you.")
 
