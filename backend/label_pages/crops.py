@@ -121,12 +121,16 @@ class OpenCrops:
     def worth_another_label(self, annotator: int) -> list[int]:
         """Return the tasks labelled by others of which one more label would tell most (ActiveLab, 2301.11856), those first.
 
-        The labels are those of the newest round; nothing is known while no two people disagree on a crop.
+        The labels are those of the newest round; nothing is known while no two people disagree on a crop. The crops of a spot
+        check are left out: their first label is what the certificate counts.
         """
         snapshot = self.pool_files.snapshot(self.project.id)
         wanted = () if snapshot is None else snapshot.second_labels
         if not wanted:
             return []
+        certificate = self.store.certificate_under_way(self.project.id)
+        looks = {*(() if certificate is None else certificate.looks)}
+        wanted = tuple(task for task in wanted if task not in looks)
         given = self.labels_of(self.project.id, wanted, self.control.classes)
         annotations = self.store.annotations_of(self.project.id, wanted)
         own = {annotation.task_id for annotation in annotations if annotation.annotator == annotator}

@@ -199,8 +199,10 @@ class Pages:
         if labels.keys() - {*page.tasks}:
             raise PageError("These labels are of crops that are not on this page. Load the page again.")
         reviews = {} if page.kind not in OF_LABELLED else self._reviews(page, control.classes)
-        if page.kind in OF_LABELLED and labels.keys() - reviews:
-            raise PageError("A label of this page is gone meanwhile. Load the page again.")
+        if page.kind == SUSPECTS and (gone := sorted(labels.keys() - reviews)):
+            raise PageError(
+                f"The label of task {', '.join(map(str, gone))} is gone meanwhile. Leave it out, and confirm the page again."
+            )
         confirmed = self._store.confirm_page(page, labels, seconds, is_too_fast, reviews)
         if labels:
             self._store.add_event(project_id, "START_TRAINING", {})
@@ -256,6 +258,13 @@ class Pages:
         suggested = crops.suggested()
         given = self._labels_of(page.project_id, page.tasks, crops.control.classes)
         return {task: suggested.get(task, (label, None)) for task, label in given.items()}
+
+    def label_of_like(self, page: LabelPage) -> str | None:
+        """Return the label of the crop that those of a page are like; None if it has none, or the person is asked for a second one."""
+        crops = self._open(self._project(page.project_id))
+        if page.like is None or page.like in crops.worth_another_label(page.annotator):
+            return None
+        return self._labels_of(page.project_id, [page.like], crops.control.classes).get(page.like)
 
     def _reviews(self, page: LabelPage, classes: Sequence[str]) -> dict[int, Review]:
         """Return what a person reviews on a page: the label of each crop, and their own annotation of it.

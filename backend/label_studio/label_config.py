@@ -214,10 +214,10 @@ def _choices(control: Any, target: Any, controls: Sequence[Any]) -> ImageChoices
         )
     if not classes:
         raise _NotLearnedError("has no <Choice> written in the config")
-    if multiple and (odd := [name for name in classes if label_set.SEPARATOR in name]):
+    if multiple and (odd := [name for name in classes if label_set.SEPARATOR in f" {name} "]):
         raise _NotLearnedError(
             f'has choice="multiple" and a class {odd[0]!r}: sets of classes are written with {label_set.SEPARATOR!r}, '
-            "so no class may hold it"
+            "so no class may hold it, begin with '+ ' or end in ' +'"
         )
     if not (target.value or "").startswith("$"):
         raise _NotLearnedError(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from flask import url_for
 
 from everylabel.backend.label_studio import label_config
-from everylabel.backend.rounds.labels import labels_of
 from everylabel.backend.store.label_pages import SUSPECTS
 from everylabel.backend.store.page_labels import TO_DO
 
@@ -62,7 +61,6 @@ class ShownPages:
         suspect = self._pages.suggested(page) if page.kind == SUSPECTS else {}
         urls = {id_: task.image_url or "" for id_, task in tasks.items()}
         control = self._pages.control(page.project_id)
-        labelled = {} if like is None else labels_of(self._store, page.project_id, [like], control.classes)
 
         def shown_as(label: str | None) -> str | list[str] | None:
             return list(control.names(label)) if label is not None and control.multiple else label
@@ -80,7 +78,7 @@ class ShownPages:
             "id": page.id,
             "kind": page.kind,
             "class_name": page.class_name,
-            "like": None if like is None else crop(like, labelled.get(like)),
+            "like": None if like is None else crop(like, self._pages.label_of_like(page)),
             "crops": [
                 {
                     **crop(id_, page.preset.get(id_)),

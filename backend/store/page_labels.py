@@ -10,6 +10,7 @@ from operator import attrgetter
 from sqlalchemy import func, select, update
 
 from everylabel.backend.store.annotations import Annotation, Annotations
+from everylabel.backend.store.database import chunks
 from everylabel.backend.store.tables import PageLabelRow
 
 UNSENT, SENT, LEFT_OUT = "unsent", "sent", "left out"
@@ -69,7 +70,13 @@ class PageLabels(Annotations):
 
     def annotations_of(self, project_id: int, task_ids: Collection[int]) -> list[Annotation]:
         """Return every annotation of these tasks, as `annotations` does of all."""
-        waiting = [label for label in self.labels_to_do(project_id) if label.task_id in task_ids]
+        waiting: list[PageLabel] = []
+        for some in chunks([*task_ids]):
+            waiting += self._labels(
+                PageLabelRow.project_id == project_id,
+                PageLabelRow.state.in_(TO_DO),
+                PageLabelRow.task_id.in_(some),
+            )
         return _with_waiting(self.mirrored_annotations_of(project_id, task_ids), waiting)
 
     def annotated_tasks(self, project_id: int) -> set[int]:

@@ -107,6 +107,31 @@ def test_keys_give_a_crop_its_classes_and_arrows_go_on(window, services):  # noq
     assert labels_of(services) == chosen
 
 
+def test_enter_goes_on_after_a_click_of_the_mouse(window, services):  # noqa: F811
+    tab = window()
+    open_kind(tab, "next-batch")
+    first, second, *_ = tasks(tab)
+    cell(tab, 1).focus()
+    tab.keyboard.press("/")
+    tab.locator("#chooser").get_by_role("button", name="even").click()
+    tab.keyboard.press("Enter")  # nothing is typed: the list is closed
+    expect(tab.locator("#chooser")).to_be_hidden()
+    cell(tab).focus()
+    tab.locator("#key-list").get_by_role("button", name="odd").click()
+    tab.keyboard.press("Enter")  # the page is confirmed
+    expect(tab.locator("#counts")).to_contain_text("2 confirmed")
+    assert labels_of(services) == {first: "odd", second: "even"}
+
+
+def test_a_key_held_down_gives_a_class_once(window):  # noqa: F811
+    tab = window()
+    open_kind(tab, "next-batch")
+    for _ in range(4):
+        tab.keyboard.down(ODD)
+    tab.keyboard.up(ODD)
+    assert [*given(tab).values()] == ["odd"]
+
+
 def test_undo_brings_the_sets_back(window, services):  # noqa: F811
     tab = window()
     open_kind(tab, "next-batch")

@@ -66,6 +66,8 @@ def test_they_are_offered_and_confirmed_without_what_others_said(window, service
     expect(tab.locator("#counts")).to_contain_text("3 confirmed")
     mine = {a.task_id: a.choice for a in services.store.annotations(1) if a.annotator == 7}
     assert mine == wanted
+    first = f"() => document.querySelector('#grid .cell')?.dataset.task !== '{shown[0]}'"
+    tab.wait_for_function(first)
     assert not {*tasks(tab)} & {*shown}, "what was left out is not asked for again today"
 
 

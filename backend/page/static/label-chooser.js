@@ -37,7 +37,10 @@ function item(text, label, key) {
   const button = Object.assign(document.createElement("button"), { type: "button", textContent: text });
   if (key) button.append(" ", Object.assign(document.createElement("kbd"), { textContent: key }));
   button.dataset.name = label ?? "";
-  button.addEventListener("click", () => choose(label));
+  button.addEventListener("click", ({ detail }) => {
+    choose(label);
+    if (dialog.open && detail) lookAnew(); // after a click of the mouse Enter would press the button again
+  });
   const entry = document.createElement("li");
   entry.append(button);
   return entry;
@@ -72,9 +75,14 @@ function chooseFirst() {
   const first = list.querySelector("button");
   if (!first.dataset.name) return; // no class is called so
   first.click();
+  lookAnew();
+}
+
+function lookAnew() {
   find.value = "";
   renew();
   say();
+  find.focus();
 }
 
 find?.addEventListener("input", () => (renew(), say()));

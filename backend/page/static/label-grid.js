@@ -173,11 +173,12 @@ export function goOn() {
 
 // The crops whose class is not among these any more lose it; of several classes, all of them: what is left was never meant.
 export function keepClasses(classes) {
+  const isGone = (label) => namesIn(label ?? null).some((name) => !classes.includes(name));
   for (const [at, crop] of crops.entries()) {
-    if (namesIn(crop.label).some((name) => !classes.includes(name))) {
-      crop.label = null;
-      renew(crop, at);
-    }
+    if (isSeveral() && isGone(crop.given)) crop.given = null; // the keys would begin with it
+    if (!isGone(crop.label)) continue;
+    crop.label = null;
+    renew(crop, at);
   }
   changed();
   tellCurrent(false);

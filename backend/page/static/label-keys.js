@@ -19,7 +19,11 @@ function keyButton(name, key) {
   const button = Object.assign(document.createElement("button"), { type: "button", textContent: name });
   if (key) button.prepend(Object.assign(document.createElement("kbd"), { textContent: key }));
   button.dataset.name = name;
-  button.addEventListener("click", () => choose(name));
+  button.addEventListener("click", ({ detail }) => {
+    choose(name);
+    // Enter confirms the page after a click of the mouse, too: it would press the button in focus again.
+    if (isSeveral() && detail) currentCrop()?.element.focus({ preventScroll: true });
+  });
   return button;
 }
 

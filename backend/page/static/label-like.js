@@ -13,7 +13,7 @@ let first = null; // the class that the crop had been given on the page it was o
 
 export const kindLike = (task) => `like:${task}`;
 export const isLike = (kind) => kind.startsWith("like:");
-export const nameOfKind = (kind) => (isLike(kind) ? `crops like task ${kind.slice(5)}` : OF_LABELLED[kind] ? `${OF_LABELLED[kind]} (0)` : `${kind.replace("class:", "")} (0)`);
+export const nameOfKind = (kind) => (isLike(kind) ? `crops like task ${kind.slice(5)}` : Object.hasOwn(OF_LABELLED, kind) ? `${OF_LABELLED[kind]} (0)` : `${kind.replace("class:", "")} (0)`);
 export const pagesThatWait = () => waiting;
 
 // What the address asks for: the crops like one, suspect labels, or second labels; it is asked for once, and not again when the page is loaded again.
@@ -21,7 +21,7 @@ export function takeFromAddress() {
   const asked = new URLSearchParams(location.search);
   const task = asked.get("like");
   const kind = asked.get("show");
-  if (task === null && !OF_LABELLED[kind]) return null;
+  if (task === null && !Object.hasOwn(OF_LABELLED, kind)) return null;
   history.replaceState(null, "", location.pathname);
   if (task === null) return kind;
   return /^[1-9]\d{0,15}$/.test(task) ? kindLike(task) : null;

@@ -295,7 +295,7 @@ function onKey(event) {
   else if (key === "," && page.kind === "suspects") grid.keepLabel();
   else if (key === ".") giveRest();
   else if (key === "Backspace" || key === "Delete") grid.give(null), page.class_name ?? grid.goOn();
-  else if (name !== undefined) grid.choose(name, page.class_name === null);
+  else if (name !== undefined) event.repeat || grid.choose(name, page.class_name === null);
   else return;
   event.preventDefault();
 }

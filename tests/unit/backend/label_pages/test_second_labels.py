@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from everylabel.backend.label_pages.pages import PageError
 from tests.stand_in_label_studio import choice
 
 
@@ -85,15 +85,34 @@ def test_what_the_person_labelled_in_label_studio_meanwhile_is_neither_changed_n
     assert told.reason == "You have labelled it in Label Studio meanwhile."
 
 
-def test_a_crop_whose_label_is_gone_meanwhile_is_told_and_nothing_is_stored(
-    services, stand_in, pages, ann, wanted
+def test_a_crop_whose_label_is_gone_meanwhile_gets_an_ordinary_one(
+    services, stand_in, pages, sender, ann, wanted, taught
 ):
     page = pages.give(1, ann, "second-labels")
-    stand_in.tasks[page.tasks[0]]["annotations"].clear()
+    gone, other, _ = page.tasks
+    stand_in.tasks[gone]["annotations"].clear()
     services.loop.reconcile(1, whole=True)
-    with pytest.raises(PageError, match="gone meanwhile"):
-        pages.confirm(1, ann, page.id, dict.fromkeys(page.tasks, "0"), 9.0)
-    assert services.store.labels_to_do(1) == []
+    pages.confirm(1, ann, page.id, {gone: taught[gone], other: taught[other]}, 9.0)
+    assert sender.send(1)
+    assert held(stand_in, gone) == [(7, taught[gone])]
+    assert len(held(stand_in, other)) == 2
+
+
+def test_the_crops_like_one_of_them_do_not_give_its_label_away(services, pages, ann, bob, wanted, taught):
+    own, others, *_ = wanted
+    shown = {}
+    for task in (own, others):
+        page = pages.give(1, ann, "like", like=task)
+        shown[task] = pages.label_of_like(page)
+        pages.give_back(1, ann, [page.id])
+    assert shown[own] == taught[own], "Ann has labelled it herself"
+    assert shown[others] is None
+
+
+def test_the_looks_of_a_spot_check_keep_their_one_label(services, pages, ann, wanted, monkeypatch):
+    looks = SimpleNamespace(looks=(wanted[2],))
+    monkeypatch.setattr(services.store, "certificate_under_way", lambda project_id: looks)
+    assert list(pages.give(1, ann, "second-labels").tasks) == [wanted[1], wanted[3]]
 
 
 def test_there_is_no_page_while_nobody_disagrees(pages, ann, taught):

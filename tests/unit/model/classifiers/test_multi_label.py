@@ -45,9 +45,16 @@ def test_a_set_is_the_same_label_in_whatever_order_it_was_ticked():
     assert not control.knows("crack + gone")
 
 
-def test_a_class_that_looks_like_a_set_is_refused():
+@pytest.mark.parametrize("name", ["crack + dirt", "ER +", "+ ER", "+"])
+def test_a_class_that_a_set_could_not_be_split_at_is_refused(name):
     with pytest.raises(LabelConfigError, match="no class may hold it"):
-        parse(CONFIG.replace('value="fine"', 'value="crack + dirt"'))
+        parse(CONFIG.replace('value="fine"', f'value="{name}"'))
+
+
+@pytest.mark.parametrize("name", ["ER+", "C++", "+1"])
+def test_a_plus_within_a_word_is_no_separator(name):
+    control = parse(CONFIG.replace('value="fine"', f'value="{name}"'))
+    assert {*control.names(label_set.join([name, "crack"]))} == {name, "crack"}
 
 
 def test_where_one_class_holds_such_a_name_is_just_a_name():
