@@ -300,12 +300,17 @@ def _estimated(
         return None
     left = ~known.excluded
     left[[*known.labels]] = False
+    # Of a class that an earlier model alone knows, nothing here says how often it is right.
+    labelled = {name for label in known.labels.values() for name in model.classifier.classes_in(label)}
+    unlabelled = {
+        name for label in model.answering.classes_ for name in model.classifier.classes_in(label)
+    } - labelled
     return estimate_pool_accuracy(
         model.probabilities[left],
         model.answering.classes_,
         known.n_labels,
         check=check,
-        single_classes=known.single_classes(model.classifier.classes_in),
+        single_classes=(*known.single_classes(model.classifier.classes_in), *unlabelled),
         # No replay calibrated what an earlier model says.
         calibrated=model.classifier.closed_form and not model.share,
     )

@@ -13,6 +13,7 @@ import numpy as np
 
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.rounds.accuracy import accuracy_of
+from everylabel.backend.rounds.earlier_model import figures, has_say
 from everylabel.backend.rounds.labels import counted_annotations, current_labels
 from everylabel.model.exported.novelty import FLAGGED
 
@@ -34,6 +35,10 @@ ON_CHECK_CROPS = (
 )
 CALIBRATED = "scores of labels left out of the fit, then restated as how often such a prediction was right in replays of labelling"
 CALIBRATED_BY_CLASS = "scores of labels left out of the fit, one class at a time; the probability of a set of classes is their product"
+ON_THE_REST_WITH_EARLIER = (
+    "from the confidences on the crops nobody has labelled, which an earlier model has a part in and no replay of labelling has "
+    "calibrated, and from the blind check crops; the interval is twice as wide for it"
+)
 WITH_EARLIER = (
     "a mixture with the probabilities of an earlier model that the project began with, weighed by labels left out of the fit; "
     "no replay of labelling restated it"
@@ -79,7 +84,8 @@ def describe(parts: PredictingParts, project: Project, made: ExportedParts) -> d
         "classes": list(made.classifier.classes_),
         "labels": _labels(project, control, annotations, labels, made.record),
         "accuracy": _accuracy(made.record),
-        "calibration": {"how": _calibrated(made.classifier)}
+        **_begun_with(project, made.record),
+        "calibration": {"how": _calibrated(made.classifier, made.record)}
         | _on_check_crops(parts, project, made.classifier, labels),
         "novelty": _novelty(made.novelty),
         "encoder": {
@@ -125,7 +131,11 @@ def _accuracy(record: RoundRecord) -> dict[str, Any] | None:
         "low": found.low,
         "high": found.high,
         "interval": 0.95,
-        "how": ON_THE_REST if found.n_crops else ON_CHECK_CROPS,
+        "how": ON_CHECK_CROPS
+        if not found.n_crops
+        else ON_THE_REST_WITH_EARLIER
+        if has_say(record)
+        else ON_THE_REST,
         "n_crops": found.n_crops,
         "check_crops": {"n": found.n, "correct": found.correct},
         "contradicted": found.contradicted,
@@ -134,8 +144,13 @@ def _accuracy(record: RoundRecord) -> dict[str, Any] | None:
     }
 
 
-def _calibrated(classifier: Classifier) -> str:
-    if classifier.head is not classifier:
+def _begun_with(project: Project, record: RoundRecord) -> dict[str, Any]:
+    """Return what is said of the earlier model that has a say in what is predicted; nothing where none has."""
+    return {"earlier_model": figures(project, record)} if has_say(record) else {}
+
+
+def _calibrated(classifier: Classifier, record: RoundRecord) -> str:
+    if has_say(record):
         return WITH_EARLIER
     if classifier.closed_form:
         return CALIBRATED

@@ -21,6 +21,7 @@ def in_words(card: Mapping[str, Any]) -> str:
         "",
         *_classes(card),
         *_accuracy(card["accuracy"]),
+        *_earlier_model(card.get("earlier_model")),
         *_calibration(card["calibration"]),
         *_novelty(card["novelty"]),
         "## Encoder",
@@ -32,6 +33,16 @@ def in_words(card: Mapping[str, Any]) -> str:
         *(f"- {words}" for words in card["not_for"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _earlier_model(found: Mapping[str, Any] | None) -> Iterator[str]:
+    if found is None:
+        return
+    yield (
+        f"Part of what it predicts is that of an earlier model, with a share of {found['share']:.0%}: `{found['file']}`, SHA-256 "
+        f"`{found['sha256']}`. Who labelled for that one, and how good it was, its own card says."
+    )
+    yield ""
 
 
 def _classes(card: Mapping[str, Any]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from everylabel.backend.exporting.card import ExportedParts, describe
 from everylabel.backend.exporting.card_words import in_words
+from everylabel.backend.rounds.earlier_model import has_say
 from everylabel.backend.store.atomic_write import write_together
 from everylabel.model.exported.compose import to_onnx
 from everylabel.model.exported.model_file import TOKENIZER
@@ -50,7 +51,9 @@ def export_model(parts: PredictingParts, project_id: int, path: Path) -> dict[st
     encoder = parts.embeddings.named(parts.embeddings.name(project))
     novelty = _novelty(parts, project, by_direction=classifier.space is not None)
     card = describe(parts, project, ExportedParts(classifier, encoder, novelty, record))
-    model = to_onnx(encoder, classifier, novelty, _metadata(card))
+    # Where the earlier model answers alone, the head is none of this project's labels.
+    own = not (has_say(record) and classifier.head is classifier)
+    model = to_onnx(encoder, classifier, novelty, _metadata(card), with_head=own)
     if (now := parts.store.project(project_id)) is None or now.encoder != project.encoder:
         raise ExportError(f"The encoder of project {project_id} was switched meanwhile. Export it again.")
     card["file"] = {

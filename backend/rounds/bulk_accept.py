@@ -24,6 +24,7 @@ from everylabel.backend.label_studio.acceptance_mark import (
 )
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.publisher import tabs_by_title
+from everylabel.backend.rounds import earlier_model
 from everylabel.backend.rounds.labels import current_labels
 from everylabel.backend.rounds.parts import RoundParts
 from everylabel.backend.rounds.pool_predictions import predict_pool
@@ -91,8 +92,8 @@ def acceptable(
     """List the crops whose predictions are confident enough to be accepted, the most confident first.
 
     Left out are annotated crops, blind check crops, suspected labels and crops that a person is being asked about; and
-    every crop predicted as a class with a single label, or with none and only an earlier model knows it, because nothing in
-    this project has checked such predictions.
+    every crop predicted as a class with a single label or none, or with less than ten where an earlier model has a say, because
+    too little in this project has checked such predictions.
 
     Args:
         parts: The backend.
@@ -118,6 +119,7 @@ def acceptable(
     labels = current_labels(store, project_id, store.annotations(project_id), control.classes)
     rare = rare_classes(labels, control.classes, control.names, project.check_tasks)
     unchecked = {*latest.single_classes, *rare.single, *rare.missing}
+    unchecked |= earlier_model.unchecked_classes(earlier_model.in_use(store, project), labels, control)
     predicted = predict_pool(store, parts.embeddings, project, model).confident(
         min_confidence, control, unchecked
     )

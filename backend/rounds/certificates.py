@@ -265,9 +265,9 @@ def _machine_labels(
     """Return the predictions of all crops that could be accepted."""
     store, control = parts.store, label_config.parse(project.label_config)
     labels = current_labels(store, project.id, store.annotations(project.id), control.classes)
-    single = rare_classes(labels, control.classes, control.names, project.check_tasks).single
+    rare = rare_classes(labels, control.classes, control.names, project.check_tasks)
     predicted = predict_pool(store, parts.embeddings, project, model)
-    found = predicted.confident(0.0, control, {*latest.single_classes, *single})
+    found = predicted.confident(0.0, control, {*latest.single_classes, *rare.single, *rare.missing})
     closed = np.fromiter({*store.annotated_tasks(project.id), *project.check_tasks}, dtype=np.int64)
     free = ~np.isin(found.tasks, closed)
     return replace(found, tasks=found.tasks[free], best=found.best[free], confidence=found.confidence[free])

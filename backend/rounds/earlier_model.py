@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,11 +92,33 @@ def take(path: Path, project_id: int, name: str, embeddings: Embeddings, control
     return Taken(model, head.state, known, left_out, unknown)
 
 
+def check_origin(taken: Taken, path: Path, project_id: int, title: str) -> None:
+    """Check that a model is of another project: it would be judged by the labels it has learned.
+
+    Args:
+        taken: The model.
+        path: Its file; messages name it.
+        project_id: The project.
+        title: Its title in Label Studio: projects of other servers may have the same number.
+
+    Raises:
+        EarlierModelError: It is of this one.
+    """
+    if taken.model.origin.get("project") == {"id": project_id, "title": title}:
+        raise EarlierModelError(
+            f"{path} was made by this project, {project_id}. It has learned the labels that would judge it, so that it would be "
+            "believed too much, and the accuracy stated too high. The labels themselves bring its own model back: run "
+            f"everylabel connect --project {project_id} without --from."
+        )
+
+
 def begin_with(store: Store, files: ProjectFiles, project_id: int, taken: Taken) -> None:
-    """Have a project begin with a model; the next round listens to it."""
-    files_of.save(files.folder, taken.model.digest, taken.state)
-    store.save_project(project_id, earlier_model=taken.model.stored())
-    files_of.keep(files.folder, taken.model.digest)
+    """Have a project begin with a model; the next round, which is due now, listens to it."""
+    with files.lock():
+        files_of.save(files.folder, taken.model.digest, taken.state)
+        store.save_project(project_id, earlier_model=taken.model.stored())
+        files_of.keep(files.folder, taken.model.digest)
+    _ask_for_a_round(store, project_id)
 
 
 def forget(store: Store, files: ProjectFiles, project_id: int) -> EarlierModel | None:
@@ -107,9 +130,54 @@ def forget(store: Store, files: ProjectFiles, project_id: int) -> EarlierModel |
     project = store.project(project_id)
     model = None if project is None else files_of.stored_model(project.earlier_model)
     if model is not None:
-        store.save_project(project_id, earlier_model=None)
-        files_of.keep(files.folder, None)
+        with files.lock():
+            store.save_project(project_id, earlier_model=None)
+            files_of.keep(files.folder, None)
+        _ask_for_a_round(store, project_id)
     return model
+
+
+def unchecked_classes(
+    record: RoundRecord | None, labels: Mapping[int, str], control: ImageChoices
+) -> set[str]:
+    """Return the classes of which too few labels have checked what is predicted, where an earlier model has a say.
+
+    Args:
+        record: The round of the model in use.
+        labels: The label of each task.
+        control: The choices of the labeling config.
+    """
+    from everylabel.model.earlier_model import ENOUGH  # noqa: PLC0415 - takes long to load
+
+    if not has_say(record):
+        return set()
+    counts = Counter(name for label in labels.values() for name in control.names(label))
+    return {name for name in control.classes if counts[name] < ENOUGH}
+
+
+def has_say(record: RoundRecord | None) -> bool:
+    """Return whether an earlier model has a share in what the model of a round predicts."""
+    return record is not None and record.earlier is not None and float(record.earlier["share"]) > 0
+
+
+def is_forgotten(project: Project, record: RoundRecord) -> bool:
+    """Return whether the model of a round listens to another earlier model than the one its project has now, or to one it has no more."""
+    now = files_of.stored_model(project.earlier_model)
+    told = record.earlier
+    return has_say(record) and told is not None and (now is None or told["digest"] != now.digest)
+
+
+def in_use(store: Store, project: Project) -> RoundRecord | None:
+    """Return the round of the model in use, by which is told what an earlier model has to say; the newest while there is none."""
+    number = project.model_round
+    return store.latest_round(project.id) if number is None else store.round(project.id, number)
+
+
+def _ask_for_a_round(store: Store, project_id: int) -> None:
+    """Have the trainer run a round, should whoever connects the project be cut off."""
+    project = store.project(project_id)
+    if project is not None and project.connected:
+        store.add_event(project_id, "START_TRAINING", {})
 
 
 def hear(
@@ -127,7 +195,9 @@ def hear(
     model = files_of.stored_model(project.earlier_model)
     if model is None:
         return NONE_BEGUN
-    if model.encoder != signature or model.kind != type(untrained).__name__:
+    from everylabel.model.exported.head import kind_of  # noqa: PLC0415 - takes long to load
+
+    if model.encoder != signature or model.kind != kind_of(untrained):
         return Heard(None, OTHER_ENCODER if model.encoder != signature else OTHER_KIND)
     state = files_of.load(folder, model.digest)
     if state is None:
@@ -204,6 +274,7 @@ def _check_encoder(
     head: ExportedHead, path: Path, project_id: int, name: str, embeddings: Embeddings, control: ImageChoices
 ) -> None:
     from everylabel.backend.rounds.models import make_classifier  # noqa: PLC0415 - takes long to load
+    from everylabel.model.exported.head import kind_of  # noqa: PLC0415 - takes long to load
 
     encoder = embeddings.named(name)
     if head.encoder != encoder.signature:
@@ -213,7 +284,7 @@ def _check_encoder(
             f"Have the project use that one: everylabel encoders --project {project_id} --switch {theirs}, or "
             f"EVERYLABEL_ENCODER={theirs} for all projects."
         )
-    if not head.is_of(encoder) or head.kind != type(make_classifier(control, encoder)).__name__:
+    if not head.is_of(encoder) or head.kind != kind_of(make_classifier(control, encoder)):
         raise EarlierModelError(
             f"{path} was made with an encoder that is called {name!r} like the one of project {project_id}, but has other weights, "
             "or prepares crops in another way. Its head reads other numbers: export it again with this encoder."

@@ -14,7 +14,7 @@ from everylabel.backend.label_studio.label_config import ImageChoices
 from everylabel.backend.label_studio.publisher import Queue, version_number
 from everylabel.backend.rounds import spot_check
 from everylabel.backend.rounds.accuracy import stored
-from everylabel.backend.rounds.earlier_model import hear, in_words, record_of
+from everylabel.backend.rounds.earlier_model import hear, in_words, is_forgotten, record_of
 from everylabel.backend.rounds.encoder_switch import EncoderSwitch
 from everylabel.backend.rounds.round_input import RoundInput, read_input
 from everylabel.backend.rounds.round_queue import QueueMaker
@@ -224,9 +224,7 @@ class Rounds:
         if save:
             self._store.forget_asked(project_id, found.waited_enough())
         # The model of another encoder's rows cannot stay in use, however good it was.
-        promoted = found.switches or (
-            not project.model_pinned and self._is_no_worse(project_id, project.model_round, outcome)
-        )
+        promoted = found.switches or (not project.model_pinned and self._is_no_worse(project, outcome))
         queue = QueueMaker(
             self._settings,
             self._store,
@@ -302,12 +300,12 @@ class Rounds:
             earlier=earlier,
         )
 
-    def _is_no_worse(self, project_id: int, model_round: int | None, outcome: Round) -> bool:
+    def _is_no_worse(self, project: Project, outcome: Round) -> bool:
         """Return whether a model may replace the one in use: its accuracy is not below the interval of the other."""
-        if model_round is None or outcome.check_set is None:
+        if project.model_round is None or outcome.check_set is None:
             return True
-        in_use = self._store.round(project_id, model_round)
-        if in_use is None or in_use.check_set is None:
+        in_use = self._store.round(project.id, project.model_round)
+        if in_use is None or in_use.check_set is None or is_forgotten(project, in_use):
             return True
         return outcome.check_set.estimate >= in_use.check_set["low"]
 

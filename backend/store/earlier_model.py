@@ -82,9 +82,9 @@ def load(folder: Path, digest: str) -> dict[str, NDArray[Any]] | None:
 
 
 def keep(folder: Path, digest: str | None) -> None:
-    """Delete the arrays of all other earlier models."""
-    for path in (folder / _FOLDER).glob("*.npz"):
-        if path.stem != digest:
+    """Delete the arrays of all other earlier models, and what a kill has left of them."""
+    for path in (folder / _FOLDER).glob("*"):
+        if path.name != f"{digest}.npz":
             path.unlink(missing_ok=True)
 
 

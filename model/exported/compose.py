@@ -32,6 +32,8 @@ def to_onnx(
     classifier: Classifier,
     novelty: Novelty | None,
     metadata: Mapping[str, str] | None = None,
+    *,
+    with_head: bool = True,
 ) -> bytes:
     """Write a trained model as one ONNX file, from pixels or tokens to what `predict` says.
 
@@ -43,6 +45,7 @@ def to_onnx(
         classifier: trained.
         novelty: of the pool; None leaves it out.
         metadata: further entries of the file's metadata.
+        with_head: lets another project begin with the classifier.
 
     Returns:
         The file.
@@ -67,7 +70,7 @@ def to_onnx(
         "crop_size": str(encoder.crop_size),
         "encoder": encoder.signature,
         "reads": encoder.reads,
-        **pack(classifier, encoder),
+        **(pack(classifier, encoder) if with_head else {}),
         **({"tokens": TOKENS} if encoder.reads == "text" else {"resizing": RECIPE}),
     }
     return graph.finish(outputs, {**own, **(metadata or {})})

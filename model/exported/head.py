@@ -29,8 +29,20 @@ ENTRY = "head"
 """The entry of the file's metadata."""
 FORMAT = 1
 MOST_CLASSES = 10_000
+MOST_CHARACTERS = 256_000_000
+"""Of the entry: a head of a thousand classes of an encoder of 4,096 numbers has a tenth of it."""
+LONGEST_NAME = 1_000
+LARGEST_NUMBER = 1e6
+KINDS = {"EmbeddingClassifier": "one class a crop", "MultiLabelClassifier": "several classes a crop"}
+"""The classifiers that another project can begin with, by the name of their class; a file holds the words."""
 _NAMES = ("classes", "names")
 _NUMBERS = ("float32", "float64")
+_ARRAYS = ("centre", "column_scale", "weights", "bias", "scales", "confidence")
+_DAMAGED = (
+    *(ValueError, KeyError, TypeError, AttributeError, binascii.Error),
+    *(RecursionError, OverflowError, MemoryError),
+)
+"""What reading a file raises that nobody has written."""
 _TEXT = "Everylabel tells encoders apart by this sentence."
 _ALIKE = 0.999
 """The least cosine between what one encoder makes of a crop on two machines: float16 and other kernels change less."""
@@ -48,7 +60,7 @@ class ExportedHead:
     classes: tuple[str, ...]
     """Single classes, sorted."""
     kind: str
-    """The name of the classifier's class."""
+    """One of `KINDS`."""
     reads: str
     """`image` or `text`."""
     encoder: str
@@ -88,18 +100,23 @@ def probe(encoder: Encoder) -> NDArray[Any]:
     return np.asarray(encoder.encode(np.stack([crop]))[0], dtype=np.float32)
 
 
+def kind_of(classifier: Classifier) -> str:
+    """Return the kind of a classifier, as files hold it; empty for one that no other project can begin with."""
+    return KINDS.get(type(classifier).__name__, "")
+
+
 def pack(classifier: Classifier, encoder: Encoder) -> dict[str, str]:
     """Return the entry of the file's metadata; empty for a classifier that learns its features from the labels.
 
     Where an earlier model still has a say, it is the part that this project's labels trained.
     """
     head = classifier.head
-    if head.space is None or not head.classes_:
+    if head.space is None or not head.classes_ or not kind_of(head):
         return {}
     state = head.state()
     arrays = {name: _packed(np.asarray(array)) for name, array in state.items() if name not in _NAMES}
     names = {name: state[name].tolist() for name in _NAMES if name in state}
-    body = {"arrays": arrays, "kind": type(head).__name__, "probe": _packed(probe(encoder)), **names}
+    body = {"arrays": arrays, "kind": kind_of(head), "probe": _packed(probe(encoder)), **names}
     text = json.dumps(body, ensure_ascii=False, sort_keys=True)
     return {ENTRY: json.dumps({"format": FORMAT, "sha256": _digest(text), "body": text}, ensure_ascii=False)}
 
@@ -123,13 +140,18 @@ def read_head(path: Path) -> ExportedHead:
             f"encoder was trained whole on the labels. Of the first, export it again. {NOT_OURS}"
         )
     try:
+        if len(told[ENTRY]) > MOST_CHARACTERS:
+            raise ValueError("its head is longer than any")
         outer = json.loads(told[ENTRY])
         if outer["format"] != FORMAT:
             raise HeadError(f"{path} was written by a later version of everylabel. Update this one.")
         if _digest(outer["body"]) != outer["sha256"]:
             raise ValueError("its head is not the one that was written")
         body = json.loads(outer["body"])
-        state: dict[str, NDArray[Any]] = {name: _unpacked(one) for name, one in body["arrays"].items()}
+        _check_names(body)
+        state: dict[str, NDArray[Any]] = {
+            name: _unpacked(one) for name, one in body["arrays"].items() if name in _ARRAYS
+        }
         state |= {name: np.asarray(body[name], dtype=str) for name in _NAMES if name in body}
         head = ExportedHead(
             classes=tuple(str(name) for name in body["names" if "names" in body else "classes"]),
@@ -144,7 +166,7 @@ def read_head(path: Path) -> ExportedHead:
         _check(head)
     except HeadError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+    except _DAMAGED as error:
         raise HeadError(f"{path} is damaged ({error}). Export it again. {NOT_OURS}") from error
     return head
 
@@ -173,7 +195,11 @@ def _metadata(path: Path, content: bytes) -> dict[str, str]:
 def _origin(card: str) -> dict[str, Any]:
     found = json.loads(card)
     kept = ("everylabel", "made_at", "project", "round", "trained_at")
-    origin = {name: found[name] for name in kept if name in found}
+    origin = {name: found[name] for name in kept if name in found and name != "project"}
+    if isinstance(project := found.get("project"), dict):
+        origin["project"] = {"id": int(project["id"]), "title": str(project.get("title", ""))[:LONGEST_NAME]}
+    if len(json.dumps(origin)) > 8 * LONGEST_NAME:
+        raise ValueError("what it says of itself is too long")
     if "labels" in found:
         origin["labels"] = int(found["labels"]["trained_on"])
     return origin
@@ -202,6 +228,15 @@ def _check(head: ExportedHead) -> None:
             raise ValueError(f"its {name} have the shape {state[name].shape}")
         if not np.isfinite(state[name]).all():
             raise ValueError(f"its {name} are not finite")
+        if np.abs(state[name]).max(initial=0.0) > LARGEST_NUMBER:
+            raise ValueError(f"its {name} are larger than any")
+
+
+def _check_names(body: Mapping[str, Any]) -> None:
+    """Raise a ValueError where the classes are too many or too long, before arrays are made of them."""
+    for names in (body[name] for name in _NAMES if name in body):
+        if len(names) > MOST_CLASSES or any(len(name) > LONGEST_NAME for name in names):
+            raise ValueError("its classes are too many, or too long")
 
 
 def _packed(array: NDArray[Any]) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def connect_and_say(backend: Backend, project: int, *, hotkeys: bool, force: boo
 
 def _take(backend: Backend, project_id: int, path: Path) -> Taken:
     """Read the model that a project is to begin with; one that does not fit is refused, and nothing is changed."""
-    control = label_config.parse(str(backend.label_studio.project(project_id)["label_config"]))
+    found = backend.label_studio.project(project_id)
+    control = label_config.parse(str(found["label_config"]))
     known = backend.store.project(project_id)
     if known is not None and known.next_encoder:
         fail(
@@ -91,9 +92,11 @@ def _take(backend: Backend, project_id: int, path: Path) -> Taken:
     name = backend.embeddings.name(known)
     check_encoder(control, name)
     try:
-        return earlier_model.take(path, project_id, name, backend.embeddings, control)
+        taken = earlier_model.take(path, project_id, name, backend.embeddings, control)
+        earlier_model.check_origin(taken, path, project_id, str(found["title"]))
     except earlier_model.EarlierModelError as error:
         fail(error)
+    return taken
 
 
 def _begin_with(backend: Backend, project_id: int, taken: Taken) -> bool:
@@ -121,6 +124,12 @@ def _forget_model(backend: Backend, project_id: int) -> bool:
         console.print(f"Project {project_id} did not begin with a model: there is nothing to forget.")
         return False
     console.print(f"{escape(model.file)} is forgotten: the next round is run without it.", highlight=False)
+    known = backend.store.project(project_id)
+    if known is not None and known.model_pinned:
+        console.print(
+            f"The model of round {known.model_round} goes on answering, as everylabel rollback has asked; the newest one does after "
+            f"everylabel rollback --project {project_id} --newest."
+        )
     return True
 
 

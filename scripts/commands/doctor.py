@@ -283,7 +283,7 @@ def _rounds(backend: Backend, project_id: int) -> str:
     if problem := project.problem or certificates.problem(backend, project_id):
         raise CheckFailedError(problem)
     certificate = certificates.describe(backend, project_id)
-    began = earlier_model.in_words(project, latest)
+    began = earlier_model.in_words(project, earlier_model.in_use(backend.store, project))
     return (
         f"{latest.model_version} with {latest.n_labels} labels{certificate and f'; certificate {certificate}'}"
         f"{began and f'; began with {began}'}"

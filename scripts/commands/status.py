@@ -69,7 +69,7 @@ def _table(backend: Backend, project: Project) -> Table:
     elif project.better_encoder:
         table.add_row("encoder", escape(project.better_encoder))
     latest = backend.store.latest_round(project.id)
-    if words := earlier_model.in_words(project, latest):
+    if words := earlier_model.in_words(project, earlier_model.in_use(backend.store, project)):
         table.add_row("began with", escape(words))
     annotations = backend.store.annotations(project.id)
     for name, words in _labels(backend, project, annotations):
@@ -115,7 +115,7 @@ def _figures(backend: Backend, project: Project) -> dict[str, Any]:
         "encoder": backend.embeddings.name(project),
         "better_encoder": project.better_encoder,
         "switch": None if switch is None else asdict(switch),
-        "earlier_model": earlier_model.figures(project, latest),
+        "earlier_model": earlier_model.figures(project, earlier_model.in_use(backend.store, project)),
     }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from everylabel.backend.exporting.export import export_model
 from everylabel.backend.label_studio import label_config as label_configs
 from everylabel.backend.ml_backend import ActiveLearningBackend
 from everylabel.backend.rounds import bulk_accept, earlier_model
+from everylabel.backend.rounds.accuracy import accuracy_of
 from everylabel.backend.rounds.earlier_model import EarlierModelError, in_words, take
 from everylabel.backend.store import earlier_model as files_of
 from everylabel.model.exported.model_file import ExportedModel
@@ -94,6 +97,51 @@ def test_nothing_is_accepted_in_bulk_of_classes_that_nobody_has_labelled(service
     assert bulk_accept.acceptable(services, 2, 0.5, 100) == ([], 0)
 
 
+def test_few_labels_do_not_check_what_an_earlier_model_says_of_their_class(
+    services, stand_in, send, exported, second
+):
+    begin(services, exported)
+    record = label(services, stand_in, send, second, 12)
+    assert record.earlier["share"] > 0
+    assert bulk_accept.acceptable(services, 2, 0.0, 100) == ([], 0), "no class has ten labels"
+    earlier_model.forget(services.store, services.files(2), 2)
+    services.loop.catch_up(2, force=True)
+    accepted, _ = bulk_accept.acceptable(services, 2, 0.0, 100)
+    assert accepted
+
+
+def test_a_forgotten_model_goes_even_if_its_mixture_was_better(
+    services, stand_in, send, exported, second, monkeypatch
+):
+    begin(services, exported)
+    mixed = label(services, stand_in, send, second, 12)
+    better = replace(mixed, check_set={"estimate": 1.0, "low": 1.0, "high": 1.0, "n": 50})
+    monkeypatch.setattr(services.store, "round", lambda *_: better)
+    worse = SimpleNamespace(check_set=SimpleNamespace(estimate=0.5))
+    is_no_worse = services.loop._rounds._is_no_worse
+    assert not is_no_worse(services.store.project(2), worse)
+    earlier_model.forget(services.store, services.files(2), 2)
+    assert is_no_worse(services.store.project(2), worse)
+
+
+def test_a_round_is_asked_for_should_connect_be_cut_off(services, exported, second):
+    earlier_model.begin_with(services.store, services.files(2), 2, taken(services, exported))
+    assert [event.action for event in services.store.events(2)] == ["START_TRAINING"]
+    services.loop.catch_up(2)
+    assert services.store.latest_round(2).earlier["share"] == 1
+
+
+def test_nothing_is_stated_of_a_class_that_nobody_here_has_labelled(
+    services, stand_in, send, exported, second
+):
+    begin(services, exported)
+    truth = {task: true for task, true in second.items() if true != "3"}
+    record = label(services, stand_in, send, truth, 14)
+    assert record.earlier["share"] > 0
+    assert "3" in record.classes
+    assert "3" not in {one.name for one in accuracy_of(record).by_class}
+
+
 def test_labels_and_the_earlier_model_answer_together_and_survive_a_restart(
     services, make_services, stand_in, send, exported, second
 ):
@@ -162,8 +210,18 @@ def test_a_project_that_began_so_can_be_exported(tmp_path, services, stand_in, s
     assert record.earlier["share"] > 0
     card = export_model(services, 2, tmp_path / "next.onnx")
     assert "earlier model" in card["calibration"]["how"]
+    assert card["earlier_model"]["share"] == record.earlier["share"]
+    assert "an earlier model" in (tmp_path / "next.md").read_text()
     assert ExportedModel(tmp_path / "next.onnx", threads=1).classes == ("0", "1", "2", "3")
     assert taken(services, tmp_path / "next.onnx").known == tuple(sorted({*record.classes} & {*"0123"}))
+
+
+def test_what_answers_alone_is_handed_on_by_nobody_but_its_own_project(tmp_path, services, exported, second):
+    begin(services, exported)
+    card = export_model(services, 2, tmp_path / "next.onnx")
+    assert card["earlier_model"]["share"] == 1
+    with pytest.raises(EarlierModelError, match="holds no head"):
+        taken(services, tmp_path / "next.onnx")
 
 
 def test_classes_in_common_are_taken_and_the_others_named(services, exported):
@@ -245,6 +303,15 @@ def test_connect_from_a_model_embeds_a_new_project_in_the_same_process(
     record = services.store.latest_round(2)
     assert (record.n_labels, record.earlier["share"]) == (0, 1)
     assert services.store.project(2).connected
+
+
+def test_a_project_cannot_begin_with_its_own_model(services, exported):
+    found = taken(services, exported)
+    mine = found.model.origin["project"]
+    for title, number in ((mine["title"], mine["id"] + 1), (mine["title"] + "!", mine["id"])):
+        earlier_model.check_origin(found, exported, number, title)
+    with pytest.raises(EarlierModelError, match="was made by this project"):
+        earlier_model.check_origin(found, exported, mine["id"], mine["title"])
 
 
 def test_connect_refuses_a_file_that_is_no_model_and_changes_nothing(run, tmp_path, services, second):

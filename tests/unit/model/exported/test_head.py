@@ -12,7 +12,15 @@ import pytest
 from everylabel.model import label_set
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
 from everylabel.model.classifiers.multi_label import MultiLabelClassifier
-from everylabel.model.exported.head import ENTRY, HeadError, pack, read_head, restricted
+from everylabel.model.exported.head import (
+    ENTRY,
+    HeadError,
+    _digest,
+    _packed,
+    pack,
+    read_head,
+    restricted,
+)
 from everylabel.model.onnx_graph import Graph
 from tests.coarse_encoder import Coarse
 
@@ -147,14 +155,64 @@ def test_a_file_larger_than_any_model_is_not_read(tmp_path):
         {"classes": np.asarray(["apple", "apple", "birch"])},
     ],
 )
-def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path, change):
-    class Crooked(EmbeddingClassifier):
-        def state(self):
-            return {**super().state(), **change}
-
-    classifier = Crooked().fit(*rows())
+def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path, change, monkeypatch):
+    classifier = trained()
+    state = classifier.state()
+    monkeypatch.setattr(EmbeddingClassifier, "state", lambda _: {**state, **change})
     with pytest.raises(HeadError, match="damaged"):
         read_head(written(tmp_path / "model.onnx", told(classifier)))
+
+
+def test_a_classifier_of_another_package_is_exported_without_a_head():
+    class Theirs(EmbeddingClassifier):
+        def state(self):
+            return {**super().state(), "note": np.asarray(["one", "two"])}
+
+    assert pack(Theirs().fit(*rows()), Coarse()) == {}
+
+
+def entry(change):
+    """The entry of a good file with its body changed, and a sum that fits."""
+    found = json.loads(told(trained())[ENTRY])
+    body = json.loads(found["body"])
+    change(body)
+    text = json.dumps(body, ensure_ascii=False, sort_keys=True)
+    return json.dumps({**found, "body": text, "sha256": _digest(text)})
+
+
+def far_too_large(body):
+    body["arrays"]["weights"] = _packed(np.full((64, 3), 3e38, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param("[" * 200_000, id="deep"),
+        pytest.param(entry(far_too_large), id="large numbers"),
+        pytest.param(
+            entry(lambda body: body["arrays"]["bias"].update(shape=[float("inf")])), id="endless shape"
+        ),
+        pytest.param(entry(lambda body: body.update(classes=["a" * 5000, "b", "c"])), id="long name"),
+        pytest.param(entry(lambda body: body.update(classes=["a"] * 20_000)), id="many names"),
+        pytest.param(entry(lambda body: body.update(classes=7)), id="no names"),
+    ],
+)
+def test_what_nobody_has_written_is_damaged(tmp_path, entry):
+    with pytest.raises(HeadError, match="damaged"):
+        read_head(written(tmp_path / "model.onnx", {**told(trained()), ENTRY: entry}))
+
+
+def test_arrays_that_are_none_of_a_heads_are_left_out(tmp_path):
+    more = entry(lambda body: body["arrays"].update(file=body["arrays"]["bias"]))
+    assert "file" not in read_head(written(tmp_path / "model.onnx", {**told(trained()), ENTRY: more})).state
+
+
+@pytest.mark.parametrize(
+    "card", ["[" * 200_000, '{"labels": {"trained_on": Infinity}}', '{"round": "' + "x" * 100_000 + '"}']
+)
+def test_a_card_that_nobody_has_written_is_damaged(tmp_path, card):
+    with pytest.raises(HeadError, match="damaged"):
+        read_head(written(tmp_path / "model.onnx", told(trained(), card=card)))
 
 
 def test_a_later_version_is_told_from_a_damaged_file(tmp_path):
