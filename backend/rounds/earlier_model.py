@@ -93,7 +93,7 @@ def take(path: Path, project_id: int, name: str, embeddings: Embeddings, control
 
 
 def check_origin(taken: Taken, path: Path, project_id: int, title: str) -> None:
-    """Check that a model is of another project: it would be judged by the labels it has learned.
+    """Check that a model is of another project: the labels it has learned would decide how far it is believed.
 
     Args:
         taken: The model.
@@ -106,8 +106,8 @@ def check_origin(taken: Taken, path: Path, project_id: int, title: str) -> None:
     """
     if taken.model.origin.get("project") == {"id": project_id, "title": title}:
         raise EarlierModelError(
-            f"{path} was made by this project, {project_id}. It has learned the labels that would judge it, so that it would be "
-            "believed too much, and the accuracy stated too high. The labels themselves bring its own model back: run "
+            f"{path} was made by this project, {project_id}. The labels that decide how far it is believed are those it has "
+            "learned: it would be believed too much, and the accuracy stated would be too high. The labels themselves bring its own model back: run "
             f"everylabel connect --project {project_id} without --from."
         )
 

@@ -107,7 +107,7 @@ def test_nothing_is_left_behind_of_an_export_that_fails(tmp_path, services, taug
         "model.onnx",
     ]
 
-    def broken_off(*_):
+    def broken_off(*_, **__):
         raise KeyboardInterrupt
 
     (tmp_path / "model.md").rmdir()
