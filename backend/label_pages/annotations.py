@@ -7,6 +7,7 @@ never show it. So the region carries an id made of it, which Label Studio keeps 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -62,11 +63,16 @@ def is_unchanged(label: PageLabel, annotation: Mapping[str, Any], control: Image
     """Return whether nobody has edited a label's annotation since it was written."""
     created, updated = (_time(annotation.get(name)) for name in ("created_at", "updated_at"))
     return (
-        control.choice(annotation.get("result")) == label.label
+        picks(label, annotation, control)
         and created is not None
         and updated is not None
         and abs((updated - created).total_seconds()) < MADE_AT_ONCE_SECONDS
     )
+
+
+def picks(label: PageLabel, annotation: Mapping[str, Any], control: ImageChoices) -> bool:
+    """Return whether an annotation holds a label as it was given, be there one class a crop or several by now."""
+    return replace(control, multiple=True).choice(annotation.get("result")) == label.label
 
 
 def annotator_of(annotation: Mapping[str, Any]) -> int | None:

@@ -20,6 +20,7 @@ from everylabel.backend.label_pages.annotations import (
     changed_result,
     find,
     is_unchanged,
+    picks,
     result_of,
 )
 from everylabel.backend.label_studio import label_config
@@ -208,7 +209,7 @@ class PageSender:
     ) -> None:
         written = find(label, client.task_annotations(label.task_id) or [])
         if written is not None and label.replaces is not None and label.former is not None:
-            if control.choice(written.get("result")) == label.label:
+            if picks(label, written, control):
                 before = client.change_annotation(int(written["id"]), json.loads(label.former))
                 self._store.save_annotations(project_id, [stored_annotation(before, control)])
                 self._store.finish_label(project_id, label, TAKEN_BACK)

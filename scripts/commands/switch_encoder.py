@@ -65,6 +65,10 @@ def _tell(backend: Backend, project_id: int, in_use: str) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if project is not None and project.earlier_model:
+        console.print(
+            "The model that the project began with reads the rows of one encoder alone: with another it has no say."
+        )
     console.print(
         f"How far it is: everylabel status --project {project_id}\n"
         f"To stay with {escape(in_use)}, now or later: everylabel encoders --project {project_id} --switch {escape(in_use)}",

@@ -100,6 +100,20 @@ def test_what_is_confirmed_is_stored_in_one_order_learned_at_once_and_submitted_
     assert held(stand_in, third) == [], "left out"
 
 
+def test_undo_deletes_a_set_though_the_config_takes_one_class_a_crop_by_now(
+    services, stand_in, pages, sender, ann
+):
+    page = pages.give(1, ann, "next-batch")
+    pages.confirm(1, ann, page.id, {page.tasks[0]: ["even", "one stroke"]}, 9.0)
+    assert sender.send(1)
+    assert held(stand_in, page.tasks[0]) == [(7, ["even", "one stroke"])]
+    services.store.save_project(1, label_config=CONFIG.replace(' choice="multiple"', ""))
+    pages.undo(1, ann)
+    assert sender.send(1)
+    assert held(stand_in, page.tasks[0]) == []
+    assert services.store.troubled_labels(1, 7, 0) == []
+
+
 def test_undo_brings_the_sets_back_and_deletes_what_was_submitted(services, stand_in, pages, sender, ann):
     page = pages.give(1, ann, "class", "odd")
     first, *rest = page.tasks
