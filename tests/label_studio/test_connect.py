@@ -14,19 +14,26 @@ def project(connected):
 
 
 def seen_in_label_studio(label_studio, project):
-    """Everything that connecting twice could do twice."""
+    """Everything that connecting twice could do twice; what is left of superseded rounds goes in the background."""
     settings = label_studio.api("GET", f"/api/projects/{project}/")
+    served = settings["model_version"]
+    versions = label_studio.api("GET", f"/api/projects/{project}/model-versions/")
+    predictions = [made for task in label_studio.tasks(project) for made in task["predictions"]]
     hooks = label_studio.api("GET", "/api/webhooks/", params={"project": project})
     return {
         "webhooks": [{k: v for k, v in hook.items() if k != "updated_at"} for hook in hooks],
         "backends": [b["id"] for b in label_studio.api("GET", "/api/ml/", params={"project": project})],
         "tabs": label_studio.api("GET", "/api/dm/views/", params={"project": project}),
-        "versions": label_studio.api("GET", f"/api/projects/{project}/model-versions/"),
+        "versions": {name: made for name, made in versions.items() if round_of(name) >= round_of(served)},
         "settings": {
             name: settings[name] for name in ("model_version", "sampling", "show_collab_predictions")
         },
-        "predictions": sum(task["total_predictions"] for task in label_studio.tasks(project)),
+        "predictions": sum(round_of(made["model_version"]) >= round_of(served) for made in predictions),
     }
+
+
+def round_of(version):
+    return int(version.split()[1])
 
 
 def test_label_studio_knows_the_backend_and_tells_it_what_happens(label_studio, everylabel_backend, project):
