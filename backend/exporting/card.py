@@ -13,7 +13,7 @@ import numpy as np
 
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.rounds.accuracy import accuracy_of
-from everylabel.backend.rounds.earlier_model import figures, has_say
+from everylabel.backend.rounds.earlier_model import has_say, heard_in
 from everylabel.backend.rounds.labels import counted_annotations, current_labels
 from everylabel.model.exported.novelty import FLAGGED
 
@@ -84,7 +84,7 @@ def describe(parts: PredictingParts, project: Project, made: ExportedParts) -> d
         "classes": list(made.classifier.classes_),
         "labels": _labels(project, control, annotations, labels, made.record),
         "accuracy": _accuracy(made.record),
-        **_begun_with(project, made.record),
+        "earlier_model": heard_in(project, made.record),
         "calibration": {"how": _calibrated(made.classifier, made.record)}
         | _on_check_crops(parts, project, made.classifier, labels),
         "novelty": _novelty(made.novelty),
@@ -142,11 +142,6 @@ def _accuracy(record: RoundRecord) -> dict[str, Any] | None:
         "by_class": [asdict(one) for one in found.by_class],
         "confusions": [asdict(one) for one in found.confusions],
     }
-
-
-def _begun_with(project: Project, record: RoundRecord) -> dict[str, Any]:
-    """Return what is said of the earlier model that has a say in what is predicted; nothing where none has."""
-    return {"earlier_model": figures(project, record)} if has_say(record) else {}
 
 
 def _calibrated(classifier: Classifier, record: RoundRecord) -> str:

@@ -21,7 +21,7 @@ def in_words(card: Mapping[str, Any]) -> str:
         "",
         *_classes(card),
         *_accuracy(card["accuracy"]),
-        *_earlier_model(card.get("earlier_model")),
+        *_earlier_model(card["earlier_model"]),
         *_calibration(card["calibration"]),
         *_novelty(card["novelty"]),
         "## Encoder",
@@ -38,8 +38,9 @@ def in_words(card: Mapping[str, Any]) -> str:
 def _earlier_model(found: Mapping[str, Any] | None) -> Iterator[str]:
     if found is None:
         return
+    name = f"`{found['file']}`, " if found["file"] else ""
     yield (
-        f"Part of what it predicts is that of an earlier model, with a share of {found['share']:.0%}: `{found['file']}`, SHA-256 "
+        f"Part of what it predicts is that of an earlier model, with a share of {found['share']:.0%}: {name}SHA-256 "
         f"`{found['sha256']}`. Who labelled for that one, and how good it was, its own card says."
     )
     yield ""

@@ -107,8 +107,8 @@ def check_origin(taken: Taken, path: Path, project_id: int, title: str) -> None:
     if taken.model.origin.get("project") == {"id": project_id, "title": title}:
         raise EarlierModelError(
             f"{path} was made by this project, {project_id}. The labels that decide how far it is believed are those it has "
-            "learned: it would be believed too much, and the accuracy stated would be too high. The labels themselves bring its own model back: run "
-            f"everylabel connect --project {project_id} without --from."
+            "learned: it would be believed too much, and the accuracy stated would be too high. The labels themselves bring its "
+            f"own model back: run everylabel connect --project {project_id} without --from."
         )
 
 
@@ -160,11 +160,22 @@ def has_say(record: RoundRecord | None) -> bool:
     return record is not None and record.earlier is not None and float(record.earlier["share"]) > 0
 
 
+def heard_in(project: Project, record: RoundRecord) -> dict[str, Any] | None:
+    """Return which earlier model has a say in the model of a round, and its share; None where none has.
+
+    Its file's name is empty where the project has begun with another one since, or has forgotten it.
+    """
+    told, now = record.earlier, files_of.stored_model(project.earlier_model)
+    if told is None or not has_say(record):
+        return None
+    name = now.file if now is not None and now.digest == told["digest"] else ""
+    return {"file": name, "sha256": told["digest"], "share": float(told["share"])}
+
+
 def is_forgotten(project: Project, record: RoundRecord) -> bool:
     """Return whether the model of a round listens to another earlier model than the one its project has now, or to one it has no more."""
-    now = files_of.stored_model(project.earlier_model)
-    told = record.earlier
-    return has_say(record) and told is not None and (now is None or told["digest"] != now.digest)
+    heard = heard_in(project, record)
+    return heard is not None and not heard["file"]
 
 
 def in_use(store: Store, project: Project) -> RoundRecord | None:

@@ -7,7 +7,6 @@ with one that has its classes mixed up: the same crops and the same seed, so tha
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,13 +18,13 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from everylabel.model import encoders
 from everylabel.model.classifiers.base import Classifier
 from everylabel.scripts.console import fail, progress
 from everylabel.scripts.replay.datasets import DatasetError
 from everylabel.scripts.replay.labelled_data import split_sources
+from everylabel.scripts.replay.learning_curves import interval
 from everylabel.scripts.replay.names import DEFAULT_CACHE
 from everylabel.scripts.replay.pools import Pool, prepare
 from everylabel.scripts.replay.replay import (
@@ -139,8 +138,8 @@ def _table(found: Sequence[Run]) -> str:
 
 def _interval(apart: NDArray[Any]) -> str:
     """Return the mean of paired differences in points, with its 95 % interval."""
-    half = student.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / math.sqrt(len(apart))
-    return f"{100 * apart.mean():+.1f} ± {100 * half:.1f}"
+    found = interval(apart)
+    return f"{100 * found.mean:+.1f} ± {100 * (found.high - found.mean):.1f}"
 
 
 if __name__ == "__main__":

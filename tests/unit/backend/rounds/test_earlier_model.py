@@ -216,6 +216,24 @@ def test_a_project_that_began_so_can_be_exported(tmp_path, services, stand_in, s
     assert taken(services, tmp_path / "next.onnx").known == tuple(sorted({*record.classes} & {*"0123"}))
 
 
+def test_a_mixture_is_exported_though_its_earlier_model_is_forgotten_or_another(
+    tmp_path, services, stand_in, send, exported, second
+):
+    begin(services, exported)
+    record = label(services, stand_in, send, second, 12)
+    services.store.save_project(2, model_round=record.number, model_pinned=True)
+    former = services.store.project(2).earlier_model
+    for now in (None, former.replace(record.earlier["digest"], "0" * 64)):
+        services.store.save_project(2, earlier_model=now)
+        card = export_model(services, 2, tmp_path / "next.onnx")
+        assert card["earlier_model"] == {
+            "file": "",
+            "sha256": record.earlier["digest"],
+            "share": record.earlier["share"],
+        }
+        assert record.earlier["digest"] in (tmp_path / "next.md").read_text()
+
+
 def test_what_answers_alone_is_handed_on_by_nobody_but_its_own_project(tmp_path, services, exported, second):
     begin(services, exported)
     card = export_model(services, 2, tmp_path / "next.onnx")
