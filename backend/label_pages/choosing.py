@@ -1,9 +1,10 @@
 """Choose the crops of a page: of one class and alike, so that a person sees an exception at a glance.
 
-A page of a class shows crops that the model predicts to be of it, with or without others where a crop may have several. The
-most useful of them are the least confident, and a page of those has so many exceptions that it is read crop by crop. So the page is taken from where the two meet: from the
-confidence at which one crop in ten is expected to be an exception, upwards. Of the crops closest to it, those are
-taken that lie beside each other on the map of the pool.
+A page of a class shows crops that the model predicts to be of it, with or without others where a crop may have
+several. The most useful of them are the least confident, and a page of those has so many exceptions that it is read
+crop by crop. So the page is taken from where the two meet: from the confidence at which one crop in ten is expected
+to be an exception, upwards. Of the crops closest to it, those are taken that lie beside each other on the map of the
+pool.
 """
 
 from __future__ import annotations
