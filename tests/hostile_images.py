@@ -108,3 +108,81 @@ def exif_that_repeats_itself(entries: int, size: int, orientation: int) -> bytes
     tags += [struct.pack("<HHII", 300 + i, 7, size, 8) for i in range(entries)]
     head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + b"".join(tags) + bytes(4)
     return head + bytes(max(0, size + 8 - len(head)))
+
+
+def as_png(width: int, height: int, data: bytes, *before: bytes) -> bytes:
+    """A grey PNG that says a size, whatever its pixels are."""
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + b"".join(before)
+        + chunk(b"IDAT", data)
+        + chunk(b"IEND", b"")
+    )
+
+
+def zeros(megabytes: int) -> bytes:
+    """So many megabytes of nothing, packed."""
+    packer = zlib.compressobj(9)
+    return b"".join(packer.compress(bytes(1_000_000)) for _ in range(megabytes)) + packer.flush()
+
+
+def noise(kind: str, **options: object) -> bytes:
+    """A small picture of noise, in a format of Pillow's."""
+    stored = io.BytesIO()
+    Image.effect_noise((64, 64), 60).save(stored, kind, **options)
+    return stored.getvalue()
+
+
+def jpeg_of_scans(scans: int) -> bytes:
+    """A progressive JPEG of 36 million pixels whose last scan comes so many times again."""
+    stored = io.BytesIO()
+    Image.new("L", (6000, 6000), 99).save(stored, "JPEG", progressive=True)
+    jpeg = stored.getvalue()
+    scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    return jpeg[:-2] + scan * scans + b"\xff\xd9"
+
+
+def gif_of_frames(frames: int) -> bytes:
+    """A GIF of so many pictures."""
+    stored = io.BytesIO()
+    first, *more = (Image.new("L", (2, 2), i % 256) for i in range(frames))
+    first.save(stored, "GIF", save_all=True, append_images=more)
+    return stored.getvalue()
+
+
+FILES = {
+    "pixels.png": lambda: as_png(10_000, 10_000, zeros(100)),
+    "one-row.png": lambda: as_png(100_000_000, 1, zeros(100)),
+    "one-column.png": lambda: as_png(1, 30_000_000, zeros(60)),
+    "no-pixels.png": lambda: as_png(0, 0, b""),
+    "huge.png": lambda: as_png(2**31 - 1, 2**31 - 1, zeros(1)),
+    "profile.png": lambda: as_png(8, 8, zlib.compress(bytes(72)), chunk(b"iCCP", b"a\0\0" + zeros(200))),
+    "text.png": lambda: as_png(8, 8, zlib.compress(bytes(72)), chunk(b"zTXt", b"a\0\0" + zeros(200))),
+    "chunks.png": lambda: png_of_chunks(400_000),
+    "comments.jpg": lambda: jpeg_of_comments(1_000_000),
+    "comments.gif": lambda: gif_of_comments(2_000_000),
+    "scans.jpg": lambda: jpeg_of_scans(3000),
+    "strips.png": lambda: tiff_of_strips(2_000_000),
+    "runs.bmp": lambda: bmp_of_runs(200, 200_000),
+    "exif.jpg": lambda: noise("JPEG", exif=b"Exif\0\0" + exif_that_repeats_itself(3000, 20_000, 6)[:60_000]),
+    "half.jpg": lambda: noise("JPEG")[:900],
+    "half.webp": lambda: noise("WEBP")[:400],
+    "frames.gif": lambda: gif_of_frames(3000),
+    "zip.png": lambda: b"PK\x03\x04" + bytes(500),
+    "script.png": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
+}
+"""Files that are no pictures, or cost far more than they look, by name."""
+READABLE = {
+    "one-column.png",
+    "profile.png",
+    "text.png",
+    "chunks.png",
+    "comments.jpg",
+    "comments.gif",
+    "exif.jpg",
+    "frames.gif",
+    "runs.bmp",
+}
+"""Those that may be read after all; of each other there must be a problem."""
