@@ -98,7 +98,7 @@ def choose_of_class(crops: PredictedCrops, size: int = PAGE) -> list[int]:
     shortlist = crops.at(by_frontier(crops.confidence)[:SHORTLIST])
     if not len(shortlist.tasks):
         return []
-    page = shortlist.at(_alike(shortlist.positions, size))
+    page = shortlist.at(beside_the_first(shortlist.positions, size))
     return [int(task) for task in page.tasks[np.argsort(page.confidence, kind="stable")]]
 
 
@@ -124,8 +124,16 @@ def best_class(crops: PredictedCrops, classes: Sequence[str]) -> str | None:
     return max(known, key=lambda name: (confident.get(name, 0), every[name]), default=None)
 
 
-def _alike(positions: NDArray[Any], size: int) -> NDArray[Any]:
-    """Return the places of the first crop and of those beside it on the map; crops that are not on it come last."""
+def beside_the_first(positions: NDArray[Any], size: int = PAGE) -> NDArray[Any]:
+    """Return the places of the first crop and of those beside it on the map; crops that are not on it come last.
+
+    Args:
+        positions: (n, 2) where each crop lies, NaN where it is not on the map; n is at least 1.
+        size: The most places.
+
+    Returns:
+        Up to `size` places, the nearest first.
+    """
     away = np.linalg.norm(positions - positions[0], axis=1)
     away[0] = 0.0
     order: NDArray[Any] = np.argsort(np.where(np.isnan(away), np.inf, away), kind="stable")

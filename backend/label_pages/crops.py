@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from everylabel.backend.label_pages.choosing import (
     PAGE,
     SHORTLIST,
     PredictedCrops,
+    beside_the_first,
     best_class,
     by_frontier,
     choose_of_class,
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
     from everylabel.backend.label_studio.label_config import ImageChoices
     from everylabel.backend.store import Project, RoundRecord, Store, Task
     from everylabel.backend.store.pool_files import PoolFiles
+    from everylabel.backend.store.pool_map import PoolMap
 
 LabelsOf = Callable[[int, Collection[int], Sequence[str]], Mapping[int, str]]
-OF_CLASS, NEXT_BATCH, SPOT_CHECK, LIKE = "class", "next-batch", "spot-check", "like"
-KINDS = (OF_CLASS, NEXT_BATCH, SPOT_CHECK, LIKE, SUSPECTS, SECOND_LABELS)
+OF_CLASS, NEXT_BATCH, SPOT_CHECK, LIKE, SELECTION = "class", "next-batch", "spot-check", "like", "selection"
+KINDS = (OF_CLASS, NEXT_BATCH, SPOT_CHECK, LIKE, SELECTION, SUSPECTS, SECOND_LABELS)
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,7 @@ class OpenCrops:
         if snapshot is None:
             none = np.zeros(0, dtype=np.int64)
             return PredictedCrops(none, none, none.astype(np.float32), np.zeros((0, 2)), (), several)
-        positions = np.full((len(snapshot.tasks), 2), np.nan, dtype=np.float32)
-        if pool_map is not None:
-            n = min(len(positions), len(pool_map.positions))
-            positions[:n] = pool_map.positions[:n]
+        positions = _positions(len(snapshot.tasks), pool_map)
         offered = np.array([*(self.control.knows(label) for label in snapshot.classes), False])
         codes = np.minimum(snapshot.predicted, len(snapshot.classes)).astype(np.int64)
         usable = (snapshot.tasks > 0) & (snapshot.predicted != NO_CLASS) & offered[codes]
@@ -107,6 +107,27 @@ class OpenCrops:
             if len(page) == PAGE or wanted >= len(similar.tasks):
                 return None, page
             wanted *= 8
+
+    def selected(self, tasks: Sequence[int], taken: set[int]) -> tuple[None, list[int]]:
+        """Return the tasks of a page of those that somebody has selected: the first that is free, and those beside it on the map.
+
+        Args:
+            tasks: What they selected; crops that people may not be asked for are left out.
+            taken: Tasks that are on other pages.
+        """
+        passed_over = taken | {*self.store.asked_next(self.project.id)}
+        free = self.offered([task for task in tasks if task not in passed_over])
+        if not free:
+            return None, []
+        snapshot, pool_map = self.pool_files.snapshot(self.project.id), self.pool_files.map(self.project.id)
+        at: dict[int, NDArray[Any]] = {}
+        if snapshot is not None:
+            rows = np.flatnonzero(np.isin(snapshot.tasks, free))
+            where = _positions(len(snapshot.tasks), pool_map)[rows]
+            at = dict(zip(snapshot.tasks[rows].tolist(), where, strict=True))
+        nowhere = np.full(2, np.nan)
+        positions = np.array([at.get(task, nowhere) for task in free])
+        return None, [free[place] for place in beside_the_first(positions)]
 
     def suspects(self, taken: set[int]) -> tuple[None, list[int]]:
         """Return the tasks whose label the newest round suspects to be wrong, the most suspicious first."""
@@ -175,6 +196,15 @@ class OpenCrops:
         latest = self.store.latest_round(self.project.id)
         blind = {*self.project.check_tasks, *(latest.spot_check if latest else ())}
         return self.store.annotated_tasks(self.project.id) | blind
+
+
+def _positions(n: int, pool_map: PoolMap | None) -> NDArray[Any]:
+    """Return where the crop of each row lies on the map: (n, 2), NaN where it is not on it."""
+    positions = np.full((n, 2), np.nan, dtype=np.float32)
+    if pool_map is not None:
+        known = min(n, len(pool_map.positions))
+        positions[:known] = pool_map.positions[:known]
+    return positions
 
 
 def _in_order(latest: RoundRecord) -> tuple[int, ...]:

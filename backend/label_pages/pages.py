@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from everylabel.backend.label_pages.crops import KINDS, LIKE, OF_CLASS, SPOT_CHECK, LabelsOf, OpenCrops
+from everylabel.backend.label_pages.crops import (
+    KINDS,
+    LIKE,
+    OF_CLASS,
+    SELECTION,
+    SPOT_CHECK,
+    LabelsOf,
+    OpenCrops,
+)
 from everylabel.backend.label_pages.glance import is_too_fast
 from everylabel.backend.label_pages.likeness import NotComparableError
 from everylabel.backend.label_studio import label_config
@@ -115,6 +123,7 @@ class Pages:
         kind: str,
         class_name: str | None = None,
         like: int | None = None,
+        selected: Sequence[int] = (),
     ) -> LabelPage | None:
         """Give a person a page that nobody else has.
 
@@ -124,6 +133,7 @@ class Pages:
             kind: One of `KINDS`.
             class_name: The class of a page of that kind; the one with the most confident crops if None.
             like: The task whose crop those of a page of that kind are most similar to.
+            selected: The tasks that a page of that kind is made of.
 
         Returns:
             The page; None if no crop is left for it.
@@ -147,6 +157,8 @@ class Pages:
             choose, preset = partial(crops.of_class, predicted, class_name), predicted.labels
         if kind == SUSPECTS:
             choose = crops.suspects
+        if kind == SELECTION:
+            choose = partial(crops.selected, selected)
         if kind == SECOND_LABELS:
             choose = partial(crops.second_labels, person.id)
         if like is not None:

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from everylabel.backend.label_studio.request_bodies import RequestBody
 
 MOST_CHARACTERS = 4000
+MOST_SELECTED = 2000
 Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 PageId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 TaskKey = Annotated[int, Field(ge=1, le=2**63 - 1)]
@@ -48,6 +49,8 @@ class GiveBody(RequestBody):
     class_name: Text | None = None
     like: TaskKey | None = None
     """The task whose crop the crops of the page are most similar to."""
+    selected: Annotated[list[TaskKey], Field(max_length=MOST_SELECTED, default_factory=list)]
+    """The tasks that somebody has selected on the map."""
     resume: PageId | None = None
     """A page that the browser was on before it was loaded again."""
 

@@ -145,7 +145,7 @@ class LabelRoutes:
         body = GiveBody.read(json_object(request.get_data()))
         page = None if body.resume is None else self._pages.resume(project_id, person, body.resume)
         if page is None:
-            page = self._pages.give(project_id, person, body.kind, body.class_name, body.like)
+            page = self._pages.give(project_id, person, body.kind, body.class_name, body.like, body.selected)
         progress = self._pages.progress(project_id)
         return jsonify(
             {

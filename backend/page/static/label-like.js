@@ -1,6 +1,7 @@
 // Crops like one of them: where they are asked from, what is said of that one, and the pages that wait meanwhile.
 import { post } from "./label-requests.js";
 import * as grid from "./label-grid.js";
+import { SELECTION, selectedTasks } from "./label-selection.js";
 
 const OF_LABELLED = { suspects: "suspect labels", "second-labels": "second labels" }; // kinds that the address may ask for
 const MOST = 6; // pages that wait; a person has twelve at a time at most
@@ -13,7 +14,7 @@ let first = null; // the class that the crop had been given on the page it was o
 
 export const kindLike = (task) => `like:${task}`;
 export const isLike = (kind) => kind.startsWith("like:");
-export const nameOfKind = (kind) => (isLike(kind) ? `crops like task ${kind.slice(5)}` : Object.hasOwn(OF_LABELLED, kind) ? `${OF_LABELLED[kind]} (0)` : `${kind.replace("class:", "")} (0)`);
+export const nameOfKind = (kind) => (isLike(kind) ? `crops like task ${kind.slice(5)}` : kind === SELECTION ? `selected on the map (${selectedTasks().length.toLocaleString()})` : Object.hasOwn(OF_LABELLED, kind) ? `${OF_LABELLED[kind]} (0)` : `${kind.replace("class:", "")} (0)`);
 export const pagesThatWait = () => waiting;
 
 // What the address asks for: the crops like one, suspect labels, or second labels; it is asked for once, and not again when the page is loaded again.
@@ -57,7 +58,7 @@ export function show(page) {
   const isReview = page?.kind === "suspects";
   byId("rest").hidden = !page || isReview || page.class_name !== null;
   byId("keep").hidden = byId("suggestion").hidden = !isReview;
-  byId("ask-next").hidden = !like;
+  byId("ask-next").hidden = !like && page?.kind !== SELECTION;
   if (!like) return;
   const image = byId("seed").querySelector("img");
   image.hidden = Boolean(like.text);
@@ -97,6 +98,7 @@ export const tellNothing = () => tell("", null);
 export function title(page, number) {
   if (page.kind === "suspects") return `${number} with a suspect label`;
   if (page.kind === "second-labels") return `${number} that others have labelled`;
+  if (page.kind === SELECTION) return `${number} selected on the map`;
   return page.like ? `${number} like task ${page.like.task}` : null;
 }
 

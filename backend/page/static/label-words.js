@@ -1,5 +1,6 @@
 // What the page that people label on says: counts, titles, troubles, kinds of pages, and why there is no page.
 import { nameOfKind, title } from "./label-like.js";
+import { SELECTION, selectedTasks } from "./label-selection.js";
 
 export function countsInWords(confirmed, waiting) {
   const given = confirmed ? `${confirmed.toLocaleString()} confirmed since you opened this page. ` : "Nothing confirmed since you opened this page. ";
@@ -29,6 +30,7 @@ export function kinds({ classes, open, spot_check: spot, suspects, second_labels
     ["next-batch", "the next batch, no class given"],
     ...(suspects ? [["suspects", `suspect labels (${suspects})`]] : []),
     ...(second ? [["second-labels", `second labels (${second})`]] : []),
+    ...(selectedTasks().length ? [[SELECTION, nameOfKind(SELECTION)]] : []),
     ...(spot ? [["spot-check", `the spot check (${spot})`]] : []),
   ];
   return found.some(([value]) => value === chosen) ? found : [...found, [chosen, nameOfKind(chosen)]];
@@ -37,7 +39,7 @@ export function kinds({ classes, open, spot_check: spot, suspects, second_labels
 export function whyNone(kind, hasModel) {
   return (
     kind === "class" && !hasModel ? "There is no model yet, so no crop has a predicted class. Label the next batch first: ten crops of two classes are enough."
-    : kind === "like" ? "No open crop is left to show: all are labelled, or on other people's pages just now, or you have left them out today. Choose other crops above."
+    : kind === "like" || kind === SELECTION ? "No open crop is left to show: all are labelled, or on other people's pages just now, or you have left them out today. Choose other crops above."
     : kind === "suspects" ? "No label is suspect just now, or you have left out those that are, or other people are reviewing them. Choose other crops above."
     : kind === "second-labels" ? "No second label is worth asking you for: nobody disagrees on a crop yet, or you have labelled or left out all that are worth it, or others have them just now. Choose other crops above."
     : kind === "class" ? "No open crop is predicted to be of this class, or other people are labelling them just now. Choose another above."

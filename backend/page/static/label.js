@@ -6,6 +6,7 @@ import * as like from "./label-like.js";
 import { keep as keepInWindow, kept } from "./label-kept.js";
 import { askForToken, signIn, signOut } from "./label-sign-in.js";
 import { showKeys } from "./label-keys.js";
+import { takeSelection, wanted } from "./label-selection.js";
 import { setSeveral, toSend, withLabels } from "./label-sets.js";
 import { countsInWords, kinds, titleOf, troubleInWords, whyNone } from "./label-words.js";
 
@@ -71,21 +72,19 @@ function keep() {
 // --- getting pages
 
 async function ask(more = {}) {
-  const [kind, ...name] = kindOf.value.split(":");
-  const which = kind === "like" ? { like: Number(name[0]) } : { class_name: name.length ? name.join(":") : null };
-  return post("/pages", { kind, ...which, ...more });
+  return post("/pages", { ...wanted(kindOf.value), ...more });
 }
 
 // Have the next page here, and its pictures in the browser's cache, while this one is being looked at.
 function prefetch() {
   if (ahead.length || asking) return;
-  const wanted = kindOf.value;
+  const kind = kindOf.value;
   asking = ask()
     .then((found) => {
       tell(found);
       describe(found);
       if (!found.page) return;
-      if (wanted !== kindOf.value) return post("/give-back", { pages: [found.page.id] });
+      if (kind !== kindOf.value) return post("/give-back", { pages: [found.page.id] });
       ahead.push(found.page);
       fetchPictures(found.page); // nobody waits for them
     })
@@ -336,7 +335,7 @@ function start() {
   });
   addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
   grid.onChange(keep);
-  const asked = like.takeFromAddress();
+  const asked = takeSelection() ?? like.takeFromAddress();
   const before = asked ? null : kept();
   if (before) like.restore(before.waiting);
   const kind = asked ?? before?.kind;

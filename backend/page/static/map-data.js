@@ -2,6 +2,8 @@
 
 export const NONE = 65535;
 export const SPAN = 65535;
+const MARGIN = 22;
+const STRETCH = 1.6;
 
 async function fetchBuffer(address) {
   const answer = await fetch(address, { cache: "no-cache" });
@@ -27,6 +29,14 @@ function span(values) {
     if (value > most) most = value;
   }
   return least > most ? [0, SPAN] : [least, most];
+}
+
+// The map fills the view, stretched a little where that helps: pixels a unit, and where its origin lies.
+export function fit({ left, right, bottom, top }, width, height) {
+  const across = Math.max(1, width - 2 * MARGIN) / Math.max(1, right - left);
+  const up = Math.max(1, height - 2 * MARGIN) / Math.max(1, top - bottom);
+  const [x, y] = [Math.min(across, STRETCH * up), Math.min(up, STRETCH * across)];
+  return { x, y, left: width / 2 - (x * (left + right)) / 2, top: height / 2 + (y * (bottom + top)) / 2 };
 }
 
 export async function fetchKnown(address) {

@@ -4,10 +4,9 @@ import { KDBush, select, zoom, zoomIdentity } from "./libraries.js";
 import { Painter } from "./map-painter.js";
 import { drawLegend, modeColours } from "./map-colours.js";
 import { MapCard } from "./map-card.js";
-import { fetchKnown, fetchPoints, NONE, SPAN } from "./map-data.js";
+import { Lasso } from "./map-lasso.js";
+import { fetchKnown, fetchPoints, fit, NONE, SPAN } from "./map-data.js";
 
-const MARGIN = 22;
-const STRETCH = 1.6;
 const REACH = 14;
 const MOVE_MS = 700;
 const AGAIN_MS = 1000;
@@ -31,6 +30,7 @@ class PoolMap {
     this.highlighted = -1;
     this.versions = {};
     this.waiting = false;
+    this.lasso = new Lasso(this);
     this.zoom = this.#zoomBehaviour();
     select(this.canvas).call(this.zoom);
     this.#listen();
@@ -92,6 +92,7 @@ class PoolMap {
     this.points = points;
     this.chosen = task === null ? -1 : points.tasks.indexOf(task);
     this.index = null;
+    this.lasso.clear();
     this.place.classList.add("drawn");
     this.say("");
     this.canvas.setAttribute("aria-label", `Map of ${points.count.toLocaleString()} crops`);
@@ -134,6 +135,7 @@ class PoolMap {
   recolour() {
     if (!this.known) return;
     const shown = modeColours(this.mode, this.known, this.classes, this.highlighted);
+    this.lasso.count();
     this.painter.take(this.known.count, shown.colours, shown.order, shown.bold);
     drawLegend(this.place.querySelector(".legend"), this.mode, this.known, this.classes, this.highlighted, (code) => {
       this.highlighted = code;
@@ -151,15 +153,6 @@ class PoolMap {
     this.draw();
   }
 
-  // The map fills the view, stretched a little where that helps.
-  #fitted() {
-    const { left, right, bottom, top } = this.points;
-    const across = Math.max(1, this.width - 2 * MARGIN) / Math.max(1, right - left);
-    const up = Math.max(1, this.height - 2 * MARGIN) / Math.max(1, top - bottom);
-    const [x, y] = [Math.min(across, STRETCH * up), Math.min(up, STRETCH * across)];
-    return { x, y, left: this.width / 2 - (x * (left + right)) / 2, top: this.height / 2 + (y * (bottom + top)) / 2 };
-  }
-
   draw() {
     if (this.waiting) return;
     this.waiting = true;
@@ -167,10 +160,11 @@ class PoolMap {
       this.waiting = false;
       if (!this.points || !this.known) return;
       const { k, x, y } = this.transform;
-      const fitted = this.#fitted();
+      const fitted = fit(this.points, this.width, this.height);
       this.scale = { x: fitted.x * k, y: -fitted.y * k };
       this.origin = { x: fitted.left * k + x, y: fitted.top * k + y };
       this.painter.paint(this.moving || this.points, this.scale, this.origin, k, this.queued, this.chosen);
+      this.lasso.draw();
       if (this.chosen >= 0) this.card.place(...this.at(this.chosen), this.width, this.height);
     });
   }
@@ -187,6 +181,7 @@ class PoolMap {
       .duration(calm.matches ? 0 : 200)
       .filter((event) => {
         // The page scrolls on: a wheel or one finger moves the map only once it has been asked to.
+        if (this.lasso.takes(event)) return false;
         if (event.type === "wheel") return event.ctrlKey || event.metaKey || document.activeElement === this.canvas;
         if (event.type === "touchstart") return event.touches.length > 1;
         return !event.button;
@@ -208,6 +203,7 @@ class PoolMap {
       if (event.pointerType !== "touch") this.choose(-1);
     });
     canvas.addEventListener("click", (event) => {
+      if (this.lasso.wasDrawn()) return;
       const found = this.near(event.offsetX, event.offsetY);
       // A finger cannot hover: its first tap shows the crop, its second opens it.
       if (event.pointerType === "touch" && found !== this.chosen) return this.choose(found);

@@ -1,0 +1,40 @@
+// Crops that somebody has selected on the map: the address brings them, and this window keeps them.
+const KEY = "everylabel-label-selection";
+
+export const SELECTION = "selection";
+
+// Asked for once, and not again when the page is loaded again; the kind of page, or null.
+export function takeSelection() {
+  const found = /^#selection=(\d+(?:,\d+)*)$/.exec(location.hash);
+  if (!found) return null;
+  history.replaceState(null, "", location.pathname);
+  try {
+    sessionStorage.setItem(KEY, found[1]);
+  } catch {
+    // Storage is forbidden: they are lost when the page is loaded again.
+  }
+  tasks = numbers(found[1]);
+  return SELECTION;
+}
+
+let tasks = null;
+
+export function selectedTasks() {
+  if (tasks) return tasks;
+  try {
+    tasks = numbers(sessionStorage.getItem(KEY));
+  } catch {
+    tasks = [];
+  }
+  return tasks;
+}
+
+const numbers = (text) => (text ? text.split(",").map(Number) : []);
+
+// The body of the request for a page of a kind.
+export function wanted(value) {
+  const [kind, ...name] = value.split(":");
+  if (kind === "like") return { kind, like: Number(name[0]) };
+  if (kind === SELECTION) return { kind, selected: selectedTasks() };
+  return { kind, class_name: name.length ? name.join(":") : null };
+}

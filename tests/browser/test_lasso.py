@@ -1,0 +1,131 @@
+"""A lasso around crops of the map, and the pages of what is inside, in a real Chromium."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.backend_fixtures import (  # noqa: F401
+    digit_crops,
+    encoder,
+    make_services,
+    project,
+    send,
+    services,
+    stand_in,
+    teach,
+)
+from tests.browser.test_label_pages import given, tasks
+from tests.browser.test_more_like import home, window  # noqa: F401
+from tests.browser.test_page_alone import backend, taught  # noqa: F401
+from tests.everylabel_process import wait_until
+
+POINTS = """() => {
+  const map = window.everylabelMap;
+  return JSON.stringify({
+    at: Array.from(map.points.tasks, (task, i) => [task, ...map.at(i)]),
+    size: [map.width, map.height],
+  });
+}"""
+
+
+@pytest.fixture
+def pool(browser, home):  # noqa: F811
+    """The project's page with its map in sight."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(home)
+    page.locator("#map.drawn").wait_for()
+    page.locator("#map canvas").scroll_into_view_if_needed()
+    page.wait_for_function("() => window.everylabelMap?.scale")
+    yield page
+    page.close()
+
+
+def points(page):
+    """Where each crop lies in the view, by task."""
+    found = json.loads(page.evaluate(POINTS))
+    return {int(task): (x, y) for task, x, y in found["at"]}, found["size"]
+
+
+def draw(page, corners, *, shift=False):
+    box = page.locator("#map canvas").bounding_box()
+    if shift:
+        page.keyboard.down("Shift")
+    x, y = corners[0]
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.mouse.down()
+    for x, y in (*corners[1:], corners[0]):
+        page.mouse.move(box["x"] + x, box["y"] + y, steps=4)
+    page.mouse.up()
+    if shift:
+        page.keyboard.up("Shift")
+
+
+def around(x, y, reach, size):
+    """The corners of a circle, kept within the view."""
+    turns = [2 * math.pi * k / 16 for k in range(16)]
+    round_it = [(x + reach * math.cos(turn), y + reach * math.sin(turn)) for turn in turns]
+    return [(min(max(cx, 2), size[0] - 2), min(max(cy, 2), size[1] - 2)) for cx, cy in round_it]
+
+
+def test_what_a_lasso_holds_is_labelled_page_by_page(pool, window, services, project):  # noqa: F811
+    at, size = points(pool)
+    everywhere = [(9, 9), (size[0] - 9, 9), (size[0] - 9, size[1] - 9), (9, size[1] - 9)]
+    labelled = services.store.annotated_tasks(1)
+    pool.get_by_role("button", name="Lasso", exact=True).click()
+    draw(pool, everywhere)
+    said = pool.locator(".map-selected")
+    expect(said).to_contain_text(f"{len(at)} crops inside, {len(at) - len(labelled)} without a label")
+    expect(pool.get_by_role("button", name="Lasso", exact=True)).to_have_attribute("aria-pressed", "false")
+    link = said.get_by_role("link", name="Label them")
+    assert link.get_attribute("target") == "_blank"
+    address = link.get_attribute("href")
+    wanted = {int(task) for task in address.split("#selection=")[1].split(",")}
+    assert wanted == {*at} - labelled
+
+    tab = window(query=f"#{address.split('#')[1]}")
+    expect(tab.locator("#page-title")).to_contain_text("selected on the map")
+    offered = wanted - {*services.store.project(1).check_tasks}
+    first = tasks(tab)
+    assert {*first} <= offered
+    assert not given(tab)
+    tab.reload()
+    tab.locator("#grid .cell").first.wait_for()
+    assert tasks(tab) == first, "they are kept by this window"
+    tab.keyboard.press("1")
+    tab.keyboard.press(".")
+    tab.keyboard.press("Enter")
+    wait_until(lambda: len(services.store.annotated_tasks(1)) >= len(labelled) + len(first), "not stored", 30)
+    if rest := offered - {*first}:
+        expect(tab.locator("#page-title")).to_contain_text("selected on the map")
+        assert {*tasks(tab)} <= rest
+
+
+def test_a_drag_with_shift_takes_what_is_near_and_the_lasso_stays_on_it(pool, home):  # noqa: F811
+    at, size = points(pool)
+    task, (x, y) = min(at.items(), key=lambda one: math.dist(one[1], (size[0] / 2, size[1] / 2)))
+    corners = around(x, y, 60, size)
+    inside = {t for t, (px, py) in at.items() if math.dist((px, py), (x, y)) < 56}
+    near = {t for t, (px, py) in at.items() if math.dist((px, py), (x, y)) < 64}
+    draw(pool, corners, shift=True)
+    said = pool.locator(".map-selected")
+    expect(said).to_be_visible()
+    number = int(said.locator("span").inner_text().split()[0])
+    assert len(inside) <= number <= len(near)
+    assert task in inside
+    assert pool.url == home, "no crop was opened"
+    before = pool.locator(".map-lasso polygon").bounding_box()
+    pool.get_by_role("button", name="Zoom in").click()
+    pool.wait_for_timeout(400)
+    after = pool.locator(".map-lasso polygon").bounding_box()
+    assert after["width"] > 1.3 * before["width"], "it lies on the map, not on the window"
+
+    pool.locator("#map canvas").focus()
+    pool.keyboard.press("Escape")
+    expect(said).to_be_hidden()
+    pool.get_by_role("button", name="Lasso", exact=True).click()
+    pool.keyboard.press("Escape")
+    expect(pool.get_by_role("button", name="Lasso", exact=True)).to_have_attribute("aria-pressed", "false")
