@@ -40,7 +40,9 @@ def demo(
     backend_port: Annotated[int, typer.Option(help="The backend's port; a free one if it is taken.")] = 9090,
     label_studio: Annotated[
         Path | None,
-        typer.Option(help=f"An installed label-studio {NEWEST}, to use instead of installing one."),
+        typer.Option(
+            help=f"An installed label-studio {NEWEST}, or the folder of its environment, to use instead of installing one."
+        ),
     ] = None,
 ) -> None:
     """Start Label Studio and everylabel on real crops, connect them, and say where to open them."""

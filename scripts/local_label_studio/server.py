@@ -50,7 +50,8 @@ class LabelStudioServer:
     Args:
         data_dir: keeps its database, uploads, log and credentials, so that a restart finds everything again.
         environment_dir: where to install Label Studio on the first `start`, if there is no `executable`.
-        executable: an installed `label-studio`.
+        executable: an installed `label-studio`: the program, or the folder of the environment that has it. A relative path
+            counts from where we run, not from `data_dir`, where the server runs.
         version: the version to install.
         port: None takes a free one.
         host: the address to listen on.
@@ -193,11 +194,7 @@ class LabelStudioServer:
 
     def _find_executable(self) -> Path:
         if self.executable is not None:
-            if not os.access(self.executable, os.X_OK):
-                raise ServerError(
-                    f"{self.executable} is not an executable file. Name another one, or none to install it."
-                )
-            return self.executable
+            return _program(self.executable)
         if self.environment_dir is None:
             raise ServerError("There is neither an executable nor a directory to install Label Studio into.")
         return install(self.environment_dir, self.version, console=self.console)
@@ -288,6 +285,22 @@ class LabelStudioServer:
                 f"(HTTP {answer.status_code}). Another program may have taken the port, or the directory "
                 "belongs to another installation: start again, or use a new directory."
             )
+
+
+def _program(named: Path) -> Path:
+    """Return the full path of the `label-studio` that is named: itself, or an environment or folder that has it.
+
+    Raises:
+        ServerError: there is none; it says what can be named.
+    """
+    for path in (named, named / "bin" / "label-studio", named / "label-studio"):
+        if path.is_file() and os.access(path, os.X_OK):
+            return path.absolute()
+    what = "has no bin/label-studio" if named.is_dir() else "is not an executable file"
+    raise ServerError(
+        f"{named} {what}. Name an installed label-studio, or the folder of the environment it is installed in; "
+        "without one, Label Studio is installed."
+    )
 
 
 def _bindable_port(host: str, port: int | None) -> int:

@@ -165,6 +165,22 @@ def test_an_executable_that_is_none_is_named(tmp_path):
         LabelStudioServer(tmp_path / "data", executable=tmp_path / "nothing").start()
 
 
+@pytest.mark.parametrize("named", ["bin/label-studio", ".", "bin"])
+def test_a_label_studio_is_named_by_a_relative_path_or_its_folder(tmp_path, monkeypatch, named):
+    (tmp_path / "environment" / "bin").mkdir(parents=True)
+    program(tmp_path / "environment" / "bin" / "label-studio", STAND_IN)
+    monkeypatch.chdir(tmp_path / "environment")
+    with LabelStudioServer(tmp_path / "data", executable=Path(named)) as server:
+        assert seen(server)["pid"] == server.pid
+
+
+def test_a_folder_without_label_studio_says_what_can_be_named(tmp_path):
+    with pytest.raises(
+        ServerError, match=r"has no bin/label-studio\. Name .*, or the folder of the environment"
+    ):
+        LabelStudioServer(tmp_path / "data", executable=tmp_path).start()
+
+
 def test_a_python_without_ensurepip_gets_debian_s_command(tmp_path):
     python = program(tmp_path / "python", "import sys; print('ensurepip is not available'); sys.exit(1)")
     with pytest.raises(InstallError, match="apt-get install -y python3-venv"):
