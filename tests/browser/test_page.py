@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser.conftest import demo_choice
+from tests.browser.conftest import LabelForm, demo_choice
 from tests.conftest import choices_config
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -116,6 +116,41 @@ def test_the_map_is_walked_and_opened_by_keys(form, project, address, errors):
         page.keyboard.press("Enter")
     opened.value.wait_for_url(f"**/data?task={task}*")
     expect(page.locator(".map-card strong")).to_have_text(f"Task {task}")
+
+
+def test_a_crop_that_keys_open_from_the_map_is_chosen_still_once_it_is_labelled(form, project, address):
+    page = form.page
+    open_page(page, address)
+    # As for a person, the tab that opens takes the focus: Playwright lets every tab believe that it has it.
+    page.context.new_cdp_session(page).send("Emulation.setFocusEmulationEnabled", {"enabled": False})
+    page.bring_to_front()
+    page.locator(".map-view canvas").focus()
+    card = page.locator(".map-card")
+    for key in 5 * ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"):
+        page.keyboard.press(key)
+        expect(card).to_be_visible()
+        if "labelled" not in card.inner_text():
+            break
+    chosen, place = card.locator("strong").inner_text(), page.evaluate("scrollY")
+    task = int(chosen.removeprefix("Task "))
+    with page.context.expect_page() as opened:
+        page.keyboard.press("Enter")
+    tab = LabelForm(opened.value)
+    assert tab.wait_for_task() == task
+    tab.choose(project.labels[task])
+    tab.page.get_by_test_id("bottombar-submit-button").click()
+    tab.page.get_by_text("Annotation saved successfully", exact=True).wait_for()
+    tab.page.close()
+    page.bring_to_front()
+    expect(card).to_be_visible()
+    expect(card.locator("strong")).to_have_text(chosen)
+    expect(card).to_contain_text(f"labelled {project.labels[task]}")
+    assert page.evaluate("scrollY") == place
+    walked = set()
+    for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"):
+        page.keyboard.press(key)
+        walked.add(card.locator("strong").inner_text())
+    assert walked != {chosen}, "the keys are the map's still"
 
 
 def test_pointing_at_the_map_shows_the_crop_and_a_click_opens_it(form, address):

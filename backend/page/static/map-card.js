@@ -26,8 +26,10 @@ export class MapCard {
     number.textContent = `Task ${task}`;
     this.lines.replaceChildren(number, ...known.map(line));
     this.like.href = this.root.dataset.like + task;
+    const same = task === this.task && !this.card.hidden;
     this.card.hidden = false;
     if (aloud) this.aloud.textContent = `Task ${task}: ${known.join("; ")}. Enter opens it, M those most like it.`;
+    if (same) return;
     empty(this.image);
     delete this.image.dataset.picture;
     clearTimeout(this.timer);

@@ -60,6 +60,7 @@ class PoolMap {
       this.versions = { wanted, map: mapVersion };
       this.#takeQueue();
       this.recolour();
+      if (this.chosen >= 0) this.#tell(this.chosen, false);
       if (!performance.getEntriesByName("map-painted").length) performance.mark("map-painted");
     } catch {
       this.versions = {}; // it is asked again
@@ -210,7 +211,8 @@ class PoolMap {
       if (found >= 0) this.open(found, event.shiftKey);
     });
     canvas.addEventListener("keydown", (event) => this.#key(event));
-    canvas.addEventListener("blur", () => this.choose(-1));
+    // A window that loses the focus, to the tab that was opened, blurs its canvas too: there the crop stays chosen.
+    canvas.addEventListener("blur", () => document.activeElement === canvas || this.choose(-1));
     this.place.addEventListener("change", (event) => {
       if (event.target.name !== "map-colour") return;
       this.highlighted = -1;
@@ -249,18 +251,21 @@ class PoolMap {
       return this.draw();
     }
     if (byKey) this.#bringIntoView(i);
+    this.#tell(i, byKey);
+    this.draw();
+  }
+
+  #tell(i, aloud) {
     const { label, predicted, unsure, round } = this.known;
-    const toss = Number(this.place.dataset.toss);
     this.card.show({
       task: this.points.tasks[i],
       label: label[i] === NONE ? null : this.classes[label[i]],
       predicted: predicted[i] === NONE ? null : this.classes[predicted[i]],
-      confidence: 1 - (unsure[i] / 255) * (1 - toss),
+      confidence: 1 - (unsure[i] / 255) * (1 - Number(this.place.dataset.toss)),
       round: round[i],
       queued: this.queued.includes(i),
-      aloud: byKey,
+      aloud,
     });
-    this.draw();
   }
 
   #bringIntoView(i) {
