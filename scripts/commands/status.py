@@ -184,8 +184,8 @@ def _queue(record: RoundRecord) -> str:
     state = "in Label Studio" if record.published_at is not None else "[yellow]not in Label Studio yet[/]"
     asked = f"{len(record.asked)} asked for, " if record.asked else ""
     return (
-        f"{asked}{spot}{len(record.check)} blind check, {len(record.batch)} in the batch, {len(record.pre_annotated)} to verify, "
-        f"{len(record.suspected)} suspected label issues; {state}"
+        f"{asked}{spot}{counted(len(record.check), 'blind check crop')}, {len(record.batch)} in the batch, "
+        f"{len(record.pre_annotated)} to verify, {counted(len(record.suspected), 'suspected label issue')}; {state}"
     )
 
 

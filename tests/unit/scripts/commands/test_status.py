@@ -47,3 +47,15 @@ def test_a_program_reads_the_same_with_every_class(status):
     (crack,) = accuracy["by_class"]
     assert crack["recall"] == {"estimate": 0.91, "low": 0.8, "high": 0.96}
     assert accuracy["confusions"][0]["predicted"] == "dirt"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(1, "1 suspected label issue;"), (2, "2 suspected label issues;")]
+)
+def test_the_queue_is_counted_in_whole_words(status, services, number, words):
+    latest = services.store.latest_round(1)
+    tasks = tuple(range(number))
+    services.store.save_round(1, replace(latest, number=latest.number + 1, check=tasks, suspected=tasks), [])
+    said = status()
+    assert f"{number} blind check crop{'' if number == 1 else 's'}, " in said
+    assert words in said
