@@ -155,15 +155,17 @@ class EveryLabel:
             self._child.stop(patience=30)
             self._child = None
 
-    def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run an `everylabel` command as a person would, in a process of its own."""
+    def command(
+        self, *arguments: str, seconds: float = 120.0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run an `everylabel` command as a person would, in a process of its own, for so long at most."""
         return subprocess.run(
             [sys.executable, "-m", "everylabel.scripts.cli", *arguments],
             env={**self.environment, **environment},
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=seconds,
             check=False,
         )
 
