@@ -27,6 +27,8 @@ def project(label_studio, everylabel_backend, digits):
         truth = made.labels[task]
         wrong = str(9 - int(truth)) if task in made.task_ids[:3] else truth
         label_studio.annotate(task, wrong, result=demo_choice(wrong))
+    # The command has a low priority, and on a busy machine it would embed for minutes.
+    everylabel_backend.connect(made.id)
     client = everylabel_backend.services.label_studio
     before = client.hotkeys()
     client.save_hotkeys(SKIP_WITH_S)
