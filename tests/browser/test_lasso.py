@@ -123,6 +123,12 @@ def test_a_drag_with_shift_takes_what_is_near_and_the_lasso_stays_on_it(pool, ho
     after = pool.locator(".map-lasso polygon").bounding_box()
     assert after["width"] > 1.3 * before["width"], "it lies on the map, not on the window"
 
+    link = said.get_by_role("link").get_attribute("href")
+    pool.evaluate("() => ((everylabelMap.place.dataset.mapVersion = 'anew'), everylabelMap.refresh())")
+    expect(pool.locator(".map-lasso polygon")).to_have_attribute("points", "")
+    expect(said).to_contain_text(f"{number} crop")
+    assert said.get_by_role("link").get_attribute("href") == link, "what is selected outlasts a new layout"
+
     pool.locator("#map canvas").focus()
     pool.keyboard.press("Escape")
     expect(said).to_be_hidden()

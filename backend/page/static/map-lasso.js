@@ -15,6 +15,7 @@ export class Lasso {
     map.place.querySelector(".map-lasso").append(this.shape);
     this.corners = []; // in the map's own units, so that it stays where it is while the map moves
     this.inside = [];
+    this.isThere = false;
     this.#listen();
   }
 
@@ -37,7 +38,7 @@ export class Lasso {
     place.addEventListener(
       "keydown",
       (event) => {
-        if (event.key !== "Escape" || (!this.corners.length && !this.isOn())) return;
+        if (event.key !== "Escape" || (!this.isThere && !this.isOn())) return;
         event.stopPropagation(); // with nothing to take back it shows the whole map
         this.clear();
         this.#turn(false);
@@ -77,6 +78,7 @@ export class Lasso {
     const { scale, origin } = this.map;
     this.corners = drawn.map(([x, y]) => [(x - origin.x) / scale.x, (y - origin.y) / scale.y]);
     this.inside = within(this.corners, this.map.points);
+    this.isThere = true;
     this.#turn(false);
     this.map.choose(-1);
     this.count();
@@ -91,15 +93,23 @@ export class Lasso {
   }
 
   clear() {
-    [this.corners, this.inside, this.drawing] = [[], [], null];
+    [this.corners, this.inside, this.drawing, this.isThere] = [[], [], null, false];
     this.count();
     this.draw();
+  }
+
+  // The map is laid out anew: the line fits no more, and what was inside stays selected.
+  follow(before, points) {
+    const selected = new Set(this.inside.map((i) => before.tasks[i]));
+    this.corners = [];
+    this.inside = [];
+    points.tasks.forEach((task, i) => selected.has(task) && this.inside.push(i));
   }
 
   // Tell how many crops are inside, and where they are labelled; again once some have been.
   count() {
     const { points, known, place } = this.map;
-    this.bar.hidden = !this.corners.length;
+    this.bar.hidden = !this.isThere;
     if (this.bar.hidden || !known) return;
     const open = this.inside.filter((i) => known.label[i] === NONE);
     const some = nearest(open, points).map((i) => points.tasks[i]);

@@ -93,7 +93,7 @@ class PoolMap {
     this.points = points;
     this.chosen = task === null ? -1 : points.tasks.indexOf(task);
     this.index = null;
-    this.lasso.clear();
+    this.lasso.follow(before, points);
     this.place.classList.add("drawn");
     this.say("");
     this.canvas.setAttribute("aria-label", `Map of ${points.count.toLocaleString()} crops`);
