@@ -15,10 +15,11 @@ from everylabel.backend.auth import DELIVERY_ROUTES, Access, access
 from everylabel.backend.bootstrap import Backend
 from everylabel.backend.browser_guard import READING, is_foreign, is_known_host, unknown_host
 from everylabel.backend.classify import (
+    CropClassifier,
     NotYetError,
-    PictureClassifier,
+    SentCrops,
     UnknownProjectError,
-    pictures_in,
+    crops_in,
     require_few,
 )
 from everylabel.backend.embedding.embeddings import EncoderError
@@ -92,29 +93,29 @@ def create_app(backend: Backend) -> Flask:
     def metrics() -> Any:
         return Response(backend.metrics.render(), content_type=CONTENT_TYPE_LATEST)
 
-    _classify_pictures(app, backend)
+    _classify_crops(app, backend)
     _answer_errors(app)
     return app
 
 
-def _classify_pictures(app: Flask, backend: Backend) -> None:
-    """Register the route that programs post pictures to."""
-    classifier = PictureClassifier(backend)
+def _classify_crops(app: Flask, backend: Backend) -> None:
+    """Register the route that programs post pictures and texts to."""
+    classifier = CropClassifier(backend)
 
     @app.post(CLASSIFY)
     def classify(project_id: int) -> Any:
-        """Classify up to 16 pictures with a project's model: data: URLs in JSON, or files as multipart/form-data."""
+        """Classify up to 16 crops with a project's model: pictures or texts in JSON, or pictures as multipart/form-data."""
         with classifier.admitted():
-            return jsonify(classifier.classify(project_id, _pictures()))
+            return jsonify(classifier.classify(project_id, _sent_crops()))
 
 
-def _pictures() -> list[bytes | None]:
-    """Return the image files that a request sends; None for what is none."""
+def _sent_crops() -> SentCrops:
+    """Return the crops that a request sends."""
     if request.mimetype != "multipart/form-data":
-        return pictures_in(_body())
+        return crops_in(_body())
     files = [file for _, file in request.files.items(multi=True)]
     require_few(len(files))
-    return [file.read() for file in files]
+    return SentCrops("image", [file.read() for file in files])
 
 
 def _add_page(app: Flask, backend: Backend) -> None:

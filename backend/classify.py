@@ -1,4 +1,4 @@
-"""Classify pictures that a program sends, with the model in use of a project: no task and no Label Studio is involved."""
+"""Classify pictures or texts that a program sends, with the model in use of a project: no task and no Label Studio is involved."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -31,15 +32,26 @@ if TYPE_CHECKING:
     from everylabel.model.encoders import Encoder
     from everylabel.model.exported.novelty import Novelty
 
-MOST_PICTURES = 16
-"""Pictures that one request may send."""
+MOST_CROPS = 16
+"""Pictures or texts that one request may send."""
 MOST_REQUESTS = 2
 """Requests that hold a thread of the web server at a time: one is answered, the others wait."""
 PATIENCE = 10.0
 """Seconds that a request waits for the one before it: then it is told to come back."""
 GROWN = 1.25
 """Growth of a pool after which it is measured anew which crops are unlike all of it."""
+TO_SEND = {"image": '{"images": ["data:image/png;base64,…"]}', "text": '{"texts": ["…"]}'}
+"""The JSON body that holds each kind of crops."""
 _DATA_URL = re.compile(r"data:image/[\w.+-]{1,40};base64,", re.ASCII)
+
+
+@dataclass(frozen=True)
+class SentCrops:
+    """The crops that a request sends, in its order."""
+
+    kind: Literal["image", "text"]
+    items: Sequence[bytes | str | None]
+    """Image files, with None for what was none; or texts."""
 
 
 class UnknownProjectError(LookupError):
@@ -61,8 +73,8 @@ class _Parts(PredictingParts, Protocol):
     def settings(self) -> Settings: ...
 
 
-class PictureClassifier:
-    """Classifies pictures, one request at a time: webhooks, which have one second, need the cores too.
+class CropClassifier:
+    """Classifies pictures and texts, one request at a time: webhooks, which have one second, need the cores too.
 
     Args:
         parts: of a backend.
@@ -74,23 +86,24 @@ class PictureClassifier:
         self._requests = threading.BoundedSemaphore(MOST_REQUESTS)
         self._novelty: dict[int, tuple[int, str, Novelty | None]] = {}
 
-    def classify(self, project_id: int, pictures: Sequence[bytes | None]) -> dict[str, Any]:
-        """Classify pictures.
+    def classify(self, project_id: int, sent: SentCrops) -> dict[str, Any]:
+        """Classify pictures or texts.
 
         Args:
             project_id: the project.
-            pictures: image files; None for what was none.
+            sent: what to classify.
 
         Returns:
-            `model_version`, and under `results`, for each picture in its order, `class`, `confidence`,
+            `model_version`, and under `results`, for each crop in its order, `class`, `confidence`,
             `probabilities`, `novelty` and `unlike`; or `error`.
 
         Raises:
             UnknownProjectError: there is no such project.
             NotYetError: it has no model yet, or other requests take too long.
-            LabelConfigError: it classifies no images.
+            BodyError: its crops are of the other kind.
+            LabelConfigError: it and its encoder do not fit.
         """
-        if not pictures:
+        if not sent.items:
             return {"model_version": "", "results": []}
         project = self._parts.store.project(project_id) if project_id <= LARGEST_ID else None
         if project is None:
@@ -98,16 +111,21 @@ class PictureClassifier:
                 f"Project {project_id} is not connected. To connect it: everylabel connect --project {project_id}"
             )
         name = self._parts.embeddings.name(project)
-        check_encoder(label_config.parse(project.label_config), name)
+        control = label_config.parse(project.label_config)
+        check_encoder(control, name)
+        if sent.kind != control.kind:
+            raise BodyError(
+                f"Project {project_id} classifies {control.kind}s. Send them as JSON: {TO_SEND[control.kind]}"
+            )
         model = self._parts.models.of(project_id)
         if model is None:
             raise NotYetError("Nothing has been learned yet: label crops of two classes first.")
         with self._a_turn():
-            results = self._results(project_id, self._parts.embeddings.named(name), model, pictures)
+            results = self._results(project_id, self._parts.embeddings.named(name), model, sent)
         now = self._parts.store.project(project_id)
         if now is not None and now.encoder != project.encoder:
             self._novelty.pop(project_id, None)
-            return self.classify(project_id, pictures)  # switched in this instant
+            return self.classify(project_id, sent)  # switched in this instant
         return {"model_version": version_name(project.model_round or 0), "results": results}
 
     @contextmanager
@@ -136,9 +154,9 @@ class PictureClassifier:
             self._turn.release()
 
     def _results(
-        self, project_id: int, encoder: Encoder, model: Classifier, pictures: Sequence[bytes | None]
+        self, project_id: int, encoder: Encoder, model: Classifier, sent: SentCrops
     ) -> list[dict[str, Any]]:
-        read = [self._crop(encoder, content) for content in pictures]
+        read = [self._crop(encoder, item) for item in sent.items]
         crops = [crop for crop in read if not isinstance(crop, str)]
         if not crops:
             return [{"error": problem} for problem in read]
@@ -148,8 +166,11 @@ class PictureClassifier:
         said = map(_said, repeat(model.classes_), model.predict_proba(rows), scores)
         return [{"error": crop} if isinstance(crop, str) else next(said) for crop in read]
 
-    def _crop(self, encoder: Encoder, content: bytes | None) -> NDArray[np.uint8] | str:
-        """Return the crop of an image file, or why there is none."""
+    def _crop(self, encoder: Encoder, content: bytes | str | None) -> NDArray[Any] | str:
+        """Return the crop of an image file or a text, or why there is none."""
+        if isinstance(content, str):
+            text = label_config.kept_text(content)
+            return encoder.prepare_text(text) if text else "The text is empty"
         limits = image_limits(self._parts.settings)
         if content is None:
             return "It is no data: URL of an image. Send data:image/png;base64,…"
@@ -174,31 +195,39 @@ class PictureClassifier:
         return known[2]
 
 
-def pictures_in(body: Mapping[str, Any]) -> list[bytes | None]:
-    """Return the image files of a JSON body, `{"images": ["data:image/png;base64,…"]}`; None for what is none.
+def crops_in(body: Mapping[str, Any]) -> SentCrops:
+    """Return the crops of a JSON body, `{"images": ["data:image/png;base64,…"]}` or `{"texts": ["…"]}`.
 
     Raises:
-        BodyError: there is no such list, or it is too long.
+        BodyError: there is no such list, or there are both, or it is too long.
     """
-    images = body.get("images")
-    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-        raise BodyError("The request has no list of data: URLs in 'images'.")
-    require_few(len(images))
-    return [_of_data_url(image) for image in images]
+    if "texts" in body:
+        if "images" in body:
+            raise BodyError("The request has both 'images' and 'texts': send what the project classifies.")
+        return SentCrops("text", _short_list(body, "texts", "texts"))
+    return SentCrops("image", [*map(_of_data_url, _short_list(body, "images", "data: URLs"))])
 
 
 def require_few(number: int) -> None:
-    """Check that a request does not send too many pictures.
+    """Check that a request does not send too many crops.
 
     Raises:
         BodyError: it does.
     """
-    if number > MOST_PICTURES:
-        raise BodyError(f"{number} pictures are too many for one request: send up to {MOST_PICTURES}.")
+    if number > MOST_CROPS:
+        raise BodyError(f"{number} pictures or texts are too many for one request: send up to {MOST_CROPS}.")
+
+
+def _short_list(body: Mapping[str, Any], name: str, of: str) -> list[str]:
+    found = body.get(name)
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise BodyError(f"The request has no list of {of} in {name!r}.")
+    require_few(len(found))
+    return found
 
 
 def _busy() -> NotYetError:
-    return NotYetError("Other pictures are being classified: try again in some seconds.", busy=True)
+    return NotYetError("Other crops are being classified: try again in some seconds.", busy=True)
 
 
 def _of_data_url(url: str) -> bytes | None:

@@ -50,10 +50,16 @@ class Pictures(BaseModel):
     images: list[str] = Field(max_length=16, description="`data:image/png;base64,…`, one a picture.")
 
 
-class ClassifiedPicture(BaseModel):
-    """The predicted class of a picture, or why there is none."""
+class Texts(BaseModel):
+    """Texts to classify."""
 
-    class_: str = Field(default="", alias="class")
+    texts: list[str] = Field(max_length=16)
+
+
+class ClassifiedCrop(BaseModel):
+    """The predicted class of a picture or a text, or why there is none."""
+
+    class_: str = Field(default="", alias="class", description="Of several on a crop: `crack + dirt`.")
     confidence: float = Field(default=0, ge=0, le=1)
     probabilities: dict[str, float] = Field(default={}, description="By class.")
     novelty: float = Field(default=0, ge=0, description="Above 1: unlike everything in the project's pool.")
@@ -61,11 +67,11 @@ class ClassifiedPicture(BaseModel):
     error: str = Field(default="", description="Why there is no prediction.")
 
 
-class ClassifiedPictures(BaseModel):
-    """One answer for each picture, in order."""
+class ClassifiedCrops(BaseModel):
+    """One answer for each picture or text, in order."""
 
     model_version: str
-    results: list[ClassifiedPicture]
+    results: list[ClassifiedCrop]
 
 
 class WebhookAnswer(BaseModel):
@@ -118,8 +124,8 @@ _MODELS: list[Any] = [
     ModelVersion,
     ModelVersions,
     Predictions,
-    Pictures,
-    ClassifiedPictures,
+    Pictures | Texts,
+    ClassifiedCrops,
     WebhookAnswer,
     Refusal,
 ]
@@ -131,16 +137,16 @@ _SCHEMAS, _DEFINITIONS = TypeAdapter.json_schemas(
 
 def _classify() -> dict[str, Any]:
     found = _post(
-        "Classify up to 16 pictures with a project's model: JSON, or files named `images` as multipart/form-data.",
-        Pictures,
+        "Classify up to 16 crops with a project's model: JSON, or pictures named `images` as multipart/form-data.",
+        Pictures | Texts,
         200,
-        ClassifiedPictures,
+        ClassifiedCrops,
     )
     number = {"type": "integer", "minimum": 1}
     refused = {
         "404": "There is no such project.",
         "409": "It has no model yet.",
-        "503": "Other pictures are being classified.",
+        "503": "Other crops are being classified.",
     }
     found["post"]["parameters"] = [{"name": "project_id", "in": "path", "required": True, "schema": number}]
     found["post"]["responses"] |= {

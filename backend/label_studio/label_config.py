@@ -128,7 +128,7 @@ class ImageChoices:
             )
         if self.kind == "text":
             # Half of a surrogate pair, which JSON may hold, is no text.
-            return Crop(TEXT + quote(value.strip()[:MOST_CHARACTERS], errors="replace"))
+            return Crop(TEXT + quote(kept_text(value), errors="replace"))
         if (odd := _NOT_TEXT.search(value)) is not None:
             return Crop(
                 None,
@@ -141,6 +141,11 @@ class ImageChoices:
             return Crop(crop_shapes.address(value, self.part.shape(data)))
         except ValueError as error:
             return Crop(None, f"The task has no crop: {error}. Correct its data.")
+
+
+def kept_text(text: str) -> str:
+    """Return the part of a text that is read."""
+    return text.strip()[:MOST_CHARACTERS]
 
 
 def text_of(url: str) -> str | None:

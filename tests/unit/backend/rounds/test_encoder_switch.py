@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from everylabel.backend.classify import PictureClassifier
+from everylabel.backend.classify import CropClassifier, SentCrops
 from everylabel.backend.embedding.embeddings import EncoderError
 from everylabel.backend.embedding.pipeline import Embedded
 from everylabel.backend.label_studio.crop_errors import ImageError
@@ -195,14 +195,14 @@ def test_a_switch_is_called_off(services, project, switch, predict):
 
 
 def test_pictures_that_are_sent_are_measured_by_the_new_rows(services, project, switch, digit_crops):
-    classifier = PictureClassifier(services)
+    classifier = CropClassifier(services)
     picture = base64.b64decode(digit_crops[150][0].partition(",")[2])
-    before = classifier.classify(1, [picture])["results"][0]
+    before = classifier.classify(1, SentCrops("image", [picture]))["results"][0]
     assert before["novelty"] is not None
     switch.begin(known(services), NAME)
     embed(services)
     services.loop.catch_up(1)
-    after = classifier.classify(1, [picture])["results"][0]
+    after = classifier.classify(1, SentCrops("image", [picture]))["results"][0]
     assert after["class"] in {"0", "1", "2", "3"}
     assert after["novelty"] != before["novelty"]
 
