@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from everylabel.backend.dataset import manifest
-from everylabel.backend.dataset.export import DatasetError, read_about
+from everylabel.backend.dataset.folders import DatasetError, read_about
 
 
 @dataclass(frozen=True)

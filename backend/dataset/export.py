@@ -20,6 +20,14 @@ from PIL import Image
 from everylabel.backend.dataset import hugging_face, manifest, readme
 from everylabel.backend.dataset.coco import write_coco
 from everylabel.backend.dataset.crop_files import Fetched, fetch_crops, suffix_of
+from everylabel.backend.dataset.folders import (
+    ABOUT,
+    FORMAT,
+    DatasetError,
+    check_folder,
+    lacks_only_crops,
+    require_same,
+)
 from everylabel.backend.dataset.labelled_crops import TEST, TRAIN, LabelledCrop, Parts, digest, read_crops
 from everylabel.backend.dataset.manifest import Links
 from everylabel.backend.dataset.safe_names import Taken, safe_name
@@ -32,15 +40,8 @@ if TYPE_CHECKING:
     from everylabel.backend.progress import Progress
     from everylabel.backend.settings import Settings
 
-ABOUT = "dataset.json"
-"""The file that says what a data set is; without it a folder is none."""
-FORMAT = "everylabel data set 1"
 SPLITS = (TRAIN, TEST)
 COCO = "coco"
-
-
-class DatasetError(RuntimeError):
-    """A data set cannot be written or read; the message says what to do."""
 
 
 class _Parts(Parts, Protocol):
@@ -80,21 +81,6 @@ class Exported:
     """True if the folder held these labels already and nothing was written."""
 
 
-def check_folder(folder: Path, *, replace: bool) -> None:
-    """Refuse a folder that a data set must not be written into, before any work is done.
-
-    Raises:
-        DatasetError: It holds something else than a data set, or is none.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise DatasetError(f"{folder} is a file. Name a new folder.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / ABOUT).exists():
-        raise DatasetError(
-            f"{folder} holds something else than a data set, which is {'not replaced' if replace else 'left as it is'}. "
-            "Name a new folder."
-        )
-
-
 def export(
     parts: _Parts, project_id: int, folder: Path, options: Options, progress: Progress | None = None
 ) -> Exported:
@@ -118,8 +104,8 @@ def export(
     check_folder(folder, replace=options.replace)
     crops = read_crops(parts, project_id, options.level, progress, names=options.names)
     about = _about(parts, project_id, crops, options)
-    if (folder / ABOUT).exists() and not options.replace:
-        return _already_there(folder, about, crops)
+    if (folder / ABOUT).exists() and not options.replace and not lacks_only_crops(folder, about):
+        return Exported(require_same(folder, about), tuple(crops), {}, was_there=True)
     try:
         with _work_folder(folder) as work:
             fetched = Fetched()
@@ -135,25 +121,6 @@ def export(
             f"{_work_path(folder)}."
         ) from error
     return done
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """Return what a data set says about itself.
-
-    Raises:
-        DatasetError: The folder is not a data set.
-    """
-    try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(
-            f"{folder} is not a data set of everylabel: it has no {ABOUT} that can be read."
-        ) from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise DatasetError(
-            f"{folder / ABOUT} is of another version of everylabel. Export the data set again."
-        )
-    return about
 
 
 def _about(parts: _Parts, project_id: int, crops: Sequence[LabelledCrop], options: Options) -> dict[str, Any]:
@@ -186,20 +153,6 @@ def _about(parts: _Parts, project_id: int, crops: Sequence[LabelledCrop], option
         if accuracy is None
         else {"round": number, "accuracy": asdict(accuracy), "in_words": accuracy.in_words()},
     }
-
-
-def _already_there(folder: Path, about: dict[str, Any], crops: Sequence[LabelledCrop]) -> Exported:
-    """Return the data set in the folder if it is the one asked for."""
-    held = read_about(folder)
-    if all(
-        held.get(name) == about[name]
-        for name in ("digest", "labels", "copied", "project", "project_created_at")
-    ):
-        return Exported(held, tuple(crops), {}, was_there=True)
-    raise DatasetError(
-        f"{folder} holds the data set {held.get('name')} of {held.get('made_at')}; the labels are {about['name']} now. Name "
-        "a new folder (and compare them: everylabel dataset diff), or put it in its place with --replace."
-    )
 
 
 def _require_some(crops: Sequence[LabelledCrop], fetched: Fetched) -> None:

@@ -15,14 +15,8 @@ from rich.table import Table
 from everylabel.backend.bootstrap import build
 from everylabel.backend.dataset import comparison
 from everylabel.backend.dataset.comparison import Changed
-from everylabel.backend.dataset.export import (
-    DatasetError,
-    Exported,
-    Options,
-    check_folder,
-    export,
-    read_about,
-)
+from everylabel.backend.dataset.export import Exported, Options, export
+from everylabel.backend.dataset.folders import DatasetError, check_folder, read_about
 from everylabel.backend.dataset.labelled_crops import (
     ACCEPTED,
     CERTIFICATE,

@@ -12,7 +12,8 @@ from PIL import Image
 
 from everylabel.backend.dataset import export as writing
 from everylabel.backend.dataset.comparison import compare
-from everylabel.backend.dataset.export import DatasetError, Options, check_folder, export
+from everylabel.backend.dataset.export import Options, export
+from everylabel.backend.dataset.folders import DatasetError, check_folder
 from everylabel.backend.dataset.labelled_crops import NothingLabelledError
 from everylabel.backend.rounds import bulk_accept, certificates
 from tests.stand_in_label_studio import choice, data_uri
