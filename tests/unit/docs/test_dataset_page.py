@@ -1,0 +1,76 @@
+"""The examples of docs/dataset.md, run on an exported data set: ten lines of scikit-learn come near the model of everylabel."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from everylabel.backend.dataset.export import Options, export
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "dataset.md"
+CHECKED = 60
+
+
+def examples() -> dict[str, str]:
+    """The Python of the page, by what it imports last."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    return {re.findall(r"^(?:import|from) (\w+)", block, re.MULTILINE)[-1]: block for block in blocks}
+
+
+@pytest.fixture
+def cells(stand_in, services, digit_crops, tmp_path):
+    """A data set of 160 digits in the folder `cells`; 60 of them are its test set."""
+    stand_in.add_project(1)
+    ids = stand_in.add_tasks(1, *(image for image, _ in digit_crops[:160]))
+    for task, (_, label) in zip(ids, digit_crops, strict=False):
+        stand_in.annotate(task, label)
+    services.loop.sync(1)
+    services.store.save_project(1, check_tasks=ids[-CHECKED:])
+    export(services, 1, tmp_path / "cells", Options("people", copy=True))
+    return tmp_path / "cells"
+
+
+def score(code: str, folder: Path) -> float:
+    """Run an example beside the data set; return the share that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    share, number = re.fullmatch(r"([\d.]+)% of (\d+) blind check crops\n", done.stdout).groups()
+    assert int(number) == CHECKED
+    return float(share)
+
+
+def everylabels(encoder, folder: Path) -> float:
+    """The share that the classifier of everylabel is right on, trained on the same crops."""
+    paths = {split: sorted((folder / split).glob("*/*.png")) for split in ("train", "test")}
+    rows = {split: encoder.encode(np.stack([encoder.prepare(Image.open(path).convert("RGB")) for path in found]))
+            for split, found in paths.items()}  # fmt: skip
+    labels = {split: np.array([path.parent.name for path in found]) for split, found in paths.items()}
+    classifier = encoder.make_classifier().adapt(rows["train"]).fit(rows["train"], labels["train"].tolist())
+    said = np.array(classifier.classes_)[classifier.predict_proba(rows["test"]).argmax(axis=1)]
+    return 100 * float((said == labels["test"]).mean())
+
+
+def test_ten_lines_of_scikit_learn_come_near_the_model_of_everylabel(cells, encoder):
+    embedded = examples()["everylabel"]
+    assert (
+        len([line for line in embedded.splitlines() if line and not line.startswith(("import", "from"))])
+        <= 12
+    )
+    assert abs(score(embedded, cells) - everylabels(encoder, cells)) <= 2
+
+
+def test_pixels_alone_do_for_digits(cells):
+    assert score(examples()["sklearn"], cells) > 90
