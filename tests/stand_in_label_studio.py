@@ -208,6 +208,7 @@ class StandIn:
             (r"/api/projects/(\d+)/", self._project),
             (r"/api/current-user/whoami", self._whoami),
             (r"/api/tasks/", self._tasks),
+            (r"/api/tasks/(\d+)/", self._task),
             (r"/api/tasks/(\d+)/annotations/", self._task_annotations),
             (r"/api/projects/(\d+)/import/predictions", self._import_predictions),
             (r"/api/predictions/(\d+)/", self._prediction),
@@ -279,11 +280,15 @@ class StandIn:
             return 404, {"detail": "Invalid page."}
         return 200, {"tasks": [self._with_counts(task) for task in shown], "total": len(found)}
 
+    def _task(self, _: str, __: Any, body: Any, id_: int) -> tuple[int, Any]:
+        self.tasks[id_] |= {key: value for key, value in body.items() if key != "is_labeled"}
+        return 200, self._with_counts(self.tasks[id_])
+
     def _with_counts(self, task: dict[str, Any]) -> dict[str, Any]:
         """A task as it is told of: an annotation completes it, an empty one too, and a skip does not."""
         skips = sum(annotation["was_cancelled"] for annotation in task["annotations"])
         return task | {
-            "is_labeled": len(task["annotations"]) > skips,
+            "is_labeled": len(task["annotations"]) - skips >= task.get("overlap", 1),
             "total_annotations": len(task["annotations"]) - skips,
             "cancelled_annotations": skips,
             "predictions": [

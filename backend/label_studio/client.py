@@ -105,6 +105,10 @@ class LabelStudio(AnnotationRequests):
         answer = self.request_object("GET", "/api/tasks/", "tasks", params={**params, "page": 1})
         return {int(task["id"]) for task in answer["tasks"]}
 
+    def update_task(self, task_id: int, **fields: Any) -> dict[str, Any]:
+        """Change a task, and none of its annotations (0.2 s)."""
+        return self.request_object("PATCH", f"/api/tasks/{task_id}/", json=fields)
+
     def tasks_among(self, project_id: int, task_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
         """Read those of these tasks that exist, with all their annotations and predictions."""
         for start in range(0, len(task_ids), PAGE_SIZE):

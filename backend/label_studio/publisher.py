@@ -11,11 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import fields as dataclass_fields
 from itertools import accumulate
 from typing import Any
 
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.label_config import ImageChoices
+from everylabel.backend.label_studio.overlap import ask_for_second_labels
 
 SAMPLING = "Uncertainty sampling"
 VERSION = re.compile(r"^round (\d+)$")
@@ -95,12 +97,14 @@ class Queue:
     """Crops that somebody has asked for on the page: served before all others, with nothing pre-filled."""
     reserve: Sequence[QueuedCrop] = ()
     """Further tasks, served with nothing pre-filled once all others are labelled or held."""
+    second_labels: Sequence[QueuedCrop] = ()
+    """Labelled tasks that another person is asked about, without a prediction: what is pre-filled would lead them."""
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Queue:
         """Restore a queue from the fields that `dataclasses.asdict` made."""
-        keys = ("check", "batch", "pre_annotated", "suspected", "emptied", "spot_check", "asked", "reserve")
         fields = {"suspected": fields.get("flagged", ()), **fields}  # as earlier versions stored it
+        keys = [part.name for part in dataclass_fields(cls) if part.name != "model_version"]
         parts = {key: [QueuedCrop(**crop) for crop in fields.get(key, ())] for key in keys}
         return cls(str(fields["model_version"]), **parts)
 
@@ -164,9 +168,11 @@ class Publisher:
             return
         if not (again and queue.model_version in self._label_studio.model_versions(project_id)):
             self._label_studio.import_predictions(project_id, written)
-        self._label_studio.update_project(
+        project = self._label_studio.update_project(
             project_id, model_version=queue.model_version, sampling=SAMPLING, show_collab_predictions=True
         )
+        # Now that no prediction of theirs is of the version that the form shows.
+        ask_for_second_labels(self._label_studio, project, [crop.task_id for crop in queue.second_labels])
 
     def save_tabs(self, project_id: int, queue: Queue) -> None:
         """Create or refresh the tabs that show the round's parts, beside the plain one."""

@@ -39,7 +39,10 @@ def held_crops(rounds: Sequence[RoundRecord], annotations: Sequence[Annotation],
     for task_id, opened in _opened(annotations[-ANNOTATIONS:]):
         if now - opened > HELD_SECONDS:
             continue
-        queues = [queue for queue in _served(published, opened) if task_id in queue]
+        served = [*_served(published, opened)]
+        if any(task_id in record.second_labels for record in served):
+            continue  # it came before the queue
+        queues = [record.queue for record in served if task_id in record.queue]
         if queues:
             counts.update(set.intersection(*({*queue[: queue.index(task_id)]} for queue in queues)))
     return {id_ for id_, n in counts.items() if n >= PASSED_OVER and id_ not in annotated}
@@ -61,10 +64,10 @@ def _opened(annotations: Sequence[Annotation]) -> Iterator[tuple[int, float]]:
             before = at
 
 
-def _served(published: Sequence[RoundRecord], at: float) -> Iterator[tuple[int, ...]]:
-    """Yield the queues that may have been served at a moment: about as many as were within the clocks' difference."""
+def _served(published: Sequence[RoundRecord], at: float) -> Iterator[RoundRecord]:
+    """Yield the rounds that may have been served at a moment: about as many as were within the clocks' difference."""
     for i, record in enumerate(published):
         start = record.published_at or 0.0
         end = published[i + 1].published_at if i + 1 < len(published) else None
         if start <= at + CLOCKS_SECONDS and (end is None or at - CLOCKS_SECONDS <= end):
-            yield record.queue
+            yield record

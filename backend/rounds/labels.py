@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from everylabel.model.pool import Rows
 
 
-SECOND_LABELS_KEPT = 200
-
-
 def current_labels(
     store: Store, project_id: int, annotations: Sequence[Annotation], classes: Sequence[str]
 ) -> dict[int, str]:
@@ -131,7 +128,7 @@ def weigh_disagreements(
             task_id: ResolvedDisagreement(labels[task_id], votes[task_id]) for task_id in disagreements
         },
         quality=found.quality,
-        second_labels=tuple(tasks[index] for index in found.second_labels[:SECOND_LABELS_KEPT]),
+        second_labels=tuple(tasks[index] for index in found.second_labels),
     )
 
 

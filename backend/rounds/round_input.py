@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 ASKED_SERVED = 100
 """So many crops that were asked for are in one round; the others follow."""
+SECOND_LABELS_KEPT = 200
+"""So many labelled tasks that are worth one more label are kept with a round."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class RoundInput:
     def trust(self) -> tuple[dict[str, float], list[int]]:
         """Return how often each annotator is right, and the labelled tasks worth one more label, check crops excepted."""
         tasks = [id_ for id_ in self.votes.second_labels if id_ not in self.project.check_tasks]
-        return self.votes.quality, tasks
+        return self.votes.quality, tasks[:SECOND_LABELS_KEPT]
 
     def waited_enough(self) -> tuple[int, ...]:
         """Return the tasks that were asked for and are annotated by now."""

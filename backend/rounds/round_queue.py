@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from everylabel.backend.label_studio.label_config import ImageChoices
     from everylabel.backend.settings import Settings
     from everylabel.backend.store import Store
+    from everylabel.model.label_quality.label_errors import LabelIssue
     from everylabel.model.session import Round
 
 
@@ -38,6 +39,7 @@ class QueueMaker:
         open_rows: (n,) bool, the crops that anybody may be asked for.
         spot_check: Tasks of a spot check, which come before the batch and are in no other part of the queue.
         asked: Tasks that somebody has asked for: they come first, those of the two kinds of blind crops excepted.
+        second_labels: Labelled tasks that another person is asked about, with nothing that could lead them.
     """
 
     settings: Settings
@@ -52,6 +54,7 @@ class QueueMaker:
     open_rows: NDArray[Any]
     spot_check: tuple[int, ...] = ()
     asked: tuple[int, ...] = ()
+    second_labels: tuple[int, ...] = ()
 
     def make(self) -> Queue:
         """Return the queue."""
@@ -71,7 +74,7 @@ class QueueMaker:
         confident = [label for label in reversed(most_confident) if label.index not in asked]
         served = [*outcome.check, *batch, *(label.index for label in confident)]
         reserve = reserve_rows(outcome, self.open_rows, served, self.settings.seed + self.project_id)
-        suspected = outcome.label_issues[: settings.suspects_per_round]
+        suspected = self._suspected()
         lost = dict(islice(self.emptied.items(), settings.suspects_per_round))
         urls = self._urls([*served, *reserve, *(issue.index for issue in suspected), *lost])
 
@@ -82,7 +85,8 @@ class QueueMaker:
         blind = {*self.spot_check, *self.task_at[[*outcome.check]].tolist()}
         asked_for = [id_ for id_ in self.asked if id_ not in blind]
         first = {*self.spot_check, *asked_for}
-        first_urls = {task.id: task.image_url for task in self.store.tasks(self.project_id, first)}
+        by_id = self.store.tasks(self.project_id, first.union(self.second_labels))
+        first_urls = {task.id: task.image_url for task in by_id}
 
         def by_task(tasks: Iterable[int]) -> list[QueuedCrop]:
             return [QueuedCrop(id_, None, 0.0, first_urls.get(id_)) for id_ in tasks]
@@ -100,7 +104,13 @@ class QueueMaker:
             suspected=[queued(issue.index, issue.suggested_label, 1.0 - issue.score) for issue in suspected],
             emptied=[queued(row, label, 1.0) for row, label in lost.items()],
             reserve=others(queued(row, None, 0.0) for row in reserve),
+            second_labels=by_task(self.second_labels),
         )
+
+    def _suspected(self) -> list[LabelIssue]:
+        """Return the suspect labels to show: not those of which another person is asked, who would see the suggestion."""
+        issues = (i for i in self.outcome.label_issues if self.task_at[i.index] not in self.second_labels)
+        return list(islice(issues, self.settings.suspects_per_round))
 
     def _urls(self, rows: list[int]) -> dict[int, str | None]:
         """Return the address of each of these rows' crops, by task."""

@@ -18,6 +18,7 @@ from everylabel.backend.rounds.earlier_model import hear, in_words, is_forgotten
 from everylabel.backend.rounds.encoder_switch import EncoderSwitch
 from everylabel.backend.rounds.round_input import RoundInput, read_input
 from everylabel.backend.rounds.round_queue import QueueMaker
+from everylabel.backend.rounds.second_labels import choose_second_labels
 from everylabel.backend.store import Annotation, Project, RoundRecord, Store, round_snapshot
 from everylabel.model.query import DEFAULT
 
@@ -238,6 +239,9 @@ class Rounds:
             spot_check=self._spot_check(project_id, found, save=save),
             asked=found.asked(),
             open_rows=found.open_rows(),
+            second_labels=choose_second_labels(
+                found, outcome, self._settings.batch_size, self._store.looked_at(project_id)
+            ),
         ).make()
         record = RoundRecord(
             number=outcome.number,
@@ -253,6 +257,7 @@ class Rounds:
             suspected=tuple(crop.task_id for crop in queue.suspected),
             emptied=tuple(crop.task_id for crop in queue.emptied),
             reserve=tuple(crop.task_id for crop in queue.reserve),
+            second_labels=tuple(crop.task_id for crop in queue.second_labels),
             single_classes=outcome.single_classes,
             suspected_updates=_updates(found.counted, [crop.task_id for crop in queue.suspected]),
             confirmed=confirmed,

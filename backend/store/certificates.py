@@ -75,6 +75,11 @@ class Certificates(Database):
         """Return the certificate whose spot check goes on, or that is certified and not accepted yet."""
         return next((record for record in self.certificates(project_id) if record.is_under_way), None)
 
+    def looked_at(self, project_id: int) -> set[int]:
+        """Return the tasks of the spot check under way: their first label is what the certificate counts."""
+        certificate = self.certificate_under_way(project_id)
+        return {*(() if certificate is None else certificate.looks)}
+
 
 _FIELDS = frozenset(known.name for known in fields(CertificateRecord))
 

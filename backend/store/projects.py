@@ -52,6 +52,8 @@ class Project:
     """A sentence on the encoder that was better on the project's labels when they were last compared, if one was."""
     earlier_model: str | None = None
     """The model it began with, as `everylabel.backend.store.earlier_model` reads it; None if it began without one."""
+    overlap: int = 1
+    """How many people a crop may be asked of, where Label Studio leaves it to us which crops; 1 in all other projects."""
 
 
 @dataclass(frozen=True)
@@ -150,4 +152,5 @@ def _project(row: ProjectRow) -> Project:
         next_signature=row.next_signature,
         better_encoder=row.better_encoder,
         earlier_model=row.earlier_model,
+        overlap=row.overlap,
     )

@@ -50,6 +50,8 @@ class RoundRecord:
     """Crops that somebody has asked for, which come before all others."""
     reserve: tuple[int, ...] = ()
     """Tasks served behind the queue and the confident ones, so that nobody is told that there is nothing to label."""
+    second_labels: tuple[int, ...] = ()
+    """Labelled tasks that Label Studio is to ask another person about; they are no part of the queue."""
     single_classes: tuple[str, ...] = ()
     """Classes with one label: no label error can be found in them, and no crop is pre-filled with them."""
     embedded_until: int = 0
@@ -162,6 +164,7 @@ _RECORD_FIELDS = (
     "confirmed",
     "emptied",
     "reserve",
+    "second_labels",
     "single_classes",
     "spot_check",
     "asked",
@@ -178,7 +181,7 @@ def _round(row: RoundRow) -> RoundRecord:
     fields = {name: stored[key] for name, key in keys.items() if key in stored}
     for name in ("classes", "check", "batch", "pre_annotated", "suspected"):
         fields[name] = tuple(fields[name])
-    for name in ("emptied", "reserve", "single_classes", "spot_check", "asked"):
+    for name in ("emptied", "reserve", "second_labels", "single_classes", "spot_check", "asked"):
         fields[name] = tuple(fields.get(name, ()))  # rounds of earlier versions have none
     for name in ("suspected_updates", "confirmed"):
         fields[name] = {

@@ -109,6 +109,7 @@ def _figures(backend: Backend, project: Project) -> dict[str, Any]:
         "accepted": sum(annotation.accepted for annotation in annotations),
         "fast_pages": [asdict(found) for found in backend.store.fast_pages(project.id)],
         "round": None if latest is None else latest.number,
+        "second_labels": [] if latest is None else list(latest.second_labels),
         "accuracy": None if accuracy is None else asdict(accuracy),
         "stopping": None if latest is None else latest.stopping,
         "problem": project.problem,
@@ -183,8 +184,11 @@ def _queue(record: RoundRecord) -> str:
     spot = f"{len(record.spot_check)} of the spot check, " if record.spot_check else ""
     state = "in Label Studio" if record.published_at is not None else "[yellow]not in Label Studio yet[/]"
     asked = f"{len(record.asked)} asked for, " if record.asked else ""
+    second = (
+        f"second labels of {counted(len(record.second_labels), 'crop')}, " if record.second_labels else ""
+    )
     return (
-        f"{asked}{spot}{counted(len(record.check), 'blind check crop')}, {len(record.batch)} in the batch, "
+        f"{asked}{spot}{second}{counted(len(record.check), 'blind check crop')}, {len(record.batch)} in the batch, "
         f"{len(record.pre_annotated)} to verify, {counted(len(record.suspected), 'suspected label issue')}; {state}"
     )
 

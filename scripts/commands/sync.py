@@ -50,6 +50,7 @@ def table(finished: FinishedRound) -> Table:
             confidence = f"{crop.confidence:.2f}" if crop.confidence else ""
             shown.add_row(str(crop.task_id), part, escape(crop.label or ""), confidence)
 
+    add("second label", list(finished.queue.second_labels))
     add("blind check", list(finished.queue.check))
     add("next batch", list(finished.queue.batch))
     add("to verify", list(finished.queue.pre_annotated))

@@ -60,6 +60,15 @@ def test_what_was_labelled_from_another_part_of_the_round_says_nothing():
     assert held_crops(records, submitted(9, 21, 22, 23, records=records), NOW) == set()
 
 
+def test_a_second_label_comes_before_the_queue_and_passes_nobody_over():
+    """Opened in the second in which the round was published, it may seem to be of the round before."""
+    records = rounds((1, 2, 3), (1, 3, 4), (1, 4, 5), (1, 5, 6))
+    annotations = submitted(9, 3, 4, 5, first=0.5, records=records)
+    assert held_crops(records, annotations, NOW) == {1}
+    asked = [replace(one, second_labels=(3, 4, 5)) for one in records]
+    assert held_crops(asked, annotations, NOW) == set()
+
+
 def test_a_crop_is_held_no_longer_once_it_is_labelled_or_a_day_has_passed():
     records = rounds((1, 2, 3), (1, 3, 4), (1, 4, 5), (1, 5, 6))
     annotations = submitted(9, 8, 3, 4, records=records)

@@ -37,6 +37,15 @@ def test_it_says_how_often_the_model_is_right_on_the_crops_nobody_has_labelled(s
     assert "right on 5 of 6 blind check crops" in said
 
 
+def test_it_says_of_how_many_crops_another_person_is_asked(status, services):
+    assert "second label" not in status()
+    assert json.loads(status("--json"))[0]["second_labels"] == []
+    latest = services.store.latest_round(1)
+    services.store.save_round(1, replace(latest, number=latest.number + 1, second_labels=(2,)), [])
+    assert "second labels of 1 crop, " in status()
+    assert json.loads(status("--json"))[0]["second_labels"] == [2]
+
+
 def test_a_program_reads_the_same_with_every_class(status):
     (found,) = json.loads(status("--json"))
     assert found["project"] == 1

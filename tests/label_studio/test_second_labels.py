@@ -1,0 +1,121 @@
+"""A crop that one more label tells much of is served to whoever has not labelled it, where a project leaves the choice open."""
+
+import httpx
+import pytest
+
+from tests.conftest import choice
+from tests.measure.chaos import sign_up
+
+SHARED, ALONE = 4, 24
+
+
+@pytest.fixture(scope="module")
+def annotators(label_studio):
+    """Two people with accounts of their own, as clients that are signed in."""
+    tokens = sign_up(label_studio, ["ada-second", "grace-second"])
+    clients = [
+        httpx.Client(
+            base_url=label_studio.url,
+            headers={"Authorization": f"Token {token}"},
+            timeout=60,
+            trust_env=False,
+        )
+        for token in tokens
+    ]
+    yield clients
+    for client in clients:
+        client.close()
+
+
+def served(client, project):
+    answer = client.get(f"/api/projects/{project.id}/next/")
+    assert answer.is_success, answer.text[:500]
+    return answer.json()
+
+
+def label(client, task, given):
+    body = {"result": choice(given), "lead_time": 0.1}
+    client.post(f"/api/tasks/{task}/annotations/", json=body).raise_for_status()
+
+
+def label_next(client, project):
+    task = served(client, project)["id"]
+    label(client, task, project.labels[task])
+    return task
+
+
+@pytest.fixture(scope="module")
+def project(label_studio, everylabel_backend, digits, annotators):
+    """A project that wants two labels of no crop in particular; its two people disagree on two of four crops."""
+    project = label_studio.digits_project(digits, 120, "second labels")
+    settings = {"maximum_annotations": 2, "overlap_cohort_percentage": 0}
+    label_studio.api("PATCH", f"/api/projects/{project.id}/", json=settings)
+    everylabel_backend.connect(project.id)
+    ada, grace = annotators
+    for at, task in enumerate(project.task_ids[:SHARED]):
+        true = project.labels[task]
+        label(ada, task, true)
+        label(grace, task, str((int(true) + 1) % 10) if at % 2 else true)
+    first = {task: n % 2 for n, task in enumerate(project.task_ids[SHARED : SHARED + ALONE])}
+    for task, who in first.items():
+        label(annotators[who], task, project.labels[task])
+    everylabel_backend.wait_for_round(project.id, labels=SHARED + ALONE)
+    return project, first
+
+
+def test_the_other_person_is_served_the_crop_and_the_loop_goes_on(
+    label_studio, everylabel_backend, annotators, project
+):
+    project, first = project
+    latest = everylabel_backend.round(project.id)
+    (asked,) = latest.second_labels
+    assert asked in first, "one that a single person has labelled"
+    assert asked not in latest.queue
+    labelled_it, has_not = annotators[first[asked]], annotators[1 - first[asked]]
+    checked = everylabel_backend.command("doctor", "--project", str(project.id)).stdout
+    assert f"crops of {latest.model_version} can be served" in " ".join(checked.split())
+
+    crop = served(has_not, project)
+    assert crop["id"] == asked
+    assert (crop["annotations"], crop["predictions"]) == ([], []), "nothing leads them"
+    for _ in range(3):  # whoever has labelled it goes on with the queue
+        task = label_next(labelled_it, project)
+        assert task != asked
+    latest = everylabel_backend.wait_for_round(project.id, labels=SHARED + ALONE + 3)
+    assert latest.second_labels == (asked,), "until it has its label"
+    label(has_not, asked, project.labels[asked])
+
+    after = everylabel_backend.wait_for_round(project.id, after=latest.number)
+    assert after.n_labels == latest.n_labels
+    assert after.second_labels == ()
+    assert label_studio.api("GET", f"/api/tasks/{asked}/")["is_labeled"]
+    new = [label_next(annotators[n % 2], project) for n in range(4)]
+    assert not {*new} & {*first, asked, *project.task_ids[:SHARED]}, "four labels of new crops"
+    later = everylabel_backend.wait_for_round(project.id, labels=after.n_labels + 4)
+    assert len(later.second_labels) == 1
+    assert later.second_labels != (asked,)
+
+
+def test_an_import_takes_back_whom_it_is_asked_of_and_the_next_round_asks_again(
+    label_studio, everylabel_backend, annotators, project
+):
+    project, _ = project
+    before = everylabel_backend.round(project.id)
+    (asked,) = before.second_labels
+    image = label_studio.api("GET", f"/api/tasks/{asked}/")["data"]["image"]
+    label_studio.api("POST", f"/api/projects/{project.id}/import", json=[{"image": image}])
+    after = everylabel_backend.wait_for_round(project.id, after=before.number)
+    assert after.second_labels == (asked,)
+    assert not label_studio.api("GET", f"/api/tasks/{asked}/")["is_labeled"]
+
+
+def test_a_project_that_wants_one_label_a_crop_has_none(
+    label_studio, everylabel_backend, annotators, project
+):
+    project, _ = project
+    label_studio.api("PATCH", f"/api/projects/{project.id}/", json={"maximum_annotations": 1})
+    everylabel_backend.command("sync", "--project", str(project.id))
+    assert everylabel_backend.round(project.id).second_labels == ()
+    taken = {*everylabel_backend.labels(project.id)}
+    for client in annotators:
+        assert served(client, project)["id"] not in taken

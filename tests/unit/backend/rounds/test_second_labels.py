@@ -1,0 +1,219 @@
+"""Label Studio asks another person about the crops that one more label tells most of, now and then, and leads nobody."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from everylabel.backend.label_studio.overlap import ask_for_second_labels, overlap_of
+from everylabel.backend.label_studio.publisher import Queue
+from everylabel.backend.store import Store
+from tests.unit.backend.rounds.test_runner import event
+
+LABELLED = 24
+
+
+@pytest.fixture
+def chosen_by_us(stand_in, project):
+    """Project 1 wants two labels of no crop in particular."""
+    stand_in.projects[1] |= {"maximum_annotations": 2, "overlap_cohort_percentage": 0}
+
+
+def give(stand_in, services, task, label, who):
+    services.store.add_event(1, *event(stand_in.annotate(task, label, completed_by=who)))
+
+
+def other(label):
+    return str((int(label) + 1) % 4)
+
+
+@pytest.fixture
+def labelled(project, stand_in, services):
+    """Twenty-four crops, labelled by two people in turn; no round has learned from them yet."""
+    tasks = list(project)[:LABELLED]
+    for at, task in enumerate(tasks):
+        give(stand_in, services, task, project[task], 5 + at % 2)
+    return tasks
+
+
+@pytest.fixture
+def disputed(labelled, project, stand_in, services):
+    """The same, with a second label of the first four, two of them another one; then the four newest labels."""
+    for at, task in enumerate(labelled[:4]):
+        give(stand_in, services, task, (other if at % 2 else str)(project[task]), 6 - at % 2)
+    for task in list(project)[LABELLED : LABELLED + 4]:
+        give(stand_in, services, task, project[task], 5)
+    return labelled
+
+
+def latest_after_sync(services):
+    services.loop.catch_up(1, compare=True)
+    return services.store.latest_round(1)
+
+
+def people(stand_in, task):
+    return Counter(one["completed_by"] for one in stand_in.tasks[task]["annotations"])
+
+
+def test_only_a_project_that_leaves_the_choice_open_has_it_made():
+    assert overlap_of({}) == 1
+    assert overlap_of({"maximum_annotations": 3, "overlap_cohort_percentage": 100}) == 1, (
+        "asked of every crop"
+    )
+    assert overlap_of({"maximum_annotations": 3, "overlap_cohort_percentage": 20}) == 1, "of those it picked"
+    assert overlap_of({"maximum_annotations": 1, "overlap_cohort_percentage": 0}) == 1
+    assert overlap_of({"maximum_annotations": 3, "overlap_cohort_percentage": 0}) == 3
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"maximum_annotations": 2, "overlap_cohort_percentage": 100},
+        {"maximum_annotations": 1, "overlap_cohort_percentage": 0},
+    ],
+)
+def test_elsewhere_nothing_is_asked_for(settings, disputed, stand_in, services):
+    stand_in.projects[1] |= settings
+    assert latest_after_sync(services).second_labels == ()
+    assert not any("overlap" in task for task in stand_in.tasks.values())
+
+
+def test_the_crop_that_one_more_label_tells_most_of_is_asked_for_without_a_prediction(
+    chosen_by_us, disputed, stand_in, services
+):
+    latest = latest_after_sync(services)
+    (asked,) = latest.second_labels
+    worth = services.labelling.pool_files.snapshot(1).second_labels
+    assert asked == next(task for task in worth if len(people(stand_in, task)) == 1)
+    assert stand_in.tasks[asked]["overlap"] == 2
+    assert not {task for task in stand_in.tasks if "overlap" in stand_in.tasks[task]} - {asked}
+    parts = (latest.queue, latest.pre_annotated, latest.suspected, latest.emptied, latest.reserve)
+    assert asked not in {task for part in parts for task in part}
+    assert len(latest.batch) == 5, "it takes no place of a new crop"
+    assert not [
+        one
+        for one in stand_in.predictions
+        if one["task"] == asked and one["model_version"] == latest.model_version
+    ]
+
+
+def test_it_is_freed_by_its_label_and_the_next_comes_four_labels_later(
+    chosen_by_us, disputed, project, stand_in, services
+):
+    (asked,) = latest_after_sync(services).second_labels
+    new = [task for task in project if not stand_in.tasks[task]["annotations"]]
+    give(stand_in, services, new[0], project[new[0]], 5)
+    assert latest_after_sync(services).second_labels == (asked,), "until somebody gives it"
+    (who,) = people(stand_in, asked)
+    give(stand_in, services, asked, project[asked], 11 - who)
+    served = []
+    for task in new[1:6]:
+        served.append(latest_after_sync(services).second_labels)
+        give(stand_in, services, task, project[task], 5)
+    assert served[:4] == [(), (), (), ()]
+    assert len(served[4]) == 1
+    assert served[4] != (asked,)
+    assert len(people(stand_in, asked)) == 2
+
+
+def test_a_crop_that_nobody_is_left_for_holds_up_no_other(
+    chosen_by_us, disputed, project, stand_in, services
+):
+    """Three labels are wanted, and two people label."""
+    stand_in.projects[1]["maximum_annotations"] = 3
+    (asked,) = latest_after_sync(services).second_labels
+    (who,) = people(stand_in, asked)
+    give(stand_in, services, asked, project[asked], 11 - who)
+    for task in [task for task in project if not stand_in.tasks[task]["annotations"]][:4]:
+        give(stand_in, services, task, project[task], 5)
+    (following,) = latest_after_sync(services).second_labels
+    assert following != asked
+    assert len(people(stand_in, following)) == 1
+
+
+def test_nothing_is_asked_of_one_person_alone(chosen_by_us, project, stand_in, services):
+    for at, task in enumerate(list(project)[:LABELLED]):
+        give(stand_in, services, task, other(project[task]) if at % 8 == 0 else project[task], 5)
+    latest = latest_after_sync(services)
+    assert latest.suspected, "there would be some to ask for"
+    assert latest.second_labels == ()
+
+
+def test_before_anybody_disagrees_it_is_the_most_suspect_label(chosen_by_us, project, stand_in, services):
+    """In a project that asks one person a crop, nobody would ever disagree."""
+    for at, task in enumerate(list(project)[:32]):
+        give(stand_in, services, task, other(project[task]) if at % 8 == 7 else project[task], 5 + at % 2)
+    latest = latest_after_sync(services)
+    suspected = services.labelling.pool_files.snapshot(1).suspected
+    assert suspected
+    assert latest.second_labels == (suspected[0].task_id,)
+    assert suspected[0].task_id not in latest.suspected, "its suggestion would lead the second person"
+
+
+def test_a_skipped_crop_one_of_a_spot_check_and_a_check_crop_are_not_asked_for(
+    chosen_by_us, disputed, stand_in, services, monkeypatch
+):
+    first = latest_after_sync(services).second_labels
+    (who,) = people(stand_in, first[0])
+    skipped = stand_in.annotate(first[0], None, completed_by=11 - who, was_cancelled=True)
+    services.store.add_event(1, *event(skipped))
+    second = latest_after_sync(services).second_labels
+    assert second
+    assert first != second
+    monkeypatch.setattr(services.store, "looked_at", lambda _: {*second})
+    services.loop.catch_up(1, force=True)
+    third = services.store.latest_round(1).second_labels
+    assert third
+    assert third not in (first, second)
+    services.store.save_project(1, check_tasks=third)
+    services.loop.catch_up(1, force=True)
+    assert services.store.latest_round(1).second_labels not in (first, second, third)
+
+
+def test_what_is_asked_for_is_asked_for_again_where_label_studio_has_forgotten_it(
+    chosen_by_us, disputed, stand_in, services
+):
+    (asked,) = latest_after_sync(services).second_labels
+    changes = stand_in.calls.count(("PATCH", f"/api/tasks/{asked}/"))
+    services.loop.catch_up(1, force=True)
+    assert stand_in.calls.count(("PATCH", f"/api/tasks/{asked}/")) == changes == 1
+    stand_in.tasks[asked]["overlap"] = 1  # as an import of tasks does
+    services.loop.catch_up(1, force=True)
+    assert stand_in.tasks[asked]["overlap"] == 2
+
+
+def test_a_setting_that_changed_since_the_round_is_heeded(chosen_by_us, disputed, stand_in, services):
+    (asked,) = latest_after_sync(services).second_labels
+    stand_in.tasks[asked]["overlap"] = 1
+    stand_in.projects[1]["maximum_annotations"] = 1
+    services.loop.catch_up(1, force=True)
+    assert stand_in.tasks[asked]["overlap"] == 1
+    services.loop.catch_up(1, compare=True, force=True)
+    assert services.store.latest_round(1).second_labels == ()
+
+
+def test_a_task_that_has_its_labels_by_now_stays_as_it_is(chosen_by_us, disputed, stand_in, services):
+    done = disputed[0]
+    project = services.label_studio.project(1)
+    ask_for_second_labels(services.label_studio, project, [done])
+    assert "overlap" not in stand_in.tasks[done]
+
+
+def test_a_store_and_a_queue_of_an_earlier_version_have_none(services, project):
+    latest = services.store.latest_round(1)
+    services.store.save_round(1, replace(latest, second_labels=(3, 4)), ())
+    assert services.store.latest_round(1).second_labels == (3, 4)
+    with sqlite3.connect(services.settings.model_dir / "everylabel.db") as database:
+        database.execute("ALTER TABLE projects DROP COLUMN overlap")
+        database.execute("UPDATE rounds SET record = json_remove(record, '$.second_labels')")
+    database.close()
+    store = Store(f"sqlite:///{services.settings.model_dir / 'everylabel.db'}")
+    assert store.project(1).overlap == 1
+    assert store.latest_round(1) == replace(latest, second_labels=())
+    store.close()
+    parts = ("check", "batch", "pre_annotated", "flagged")
+    assert not Queue.of({"model_version": "round 1", **{part: [] for part in parts}}).second_labels
