@@ -1,5 +1,5 @@
 // What a window keeps for when it is loaded again: the page on show with what was chosen on it, and the page that is not stored yet.
-const KEY = "everylabel-label-page";
+const KEY = `everylabel-label-page ${document.getElementById("label")?.dataset.base}`; // each project its own
 
 export function keep(what) {
   try {

@@ -14,7 +14,11 @@ let first = null; // the class that the crop had been given on the page it was o
 
 export const kindLike = (task) => `like:${task}`;
 export const isLike = (kind) => kind.startsWith("like:");
-export const nameOfKind = (kind) => (isLike(kind) ? `crops like task ${kind.slice(5)}` : kind === SELECTION ? `selected on the map (${selectedTasks().length.toLocaleString()})` : Object.hasOwn(OF_LABELLED, kind) ? `${OF_LABELLED[kind]} (0)` : `${kind.replace("class:", "")} (0)`);
+export const nameOfKind = (kind) =>
+  isLike(kind) ? `crops like task ${kind.slice(5)}`
+  : kind === SELECTION ? `${selectedTasks().length.toLocaleString()} selected on the map`
+  : Object.hasOwn(OF_LABELLED, kind) ? `${OF_LABELLED[kind]} (0)`
+  : `${kind.replace("class:", "")} (0)`;
 export const pagesThatWait = () => waiting;
 
 // What the address asks for: the crops like one, suspect labels, or second labels; it is asked for once, and not again when the page is loaded again.

@@ -1,6 +1,7 @@
 // Signing in to the page that people label on, with a token of Label Studio's, and out again.
 import { Refusal, post } from "./label-requests.js";
 import { forget } from "./label-kept.js";
+import { forgetSelection } from "./label-selection.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -28,5 +29,6 @@ export async function signIn(event) {
 export async function signOut() {
   await post("/sign-out").catch(() => {});
   forget();
+  forgetSelection();
   location.reload();
 }

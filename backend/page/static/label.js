@@ -340,6 +340,7 @@ function start() {
   if (before) like.restore(before.waiting);
   const kind = asked ?? before?.kind;
   if (kind) choose(kind);
+  if (asked) keep(); // a reload before the first answer, too, asks for it
   resume(before).catch(fail);
   keepTelling();
 }

@@ -26,7 +26,14 @@ def test_it_holds_what_was_selected_without_a_class(services, pages, ann, taught
     assert (page.kind, page.class_name, dict(page.preset)) == ("selection", None, {})
 
 
-def test_two_people_never_get_the_same_and_it_ends_when_all_are_labelled(pages, ann, bob, opened):
+def test_two_people_never_get_the_same(pages, ann, bob, opened, monkeypatch):
+    monkeypatch.setattr("everylabel.backend.label_pages.choosing.beside_the_first.__defaults__", (4,))
+    hers, his = give(pages, ann, opened), give(pages, bob, opened)
+    assert len(hers.tasks) == len(his.tasks) == 4
+    assert not {*hers.tasks} & {*his.tasks}
+
+
+def test_it_ends_when_all_are_labelled(pages, ann, bob, opened):
     seen = []
     while (page := give(pages, ann, opened)) is not None:
         assert not {*page.tasks} & {*seen}
