@@ -62,6 +62,15 @@ def write_coco(
     path.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
 
 
+def pictures_in(path: Path) -> list[str]:
+    """Return the files of the pictures that `write_coco` has listed; none where there is no such list."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return [str(image["file_name"]) for image in found["images"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+
+
 def _outline(shape: Shape, size: tuple[int, int]) -> dict[str, Any]:
     """Return the box, the outline and the area of a shape in pixels of its picture."""
     points = (

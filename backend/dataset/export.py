@@ -22,13 +22,15 @@ from everylabel.backend.dataset.coco import write_coco
 from everylabel.backend.dataset.crop_files import Fetched, fetch_crops, suffix_of
 from everylabel.backend.dataset.folders import (
     ABOUT,
+    COCO,
     FORMAT,
+    SPLITS,
     DatasetError,
+    add_digests,
     check_folder,
-    lacks_only_crops,
-    require_same,
+    find_same,
 )
-from everylabel.backend.dataset.labelled_crops import TEST, TRAIN, LabelledCrop, Parts, digest, read_crops
+from everylabel.backend.dataset.labelled_crops import LabelledCrop, Parts, digest, read_crops
 from everylabel.backend.dataset.manifest import Links
 from everylabel.backend.dataset.safe_names import Taken, safe_name
 from everylabel.backend.label_studio import crop_shapes, label_config
@@ -40,8 +42,8 @@ if TYPE_CHECKING:
     from everylabel.backend.progress import Progress
     from everylabel.backend.settings import Settings
 
-SPLITS = (TRAIN, TEST)
-COCO = "coco"
+OLD = "old"
+"""What the folder held, beside it while the new data set takes its place."""
 
 
 class _Parts(Parts, Protocol):
@@ -91,29 +93,34 @@ def export(
     Args:
         parts: The backend, whose store is up to date.
         project_id: The project.
-        folder: A new folder, an empty one, or one with an older data set and `options.replace`.
+        folder: A new folder, an empty one, one with the same labels, or one with an older data set and
+            `options.replace`.
         options: What is exported, and how.
         progress: Called with (what, done, total).
 
     Raises:
         NothingLabelledError: There is no label to export.
-        DatasetError: The folder cannot be written, or no crop can be fetched.
+        DatasetError: The folder cannot be written, or holds what would be lost, or no crop can be fetched.
         LabelConfigError: Nothing in the labeling config is learned.
         LabelStudioError: Label Studio does not answer, or refuses.
     """
+    folder = folder.resolve()  # a link to a folder stays one
     check_folder(folder, replace=options.replace)
     crops = read_crops(parts, project_id, options.level, progress, names=options.names)
     about = _about(parts, project_id, crops, options)
-    if (folder / ABOUT).exists() and not options.replace and not lacks_only_crops(folder, about):
-        return Exported(require_same(folder, about), tuple(crops), {}, was_there=True)
     try:
+        if (held := _require_free(folder, about, options)) is not None:
+            return Exported(held, tuple(crops), {}, was_there=True)
         with _work_folder(folder) as work:
             fetched = Fetched()
-            if options.copy:
+            if about["copied"]:
                 threads = parts.settings.download_threads
                 fetched = fetch_crops(parts.reader, crops, work / "fetched", threads, progress)
                 _require_some(crops, fetched)
             done = _Writing(parts, project_id, work / "export", about, crops, fetched).write()
+            # What is in the folder may have changed while crops were fetched.
+            if (held := _require_free(folder, about, options)) is not None:
+                return Exported(held, tuple(crops), {}, was_there=True)
             _put_in_place(work, folder)
     except OSError as error:
         raise DatasetError(
@@ -121,6 +128,14 @@ def export(
             f"{_work_path(folder)}."
         ) from error
     return done
+
+
+def _require_free(folder: Path, about: dict[str, Any], options: Options) -> dict[str, Any] | None:
+    """Check that nothing is lost if a folder is written anew; return what is in it if it is what is asked for."""
+    check_folder(folder, replace=options.replace)
+    if options.replace or not (folder / ABOUT).exists():
+        return None
+    return find_same(folder, about)
 
 
 def _about(parts: _Parts, project_id: int, crops: Sequence[LabelledCrop], options: Options) -> dict[str, Any]:
@@ -140,7 +155,8 @@ def _about(parts: _Parts, project_id: int, crops: Sequence[LabelledCrop], option
         "made_at": datetime.fromtimestamp(parts.clock(), timezone.utc).isoformat(timespec="seconds"),
         "everylabel": version("everylabel"),
         "labels": options.level,
-        "copied": options.copy,
+        "names": options.names,
+        "copied": options.copy and control.kind != "text",
         "kind": control.kind,
         "classes": list(control.classes),
         "crops": {
@@ -181,20 +197,32 @@ def _work_folder(folder: Path) -> Iterator[Path]:
         raise DatasetError(f"Another export into {folder} is under way.") from error
     done = False
     try:
+        _put_back(work, folder)
         yield work
         done = True
     finally:
-        if done or not any((work / "fetched").glob("*")):
+        is_taken_away = (work / OLD).exists() and not folder.exists()
+        if done or not (is_taken_away or any((work / "fetched").glob("*"))):
             shutil.rmtree(work, ignore_errors=True)
         lock.release()
 
 
 def _put_in_place(work: Path, folder: Path) -> None:
-    old = work / "old"
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    (work / "export").rename(folder)
+    """Let the data set that was written take the place of what is in the folder, or leave that as it is."""
+    shutil.rmtree(work / OLD, ignore_errors=True)
+    try:
+        if folder.exists():
+            folder.rename(work / OLD)
+        (work / "export").rename(folder)
+    except BaseException:
+        _put_back(work, folder)
+        raise
+
+
+def _put_back(work: Path, folder: Path) -> None:
+    """Give a folder back what it held, if a run ended between taking that away and putting the new one there."""
+    if (work / OLD).exists() and not folder.exists():
+        (work / OLD).rename(folder)
 
 
 class _Writing:
@@ -231,10 +259,11 @@ class _Writing:
         for split in SPLITS:
             self._write_split(split, rows)
         about = {**self._about, "problems": len(problems)}
+        (self._folder / "README.md").write_text(readme.text(about), encoding="utf-8")
+        about = add_digests(self._folder, about)
         (self._folder / ABOUT).write_text(
             json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        (self._folder / "README.md").write_text(readme.text(about), encoding="utf-8")
         return Exported(about, tuple(self._crops), problems)
 
     def _place_crops(self) -> dict[int, str]:
@@ -278,10 +307,14 @@ class _Writing:
             crop_shapes.split(crop.url or "")[0]: PurePosixPath(crop.file_name).name
             for crop in reversed(self._crops)
         }
+        shapes = [crop_shapes.split(crop.url or "") for crop in self._crops if crop.split == split]
+        of_it = {address for address, shape in shapes if shape is not None}
         for address, source in self._fetched.pictures.items():
             own = name_of[address] or source.name
             stem = safe_name(own.removesuffix(PurePosixPath(own).suffix))
             name = f"pictures/{taken.free('', stem, suffix_of(source, own))}"
+            if address not in of_it:
+                continue
             if not (folder / name).exists():
                 _place(source, folder / name)
             with Image.open(source) as picture:

@@ -301,6 +301,9 @@ def test_regions_are_cut_out_and_listed_as_coco(stand_in, services, tmp_path):
     test = json.loads((tmp_path / "d" / "coco" / "test.json").read_text())
     (turned,) = test["annotations"]
     assert turned["bbox"] == [80, 50, 20, 40], "around its upper left corner, in pixels"
+    files = everything(tmp_path / "d")
+    export(services, 1, tmp_path / "d", Options("people", copy=True, replace=True))
+    assert everything(tmp_path / "d") == files, "nothing there is anybody else's"
 
 
 TEXTS = (
@@ -323,3 +326,6 @@ def test_texts_are_exported_as_they_are(stand_in, services, tmp_path):
     assert json.loads(line)["label"] == "None"
     assert json.loads((tmp_path / "d" / "test.jsonl").read_text())["label"] == "1"
     assert manifest(tmp_path / "d")[ids[0]]["link"] == ""
+    for copy in (False, True):
+        again = export(services, 1, tmp_path / "d", Options("people", copy=copy))
+        assert (again.was_there, again.about["copied"]) == (True, False), "texts have no files to copy"
