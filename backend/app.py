@@ -15,6 +15,7 @@ from everylabel.backend.auth import DELIVERY_ROUTES, Access, access
 from everylabel.backend.bootstrap import Backend
 from everylabel.backend.browser_guard import READING, is_foreign, is_known_host, unknown_host
 from everylabel.backend.classify import (
+    TO_SEND,
     CropClassifier,
     NotYetError,
     SentCrops,
@@ -114,6 +115,11 @@ def _sent_crops() -> SentCrops:
     if request.mimetype != "multipart/form-data":
         return crops_in(_body())
     files = [file for _, file in request.files.items(multi=True)]
+    if not files:
+        raise BodyError(
+            "The form has no file. Send pictures as files (curl -F images=@a.jpg), and texts as JSON: "
+            f"{TO_SEND['text']}"
+        )
     require_few(len(files))
     return SentCrops("image", [file.read() for file in files])
 

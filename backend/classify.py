@@ -103,8 +103,6 @@ class CropClassifier:
             BodyError: its crops are of the other kind.
             LabelConfigError: it and its encoder do not fit.
         """
-        if not sent.items:
-            return {"model_version": "", "results": []}
         project = self._parts.store.project(project_id) if project_id <= LARGEST_ID else None
         if project is None:
             raise UnknownProjectError(
@@ -117,6 +115,8 @@ class CropClassifier:
             raise BodyError(
                 f"Project {project_id} classifies {control.kind}s. Send them as JSON: {TO_SEND[control.kind]}"
             )
+        if not sent.items:
+            return {"model_version": "", "results": []}
         model = self._parts.models.of(project_id)
         if model is None:
             raise NotYetError("Nothing has been learned yet: label crops of two classes first.")

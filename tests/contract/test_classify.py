@@ -168,8 +168,21 @@ def test_what_cannot_be_answered_says_why(taught, services, stand_in, project, m
     assert (many.status_code, f"up to {MOST_CROPS}" in many.json["error"]) == (400, True)
     for body in ({}, {"images": "x"}, {"images": [1]}, []):
         assert taught.post("/projects/1/classify", json=body).status_code == 400
+    form = taught.post(
+        "/projects/1/classify", data={"texts": "We love it"}, content_type="multipart/form-data"
+    )
+    assert (form.status_code, '{"texts": ["…"]}' in form.json["error"]) == (400, True)
     files = [(io.BytesIO(b"x"), "x.png") for _ in range(MOST_CROPS + 1)]
     assert taught.post("/projects/1/classify", data={"images": files}).status_code == 400
+
+
+def test_a_request_for_nothing_is_checked_as_any_other(taught):
+    nothing = [
+        taught.post(f"/projects/{project}/classify", json={kind: []})
+        for project, kind in ((99, "images"), (1, "texts"), (1, "images"))
+    ]
+    assert [answer.status_code for answer in nothing] == [404, 400, 200]
+    assert nothing[-1].json["results"] == []
 
 
 def test_an_image_above_the_limit_is_refused_before_it_is_decoded(make_services, stand_in, project, taught):

@@ -31,8 +31,10 @@ def client(services):
 
 @pytest.fixture
 def guarded(make_services):
-    """A backend that asks for a password."""
-    return create_app(make_services(basic_auth_user="ann", basic_auth_pass="s3cret")).test_client()
+    """A backend that asks for a password, and knows project 1."""
+    services = make_services(basic_auth_user="ann", basic_auth_pass="s3cret")
+    services.store.save_project(1, label_config=label_config())
+    return create_app(services).test_client()
 
 
 @pytest.fixture
@@ -227,7 +229,9 @@ SECRET = "5ecret-of-32-signs-or-a-few-less"
 
 @pytest.mark.parametrize(("method", "path", "body"), ROUTES)
 def test_a_bearer_secret_opens_every_route_and_nothing_else_does(make_services, method, path, body):
-    client = create_app(make_services(bearer_secret=SECRET)).test_client()
+    services = make_services(bearer_secret=SECRET)
+    services.store.save_project(1, label_config=label_config())
+    client = create_app(services).test_client()
 
     def status(scheme, told):
         encoded = base64.b64encode(told.encode()).decode() if scheme == "Basic" else told
