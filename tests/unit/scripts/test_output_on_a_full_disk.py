@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 
 import pytest
 
+from tests.own_mounts import OWN_MOUNTS, skip_if_nobody_may_mount
 from tests.stand_in_label_studio import TOKEN
 
 MOUNT = {
@@ -19,14 +19,11 @@ MOUNT = {
 RUN = '; "$@"; ended=$?; find "$0" -type f ! -name taken ! -name lock; exit $ended'
 """Runs the command, then lists the files that are left on that disk."""
 SAYS = {"full": "No space left on device", "read-only": "Read-only file system"}
-OWN_MOUNTS = ("unshare", "--map-root-user", "--mount")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _can_mount(tmp_path_factory):
-    try_it = [*OWN_MOUNTS, "mount", "-t", "tmpfs", "tmpfs", str(tmp_path_factory.mktemp("tried"))]
-    if shutil.which("unshare") is None or subprocess.run(try_it, capture_output=True, check=False).returncode:
-        pytest.skip("Nobody may mount a disk here.")
+    skip_if_nobody_may_mount(tmp_path_factory.mktemp("tried"))
 
 
 @pytest.mark.parametrize("disk", MOUNT)
