@@ -1,4 +1,4 @@
-"""Measure what a person's own model, trained on an exported data set by ten lines of scikit-learn, is worth beside everylabel's.
+"""Measure what a person's own model, trained on an exported data set by a few lines of scikit-learn, is worth beside everylabel's.
 
 `python -m everylabel.scripts.benchmarks.measure_scikit_learn --data digits,solar-cells` measures the table of docs/dataset.md.
 """
@@ -27,11 +27,13 @@ LAST_LAYER = 1280
 PIXELS = (16, 16)
 LABELS = (120, 250)
 """How many labels the models are trained on."""
+SMALLEST = 300
+"""Crops that a data set needs, so that some are left to measure on."""
 
 
 def main(
     data: Annotated[list[str], typer.Option(help="Data sets, as for `everylabel simulate`.")] = ["digits"],  # noqa: B006
-    crops: Annotated[int, typer.Option(min=100, help="Crops of each data set.")] = 1500,
+    crops: Annotated[int, typer.Option(min=SMALLEST, help="Crops of each data set.")] = 1500,
     runs: Annotated[int, typer.Option(min=1, help="Runs, each with other labels.")] = 8,
     cache: Annotated[Path, typer.Option(help="Where converted pictures are kept.")] = DEFAULT_CACHE,
 ) -> None:
@@ -42,6 +44,12 @@ def main(
         sets = [load(source, cache, limit=crops) for source in split_sources(data)]
     except (DatasetError, ValueError) as error:
         fail(error)
+    for one in sets:
+        if len(one) < SMALLEST:
+            fail(
+                f"{one.name} has {len(one)} crops, and the models learn from up to {max(LABELS)} of them: name a data set of "
+                f"{SMALLEST} or more."
+            )
     with progress() as report:
         for number, one in enumerate(sets):
             report("Training", number, len(sets))

@@ -1,7 +1,8 @@
-"""The examples of docs/dataset.md, run on an exported data set: ten lines of scikit-learn come near the model of everylabel."""
+"""The examples of docs/dataset.md, run on an exported data set: a few lines of scikit-learn come near the model of everylabel."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from everylabel.backend.dataset.export import Options, export
+from everylabel.scripts.benchmarks import measure_scikit_learn
 from tests.stand_in_label_studio import CLASSES, data_uri, png
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "dataset.md"
@@ -68,7 +70,7 @@ def everylabels(encoder, folder: Path) -> float:
     return 100 * float((said == labels["test"]).mean())
 
 
-def test_ten_lines_of_scikit_learn_come_near_the_model_of_everylabel(cells, encoder):
+def test_a_few_lines_of_scikit_learn_come_near_the_model_of_everylabel(cells, encoder):
     embedded = examples()["everylabel"]
     assert (
         len([line for line in embedded.splitlines() if line and not line.startswith(("import", "from"))])
@@ -79,3 +81,25 @@ def test_ten_lines_of_scikit_learn_come_near_the_model_of_everylabel(cells, enco
 
 def test_pixels_alone_do_for_digits(cells):
     assert score(examples()["sklearn"], cells) > 90
+
+
+def model_of(code: str) -> object:
+    """The untrained model of an example: what its imports and its calls of `make_…` come to."""
+    names: dict[str, object] = {}
+    for step in ast.parse(code).body:
+        if isinstance(step, ast.Import | ast.ImportFrom):
+            exec(ast.unparse(step), names)
+        elif isinstance(step, ast.Assign):
+            calls = [
+                n for n in ast.walk(step.value) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+            ]
+            made = [call for call in calls if call.func.id.startswith("make_")]
+            if made:  # the outermost comes first
+                names[step.targets[0].id] = eval(ast.unparse(made[0]), names)
+    return names["model"]
+
+
+def test_the_models_of_the_page_are_those_that_its_table_was_measured_with():
+    found = examples()
+    shown = [repr(model_of(found[name])) for name in ("everylabel", "sklearn")]
+    assert shown == [repr(model) for model in measure_scikit_learn._models()]
