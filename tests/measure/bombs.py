@@ -46,7 +46,11 @@ class MemoryLimit:
         self._parent = GROUPS if self._unified else GROUPS / "memory"
         self.folder = self._parent / f"everylabel-{os.getpid()}"
         self.folder.mkdir()
-        self._set("memory.max" if self._unified else "memory.limit_in_bytes", limit)
+        try:
+            self._set("memory.max" if self._unified else "memory.limit_in_bytes", limit)
+        except BaseException:
+            self.folder.rmdir()
+            raise
 
     def _set(self, name: str, value: int) -> None:
         (self.folder / name).write_text(str(value))
