@@ -123,9 +123,14 @@ def export(
                 return Exported(held, tuple(crops), {}, was_there=True)
             _put_in_place(work, folder)
     except OSError as error:
+        work = _work_path(folder)
         raise DatasetError(
-            f"The data set could not be written: {error}. What was fetched is kept: run it again, or delete "
-            f"{_work_path(folder)}."
+            f"The data set could not be written: {error}. "
+            + (
+                f"What {folder} held is in {work / OLD}: run it again, and it is put back."
+                if _is_taken_away(work, folder)
+                else f"What was fetched is kept: run it again, or delete {work}."
+            )
         ) from error
     return done
 
@@ -201,8 +206,7 @@ def _work_folder(folder: Path) -> Iterator[Path]:
         yield work
         done = True
     finally:
-        is_taken_away = (work / OLD).exists() and not folder.exists()
-        if done or not (is_taken_away or any((work / "fetched").glob("*"))):
+        if done or not (_is_taken_away(work, folder) or any((work / "fetched").glob("*"))):
             shutil.rmtree(work, ignore_errors=True)
         lock.release()
 
@@ -221,8 +225,12 @@ def _put_in_place(work: Path, folder: Path) -> None:
 
 def _put_back(work: Path, folder: Path) -> None:
     """Give a folder back what it held, if a run ended between taking that away and putting the new one there."""
-    if (work / OLD).exists() and not folder.exists():
+    if _is_taken_away(work, folder):
         (work / OLD).rename(folder)
+
+
+def _is_taken_away(work: Path, folder: Path) -> bool:
+    return (work / OLD).exists() and not folder.exists()
 
 
 class _Writing:

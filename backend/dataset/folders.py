@@ -196,7 +196,8 @@ def _file_digest(path: Path) -> str:
 
 
 def _about_digest(about: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    as_read = json.loads(json.dumps(about))  # its numbers as keys are texts then
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
 
 
 def _named(files: Collection[str]) -> str:

@@ -37,6 +37,14 @@ def test_copy_adds_the_crops_to_the_same_labels(services, labelled, tmp_path):
     assert all(paths(folder))
 
 
+def test_copy_adds_the_crops_where_a_model_is_in_use(services, teach, tmp_path):
+    teach(16)
+    first = export(services, 1, tmp_path / "cells", Options("people"))
+    assert first.about["model"]
+    export(services, 1, tmp_path / "cells", Options("people", copy=True))
+    assert all(paths(tmp_path / "cells"))
+
+
 def test_crops_that_are_there_are_not_taken_away(services, labelled, tmp_path):
     folder = tmp_path / "cells"
     export(services, 1, folder, Options("certified", copy=True))
@@ -136,8 +144,9 @@ def test_the_older_data_set_comes_back_if_the_new_one_cannot_take_its_place(
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "rename", fails)
-        with pytest.raises(DatasetError, match="No space left"):
+        with pytest.raises(DatasetError, match="No space left") as raised:
             export(services, 1, folder, Options("certified", replace=True))
+    assert ("delete" in str(raised.value)) is not killed
     assert folder.exists() is not killed
     if killed:  # the next run, whatever is asked for, finds what was taken away
         with pytest.raises(DatasetError, match="asked for with --labels people"):
