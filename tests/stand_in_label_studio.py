@@ -64,6 +64,10 @@ class StandIn:
         """Called before an annotation is created."""
         self.after_annotation: Callable[[], object] = lambda: None
         """Called when one was created, and before that is answered."""
+        self.before_task_change: Callable[[int], object] = lambda _: None
+        """Called with a task before it is changed."""
+        self.refused_tasks: set[int] = set()
+        """Tasks whose changes are refused."""
         self.down = False
         self.release = NEWEST
         self.projects: dict[int, dict[str, Any]] = {}
@@ -145,6 +149,7 @@ class StandIn:
             "updated_at": f"2026-01-01T00:00:{self._next_annotation:09.6f}Z",
         } | fields
         self.tasks[task]["annotations"].append(annotation)
+        self.tasks[task].pop("is_labeled", None)  # it is counted anew
         self.changed_at(self.tasks[task])
         plain = self.plain(task)
         return self.webhook("ANNOTATION_CREATED", plain["project"], annotation=annotation, task=plain)
@@ -281,14 +286,18 @@ class StandIn:
         return 200, {"tasks": [self._with_counts(task) for task in shown], "total": len(found)}
 
     def _task(self, _: str, __: Any, body: Any, id_: int) -> tuple[int, Any]:
-        self.tasks[id_] |= {key: value for key, value in body.items() if key != "is_labeled"}
+        """Change a task as it is told to: `overlap` alone leaves `is_labeled` as it was counted last."""
+        self.before_task_change(id_)
+        if id_ in self.refused_tasks:
+            return 400, {"detail": "refused"}
+        self.tasks[id_] |= {"is_labeled": self._with_counts(self.tasks[id_])["is_labeled"], **body}
         return 200, self._with_counts(self.tasks[id_])
 
     def _with_counts(self, task: dict[str, Any]) -> dict[str, Any]:
         """A task as it is told of: an annotation completes it, an empty one too, and a skip does not."""
         skips = sum(annotation["was_cancelled"] for annotation in task["annotations"])
         return task | {
-            "is_labeled": len(task["annotations"]) - skips >= task.get("overlap", 1),
+            "is_labeled": task.get("is_labeled", len(task["annotations"]) - skips >= task.get("overlap", 1)),
             "total_annotations": len(task["annotations"]) - skips,
             "cancelled_annotations": skips,
             "predictions": [
@@ -334,6 +343,7 @@ class StandIn:
                 if annotation["id"] == id_:
                     if method == "DELETE":
                         task["annotations"].remove(annotation)
+                        task.pop("is_labeled", None)
                         kept = {known: made for known, made in self.unique_ids.items() if made != id_}
                         self.unique_ids = kept
                     if method == "PATCH":

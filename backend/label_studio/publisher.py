@@ -17,7 +17,7 @@ from typing import Any
 
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.label_config import ImageChoices
-from everylabel.backend.label_studio.overlap import ask_for_second_labels
+from everylabel.backend.label_studio.overlap import serve_second_labels
 
 SAMPLING = "Uncertainty sampling"
 VERSION = re.compile(r"^round (\d+)$")
@@ -99,6 +99,8 @@ class Queue:
     """Further tasks, served with nothing pre-filled once all others are labelled or held."""
     second_labels: Sequence[QueuedCrop] = ()
     """Labelled tasks that another person is asked about, without a prediction: what is pre-filled would lead them."""
+    second_labels_over: Sequence[QueuedCrop] = ()
+    """Tasks that earlier rounds asked another person about, and this one does not."""
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Queue:
@@ -168,11 +170,20 @@ class Publisher:
             return
         if not (again and queue.model_version in self._label_studio.model_versions(project_id)):
             self._label_studio.import_predictions(project_id, written)
-        project = self._label_studio.update_project(
+        self._label_studio.update_project(
             project_id, model_version=queue.model_version, sampling=SAMPLING, show_collab_predictions=True
         )
-        # Now that no prediction of theirs is of the version that the form shows.
-        ask_for_second_labels(self._label_studio, project, [crop.task_id for crop in queue.second_labels])
+
+    def ask_for_second_labels(self, project_id: int, queue: Queue) -> None:
+        """Have Label Studio ask for the second labels of a published round, and no longer for those of earlier ones.
+
+        Raises:
+            LabelStudioError: Label Studio does not answer, or refuses.
+        """
+        asked, over = queue.second_labels, queue.second_labels_over
+        serve_second_labels(
+            self._label_studio, project_id, [c.task_id for c in asked], [c.task_id for c in over]
+        )
 
     def save_tabs(self, project_id: int, queue: Queue) -> None:
         """Create or refresh the tabs that show the round's parts, beside the plain one."""

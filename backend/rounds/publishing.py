@@ -85,4 +85,8 @@ class RoundPublishing:
         self._files(project_id).forget_queue()
         self._publisher.save_tabs(project_id, finished.queue)
         self._store.save_project(project_id, problem=None)
+        try:
+            self._publisher.ask_for_second_labels(project_id, finished.queue)
+        except LabelStudioError as error:  # the round is served without them, and the next one asks again
+            log.warning("project %s: second labels are not asked for: %s", project_id, error)
         log.info("project %s: Label Studio serves %s", project_id, finished.queue.model_version)

@@ -40,6 +40,7 @@ class QueueMaker:
         spot_check: Tasks of a spot check, which come before the batch and are in no other part of the queue.
         asked: Tasks that somebody has asked for: they come first, those of the two kinds of blind crops excepted.
         second_labels: Labelled tasks that another person is asked about, with nothing that could lead them.
+        second_labels_over: Tasks that earlier rounds asked another person about, and this one does not.
     """
 
     settings: Settings
@@ -55,6 +56,7 @@ class QueueMaker:
     spot_check: tuple[int, ...] = ()
     asked: tuple[int, ...] = ()
     second_labels: tuple[int, ...] = ()
+    second_labels_over: tuple[int, ...] = ()
 
     def make(self) -> Queue:
         """Return the queue."""
@@ -105,6 +107,7 @@ class QueueMaker:
             emptied=[queued(row, label, 1.0) for row, label in lost.items()],
             reserve=others(queued(row, None, 0.0) for row in reserve),
             second_labels=by_task(self.second_labels),
+            second_labels_over=by_task(self.second_labels_over),
         )
 
     def _suspected(self) -> list[LabelIssue]:

@@ -18,7 +18,7 @@ from everylabel.backend.rounds.earlier_model import hear, in_words, is_forgotten
 from everylabel.backend.rounds.encoder_switch import EncoderSwitch
 from everylabel.backend.rounds.round_input import RoundInput, read_input
 from everylabel.backend.rounds.round_queue import QueueMaker
-from everylabel.backend.rounds.second_labels import choose_second_labels
+from everylabel.backend.rounds.second_labels import second_labels
 from everylabel.backend.store import Annotation, Project, RoundRecord, Store, round_snapshot
 from everylabel.model.query import DEFAULT
 
@@ -226,6 +226,7 @@ class Rounds:
             self._store.forget_asked(project_id, found.waited_enough())
         # The model of another encoder's rows cannot stay in use, however good it was.
         promoted = found.switches or (not project.model_pinned and self._is_no_worse(project, outcome))
+        second = second_labels(self._store, found, outcome, self._settings.batch_size)
         queue = QueueMaker(
             self._settings,
             self._store,
@@ -239,9 +240,8 @@ class Rounds:
             spot_check=self._spot_check(project_id, found, save=save),
             asked=found.asked(),
             open_rows=found.open_rows(),
-            second_labels=choose_second_labels(
-                found, outcome, self._settings.batch_size, self._store.looked_at(project_id)
-            ),
+            second_labels=second.asked,
+            second_labels_over=second.over,
         ).make()
         record = RoundRecord(
             number=outcome.number,

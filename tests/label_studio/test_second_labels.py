@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from tests.conftest import choice
+from tests.everylabel_process import wait_until
 from tests.measure.chaos import sign_up
 
 SHARED, ALONE = 4, 24
@@ -36,6 +37,24 @@ def served(client, project):
 def label(client, task, given):
     body = {"result": choice(given), "lead_time": 0.1}
     client.post(f"/api/tasks/{task}/annotations/", json=body).raise_for_status()
+
+
+def wait_until_asked(label_studio, task):
+    """The round is served a moment before Label Studio is told of them; an import is rearranged behind its answer."""
+
+    def is_asked():
+        found = label_studio.api("GET", f"/api/tasks/{task}/")
+        return not found["is_labeled"] and found["overlap"] == len(found["annotations"]) + 1
+
+    wait_until(is_asked, f"task {task} is asked of nobody")
+
+
+def wait_until_over(label_studio, task):
+    def is_over():
+        found = label_studio.api("GET", f"/api/tasks/{task}/")
+        return found["is_labeled"] and found["overlap"] == 1
+
+    wait_until(is_over, f"task {task} is asked for still")
 
 
 def label_next(client, project):
@@ -71,6 +90,7 @@ def test_the_other_person_is_served_the_crop_and_the_loop_goes_on(
     (asked,) = latest.second_labels
     assert asked in first, "one that a single person has labelled"
     assert asked not in latest.queue
+    wait_until_asked(label_studio, asked)
     labelled_it, has_not = annotators[first[asked]], annotators[1 - first[asked]]
     checked = everylabel_backend.command("doctor", "--project", str(project.id)).stdout
     assert f"crops of {latest.model_version} can be served" in " ".join(checked.split())
@@ -88,7 +108,7 @@ def test_the_other_person_is_served_the_crop_and_the_loop_goes_on(
     after = everylabel_backend.wait_for_round(project.id, after=latest.number)
     assert after.n_labels == latest.n_labels
     assert after.second_labels == ()
-    assert label_studio.api("GET", f"/api/tasks/{asked}/")["is_labeled"]
+    wait_until_over(label_studio, asked)
     new = [label_next(annotators[n % 2], project) for n in range(4)]
     assert not {*new} & {*first, asked, *project.task_ids[:SHARED]}, "four labels of new crops"
     later = everylabel_backend.wait_for_round(project.id, labels=after.n_labels + 4)
@@ -106,16 +126,35 @@ def test_an_import_takes_back_whom_it_is_asked_of_and_the_next_round_asks_again(
     label_studio.api("POST", f"/api/projects/{project.id}/import", json=[{"image": image}])
     after = everylabel_backend.wait_for_round(project.id, after=before.number)
     assert after.second_labels == (asked,)
-    assert not label_studio.api("GET", f"/api/tasks/{asked}/")["is_labeled"]
+    wait_until_asked(label_studio, asked)
+
+
+def test_a_skipped_one_is_taken_for_labelled_again_and_another_one_asked_for(
+    label_studio, everylabel_backend, annotators, project
+):
+    project, _ = project
+    before = everylabel_backend.round(project.id)
+    (asked,) = before.second_labels
+    wait_until_asked(label_studio, asked)
+    (who,) = [client for client in annotators if served(client, project)["id"] == asked]
+    body = {"result": [], "was_cancelled": True, "lead_time": 0.1}
+    who.post(f"/api/tasks/{asked}/annotations/", json=body).raise_for_status()
+    after = everylabel_backend.wait_for_round(project.id, after=before.number)
+    assert len(after.second_labels) == 1
+    assert after.second_labels != (asked,)
+    wait_until_over(label_studio, asked)
+    wait_until_asked(label_studio, *after.second_labels)
 
 
 def test_a_project_that_wants_one_label_a_crop_has_none(
     label_studio, everylabel_backend, annotators, project
 ):
     project, _ = project
+    (asked,) = everylabel_backend.round(project.id).second_labels
     label_studio.api("PATCH", f"/api/projects/{project.id}/", json={"maximum_annotations": 1})
     everylabel_backend.command("sync", "--project", str(project.id))
     assert everylabel_backend.round(project.id).second_labels == ()
+    wait_until_over(label_studio, asked)
     taken = {*everylabel_backend.labels(project.id)}
     for client in annotators:
         assert served(client, project)["id"] not in taken

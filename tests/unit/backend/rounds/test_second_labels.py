@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from everylabel.backend.label_studio.overlap import ask_for_second_labels, overlap_of
+from everylabel.backend.label_studio.overlap import overlap_of, serve_second_labels
 from everylabel.backend.label_studio.publisher import Queue
+from everylabel.backend.rounds import second_labels
 from everylabel.backend.store import Store
 from tests.unit.backend.rounds.test_runner import event
 
@@ -120,19 +121,111 @@ def test_it_is_freed_by_its_label_and_the_next_comes_four_labels_later(
     assert len(people(stand_in, asked)) == 2
 
 
-def test_a_crop_that_nobody_is_left_for_holds_up_no_other(
+def test_with_three_labels_wanted_one_label_in_five_is_a_second_one(
     chosen_by_us, disputed, project, stand_in, services
 ):
-    """Three labels are wanted, and two people label."""
+    """A second label is followed by four of new crops, and not by a third one of the same crop."""
     stand_in.projects[1]["maximum_annotations"] = 3
+    new = [task for task in project if not stand_in.tasks[task]["annotations"]]
+    order = []
+    for _ in range(15):
+        asked = latest_after_sync(services).second_labels
+        if asked:
+            assert stand_in.tasks[asked[0]]["overlap"] == len(stand_in.tasks[asked[0]]["annotations"]) + 1
+            who = next(person for person in (5, 6, 7) if person not in people(stand_in, asked[0]))
+            give(stand_in, services, asked[0], project[asked[0]], who)
+        else:
+            task = new.pop(0)
+            give(stand_in, services, task, project[task], 5 + len(order) % 2)
+        order.append(bool(asked))
+    assert order == [True, False, False, False, False] * 3
+
+
+def test_an_answered_crop_is_as_it_was(chosen_by_us, disputed, project, stand_in, services):
+    """Else Label Studio would ask for all of them once three labels are wanted, and again when one is deleted."""
     (asked,) = latest_after_sync(services).second_labels
+    assert not stand_in.tasks[asked]["is_labeled"]
     (who,) = people(stand_in, asked)
     give(stand_in, services, asked, project[asked], 11 - who)
-    for task in [task for task in project if not stand_in.tasks[task]["annotations"]][:4]:
-        give(stand_in, services, task, project[task], 5)
+    assert latest_after_sync(services).second_labels == ()
+    assert stand_in.tasks[asked]["overlap"] == 1
+    assert stand_in.tasks[asked]["is_labeled"]
+
+
+def test_a_skipped_one_counts_as_labelled_again_also_if_label_studio_refuses_it_once(
+    chosen_by_us, disputed, stand_in, services
+):
+    (asked,) = latest_after_sync(services).second_labels
+    (who,) = people(stand_in, asked)
+    skipped = stand_in.annotate(asked, None, completed_by=11 - who, was_cancelled=True)
+    services.store.add_event(1, *event(skipped))
+    stand_in.refused_tasks = {asked}
+    assert latest_after_sync(services).second_labels != (asked,)
+    assert stand_in.tasks[asked]["overlap"] == 2
+    stand_in.refused_tasks = set()
+    services.loop.catch_up(1, force=True)
+    assert stand_in.tasks[asked]["overlap"] == 1
+    assert stand_in.tasks[asked]["is_labeled"]
+
+
+def test_a_refusal_costs_the_second_labels_alone(chosen_by_us, disputed, stand_in, services, caplog):
+    stand_in.refused_tasks = {*stand_in.tasks}
+    latest = latest_after_sync(services)
+    assert latest.second_labels
+    assert latest.published_at is not None
+    assert services.store.project(1).problem is None
+    assert "second labels are not asked for" in caplog.text
+    assert services.loop.catch_up(1) is None, "nothing is left to publish"
+    assert stand_in.projects[1]["model_version"] == latest.model_version
+    stand_in.refused_tasks = set()
+    services.loop.catch_up(1, force=True)
+    assert stand_in.tasks[latest.second_labels[0]]["overlap"] == 2
+
+
+def test_a_crop_that_only_somebody_away_could_label_makes_way(
+    chosen_by_us, disputed, project, stand_in, services, monkeypatch
+):
+    monkeypatch.setattr(second_labels, "RECENT", 8)
+    (asked,) = latest_after_sync(services).second_labels
+    (who,) = people(stand_in, asked)  # the other one leaves
+    new = [task for task in project if not stand_in.tasks[task]["annotations"]]
+    for task in new[:8]:
+        give(stand_in, services, task, project[task], who)
     (following,) = latest_after_sync(services).second_labels
     assert following != asked
-    assert len(people(stand_in, following)) == 1
+    assert who not in people(stand_in, following)
+    assert stand_in.tasks[asked]["is_labeled"]
+
+
+def test_a_crop_that_is_asked_for_in_vain_makes_way(chosen_by_us, disputed, stand_in, services):
+    """Somebody has it open, say, and keeps it."""
+    asked = [latest_after_sync(services).second_labels]
+    for _ in range(second_labels.ROUNDS):
+        services.loop.catch_up(1, force=True)
+        asked.append(services.store.latest_round(1).second_labels)
+    assert asked[:-1] == [asked[0]] * second_labels.ROUNDS
+    assert len(asked[-1]) == 1
+    assert asked[-1] != asked[0]
+    assert stand_in.tasks[asked[0][0]]["is_labeled"]
+
+
+def test_once_every_crop_is_labelled_they_come_one_after_the_other(
+    chosen_by_us, disputed, project, stand_in, services
+):
+    for at, task in enumerate(project):
+        if not stand_in.tasks[task]["annotations"]:
+            give(stand_in, services, task, project[task], 5 + at % 2)
+    asked = latest_after_sync(services).second_labels
+    assert len(asked) == 5
+    version = stand_in.projects[1]["model_version"]
+    for task in asked:
+        assert not stand_in.tasks[task]["is_labeled"]
+        assert version not in {p["model_version"] for p in stand_in.predictions if p["task"] == task}
+        (who,) = people(stand_in, task)
+        give(stand_in, services, task, project[task], 11 - who)
+    following = latest_after_sync(services).second_labels
+    assert len(following) == 5
+    assert not {*following} & {*asked}
 
 
 def test_nothing_is_asked_of_one_person_alone(chosen_by_us, project, stand_in, services):
@@ -181,7 +274,7 @@ def test_what_is_asked_for_is_asked_for_again_where_label_studio_has_forgotten_i
     changes = stand_in.calls.count(("PATCH", f"/api/tasks/{asked}/"))
     services.loop.catch_up(1, force=True)
     assert stand_in.calls.count(("PATCH", f"/api/tasks/{asked}/")) == changes == 1
-    stand_in.tasks[asked]["overlap"] = 1  # as an import of tasks does
+    stand_in.tasks[asked] |= {"overlap": 1, "is_labeled": True}  # as an import of tasks does
     services.loop.catch_up(1, force=True)
     assert stand_in.tasks[asked]["overlap"] == 2
 
@@ -198,8 +291,7 @@ def test_a_setting_that_changed_since_the_round_is_heeded(chosen_by_us, disputed
 
 def test_a_task_that_has_its_labels_by_now_stays_as_it_is(chosen_by_us, disputed, stand_in, services):
     done = disputed[0]
-    project = services.label_studio.project(1)
-    ask_for_second_labels(services.label_studio, project, [done])
+    serve_second_labels(services.label_studio, 1, [done], [])
     assert "overlap" not in stand_in.tasks[done]
 
 
