@@ -103,7 +103,8 @@ class RoundInput:
 
     def trust(self) -> tuple[dict[str, float], list[int]]:
         """Return how often each annotator is right, and the labelled tasks worth one more label, check crops excepted."""
-        tasks = [id_ for id_ in self.votes.second_labels if id_ not in self.project.check_tasks]
+        check_tasks = {*self.project.check_tasks}
+        tasks = [id_ for id_ in self.votes.second_labels if id_ not in check_tasks]
         return self.votes.quality, tasks[:SECOND_LABELS_KEPT]
 
     def waited_enough(self) -> tuple[int, ...]:
