@@ -131,8 +131,17 @@ class OpenCrops:
 
     def suspects(self, taken: set[int]) -> tuple[None, list[int]]:
         """Return the tasks whose label the newest round suspects to be wrong, the most suspicious first."""
-        wanted = [task for task in self.suggested() if task not in taken]
+        wanted = [task for task in self.suspected() if task not in taken]
         return None, self._readable(wanted)[:PAGE]
+
+    def suspected(self) -> list[int]:
+        """Return the tasks with a suspect label, the most suspicious first, without those of which another person is asked.
+
+        As in the tab: the suggestion would lead that person. Those come back once they have their label.
+        """
+        latest = self.store.latest_round(self.project.id)
+        asked = {*(latest.second_labels if latest else ())}
+        return [task for task in self.suggested() if task not in asked]
 
     def second_labels(self, annotator: int, taken: set[int]) -> tuple[None, list[int]]:
         """Return the tasks of which one more label would tell most, that this person has not labelled, the most useful first."""

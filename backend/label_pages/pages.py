@@ -104,7 +104,7 @@ class Pages:
             several=crops.control.multiple,
             open=crops.predicted().counts(),
             spot_check=len(crops.asked_for(SPOT_CHECK, set())[1]),
-            suspects=len(crops.suggested()),
+            suspects=len(crops.suspected()),
             has_model=project.model_round is not None,
         )
 

@@ -94,7 +94,7 @@ def galleries(
     blind = {task for task in check_tasks if task not in labels}
     return Galleries(
         next_batch=() if latest is None else _next_batch(latest, snapshot, labels, blind, closed),
-        suspects=() if snapshot is None else _suspects(snapshot, labels),
+        suspects=() if snapshot is None else _suspects(latest, snapshot, labels),
         near_threshold=() if snapshot is None else _near_threshold(snapshot, labels, blind, closed),
         near_duplicates=()
         if snapshot is None or pool_map is None
@@ -119,9 +119,12 @@ def _next_batch(
     return tuple(_crop(task, row_of.get(task), snapshot, labels, blind) for task in open_tasks)
 
 
-def _suspects(snapshot: RoundSnapshot, labels: Mapping[int, str]) -> tuple[Suspect, ...]:
-    # One that was corrected since the round is no suspect any more.
-    still = (s for s in snapshot.suspected if labels.get(s.task_id) == s.given)
+def _suspects(
+    latest: RoundRecord | None, snapshot: RoundSnapshot, labels: Mapping[int, str]
+) -> tuple[Suspect, ...]:
+    # One that was corrected since the round is no suspect any more; of one that another person is asked, nothing leads them.
+    asked = () if latest is None else latest.second_labels
+    still = (s for s in snapshot.suspected if labels.get(s.task_id) == s.given and s.task_id not in asked)
     return tuple(Suspect(s.task_id, s.given, s.suggested, 1 - s.score) for s in still)[:SHOWN]
 
 

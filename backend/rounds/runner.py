@@ -259,7 +259,7 @@ class Rounds:
             reserve=tuple(crop.task_id for crop in queue.reserve),
             second_labels=tuple(crop.task_id for crop in queue.second_labels),
             single_classes=outcome.single_classes,
-            suspected_updates=_updates(found.counted, [crop.task_id for crop in queue.suspected]),
+            suspected_updates=_updates(found.counted, _suspected(found, outcome, queue)),
             confirmed=confirmed,
             check_set=_check_set(outcome),
             accuracy=None if outcome.accuracy is None else stored(outcome.accuracy),
@@ -313,6 +313,13 @@ class Rounds:
         if in_use is None or in_use.check_set is None or is_forgotten(project, in_use):
             return True
         return outcome.check_set.estimate >= in_use.check_set["low"]
+
+
+def _suspected(found: RoundInput, outcome: Round, queue: Queue) -> list[int]:
+    """Return the tasks with a suspect label of which somebody sees the label: in the tab, or asked for another one."""
+    asked = {crop.task_id for crop in queue.second_labels}
+    issues = [int(found.task_at[issue.index]) for issue in outcome.label_issues] if asked else []
+    return [*(crop.task_id for crop in queue.suspected), *(id_ for id_ in issues if id_ in asked)]
 
 
 def _updates(annotations: Sequence[Annotation], task_ids: Sequence[int]) -> dict[int, str]:

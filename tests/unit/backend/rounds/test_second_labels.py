@@ -10,6 +10,7 @@ import pytest
 
 from everylabel.backend.label_studio.overlap import overlap_of, serve_second_labels
 from everylabel.backend.label_studio.publisher import Queue
+from everylabel.backend.page.galleries import galleries
 from everylabel.backend.rounds import second_labels
 from everylabel.backend.store import Store
 from tests.unit.backend.rounds.test_runner import event
@@ -244,7 +245,14 @@ def test_before_anybody_disagrees_it_is_the_most_suspect_label(chosen_by_us, pro
     suspected = services.labelling.pool_files.snapshot(1).suspected
     assert suspected
     assert latest.second_labels == (suspected[0].task_id,)
-    assert suspected[0].task_id not in latest.suspected, "its suggestion would lead the second person"
+    asked = suspected[0].task_id
+    assert asked not in latest.suspected, "its suggestion would lead the second person"
+    shown = galleries(latest, services.labelling.pool_files.snapshot(1), None, dict(project), ())
+    assert asked not in {one.task_id for one in shown.suspects}
+    assert services.labelling.pages.progress(1).suspects == len(suspected) - 1
+    (kept,) = stand_in.tasks[asked]["annotations"]
+    services.store.add_event(1, *event(stand_in.update(kept["id"], suspected[0].given)))
+    assert latest_after_sync(services).confirmed == {asked: suspected[0].given}, "a review, as in the tab"
 
 
 def test_a_skipped_crop_one_of_a_spot_check_and_a_check_crop_are_not_asked_for(
