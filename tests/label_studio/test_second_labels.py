@@ -94,6 +94,7 @@ def test_the_other_person_is_served_the_crop_and_the_loop_goes_on(
     labelled_it, has_not = annotators[first[asked]], annotators[1 - first[asked]]
     checked = everylabel_backend.command("doctor", "--project", str(project.id)).stdout
     assert f"crops of {latest.model_version} can be served" in " ".join(checked.split())
+    assert "another person is asked about 1 crop" in " ".join(checked.split())
 
     crop = served(has_not, project)
     assert crop["id"] == asked

@@ -13,6 +13,7 @@ from everylabel.backend.label_studio.publisher import Queue
 from everylabel.backend.page.galleries import galleries
 from everylabel.backend.rounds import second_labels
 from everylabel.backend.store import Store
+from everylabel.scripts.commands.doctor import examine
 from tests.unit.backend.rounds.test_runner import event
 
 LABELLED = 24
@@ -285,6 +286,20 @@ def test_what_is_asked_for_is_asked_for_again_where_label_studio_has_forgotten_i
     stand_in.tasks[asked] |= {"overlap": 1, "is_labeled": True}  # as an import of tasks does
     services.loop.catch_up(1, force=True)
     assert stand_in.tasks[asked]["overlap"] == 2
+
+
+def test_doctor_names_what_label_studio_asks_nobody_about(chosen_by_us, disputed, stand_in, services):
+    def told():
+        found = {finding.check: finding for finding in examine(services, 1)}
+        return found.get("Second labels")
+
+    assert told() is None, "no round has asked for any yet"
+    (asked,) = latest_after_sync(services).second_labels
+    assert told().problem is None
+    stand_in.tasks[asked] |= {"overlap": 1, "is_labeled": True}
+    assert f"task {asked}, and Label Studio asks nobody" in told().problem
+    services.store.add_event(1, "START_TRAINING", {})
+    assert told().problem is None, "the round that mends it is due"
 
 
 def test_a_setting_that_changed_since_the_round_is_heeded(chosen_by_us, disputed, stand_in, services):
