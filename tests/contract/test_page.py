@@ -375,10 +375,10 @@ def test_people_who_share_crops_are_told_apart_and_second_labels_offered(client,
     assert table.count("<tr>") == 3
     offered = {int(task) for task in re.findall(r'id="second-(\d+)"', text)}
     latest = services.store.latest_round(1)
-    assert "asks for them too" not in text, "the project wants one label a crop"
+    assert "asks for these now and then" not in text, "the project wants one label a crop"
     services.store.save_round(1, replace(latest, number=latest.number + 1, second_labels=(7,)), [])
     assert (
-        "asks for them too, now and then; next for task 7." in client.get("/projects/1", headers=BROWSER).text
+        "asks for these now and then; the next is task 7." in client.get("/projects/1", headers=BROWSER).text
     )
     wrong = {*tasks[::4]}
     assert offered
