@@ -32,11 +32,13 @@ def project(label_studio, everylabel_backend, digits):
     client = everylabel_backend.services.label_studio
     before = client.hotkeys()
     client.save_hotkeys(SKIP_WITH_S)
-    said = everylabel_backend.command("connect", "--project", str(made.id), "--hotkeys", seconds=600)
-    assert said.returncode == 0, said.stderr
-    assert "Enter submits now" in said.stdout
-    yield made
-    client.save_hotkeys(before or {})
+    try:
+        said = everylabel_backend.command("connect", "--project", str(made.id), "--hotkeys", seconds=600)
+        assert said.returncode == 0, said.stderr
+        assert "Enter submits now" in said.stdout
+        yield made
+    finally:
+        client.save_hotkeys(before or {})
 
 
 def problems(backend, project):
