@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from everylabel.backend.label_studio.client import LabelStudio
-from everylabel.backend.label_studio.overlap import not_asked, serve_second_labels
+from everylabel.backend.label_studio.overlap import not_asked, overlap_of, serve_second_labels
 
 
 @pytest.fixture
@@ -22,6 +22,16 @@ def client(stand_in):
 def state(stand_in, task=1):
     kept = stand_in.tasks[task]
     return kept.get("overlap", 1), kept.get("is_labeled")
+
+
+def test_only_a_project_that_leaves_the_choice_open_has_it_made():
+    assert overlap_of({}) == 1
+    assert overlap_of({"maximum_annotations": 3, "overlap_cohort_percentage": 100}) == 1, (
+        "asked of every crop"
+    )
+    assert overlap_of({"maximum_annotations": 3, "overlap_cohort_percentage": 20}) == 1, "of those it picked"
+    assert overlap_of({"maximum_annotations": 1, "overlap_cohort_percentage": 0}) == 1
+    assert overlap_of({"maximum_annotations": 3, "overlap_cohort_percentage": 0}) == 3
 
 
 def test_it_is_asked_of_one_more_person_however_many_the_project_wants(client, stand_in):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from everylabel.backend.label_studio.overlap import overlap_of, serve_second_labels
+from everylabel.backend.label_studio.overlap import serve_second_labels
 from everylabel.backend.label_studio.publisher import Queue
 from everylabel.backend.page.galleries import galleries
 from everylabel.backend.rounds import second_labels
@@ -61,14 +61,8 @@ def people(stand_in, task):
     return Counter(one["completed_by"] for one in stand_in.tasks[task]["annotations"])
 
 
-def test_only_a_project_that_leaves_the_choice_open_has_it_made():
-    assert overlap_of({}) == 1
-    assert overlap_of({"maximum_annotations": 3, "overlap_cohort_percentage": 100}) == 1, (
-        "asked of every crop"
-    )
-    assert overlap_of({"maximum_annotations": 3, "overlap_cohort_percentage": 20}) == 1, "of those it picked"
-    assert overlap_of({"maximum_annotations": 1, "overlap_cohort_percentage": 0}) == 1
-    assert overlap_of({"maximum_annotations": 3, "overlap_cohort_percentage": 0}) == 3
+def labelled_once(stand_in):
+    return [task for task in stand_in.tasks if len(people(stand_in, task)) == 1]
 
 
 @pytest.mark.parametrize(
@@ -134,13 +128,29 @@ def test_with_three_labels_wanted_one_label_in_five_is_a_second_one(
         asked = latest_after_sync(services).second_labels
         if asked:
             assert stand_in.tasks[asked[0]]["overlap"] == len(stand_in.tasks[asked[0]]["annotations"]) + 1
-            who = next(person for person in (5, 6, 7) if person not in people(stand_in, asked[0]))
+            who = next(person for person in (7, 6, 5) if person not in people(stand_in, asked[0]))
             give(stand_in, services, asked[0], project[asked[0]], who)
         else:
             task = new.pop(0)
             give(stand_in, services, task, project[task], 5 + len(order) % 2)
         order.append(bool(asked))
     assert order == [True, False, False, False, False] * 3
+
+
+def test_of_two_that_are_asked_for_the_answered_one_is_over(
+    chosen_by_us, disputed, project, stand_in, services
+):
+    stand_in.projects[1]["maximum_annotations"] = 3
+    services.settings.batch_size = 10
+    for task in [task for task in project if not stand_in.tasks[task]["annotations"]][:4]:
+        give(stand_in, services, task, project[task], 6)
+    asked, other_one = latest_after_sync(services).second_labels
+    who = next(person for person in (7, 6, 5) if person not in people(stand_in, asked))
+    give(stand_in, services, asked, project[asked], who)
+    assert latest_after_sync(services).second_labels == (other_one,)
+    elsewhere = next(task for task in labelled_once(stand_in) if task not in (asked, other_one))
+    give(stand_in, services, elsewhere, project[elsewhere], 7)
+    assert latest_after_sync(services).second_labels == (), "two of the last eight labels, from a tab or not"
 
 
 def test_an_answered_crop_is_as_it_was(chosen_by_us, disputed, project, stand_in, services):
@@ -248,8 +258,9 @@ def test_before_anybody_disagrees_it_is_the_most_suspect_label(chosen_by_us, pro
     assert latest.second_labels == (suspected[0].task_id,)
     asked = suspected[0].task_id
     assert asked not in latest.suspected, "its suggestion would lead the second person"
-    shown = galleries(latest, services.labelling.pool_files.snapshot(1), None, dict(project), ())
-    assert asked not in {one.task_id for one in shown.suspects}
+    given = {one.task_id: one.given for one in suspected}
+    shown = galleries(latest, services.labelling.pool_files.snapshot(1), None, given, ())
+    assert {one.task_id for one in shown.suspects} == {*given} - {asked}
     assert services.labelling.pages.progress(1).suspects == len(suspected) - 1
     (kept,) = stand_in.tasks[asked]["annotations"]
     services.store.add_event(1, *event(stand_in.update(kept["id"], suspected[0].given)))
