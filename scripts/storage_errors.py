@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 
-NOT_USABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-"""The reasons why a file is neither read nor written that whoever runs the command can do something about."""
+from everylabel.backend.storage_failures import NOT_USABLE
+
 WAY_OUT = "Check the space on the disk and the permissions of MODEL_DIR"
 
 

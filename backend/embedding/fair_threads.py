@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from everylabel.backend.storage_failures import log_failure
+
 log = logging.getLogger(__name__)
 
 AT_ONCE = 16
@@ -112,8 +114,8 @@ class FairThreads:
         started, pause = time.monotonic(), None
         try:
             pause = self._work(project_id)
-        except Exception:
-            log.exception("project %s: a turn of %s failed", project_id, self._name)
+        except Exception as error:  # noqa: BLE001 - `log_failure` logs it
+            log_failure(log, error, "project %s: a turn of %s failed", project_id, self._name)
         finally:
             late.cancel()
             self._end(project_id, pause, time.monotonic() - started)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from everylabel.backend.embedding.embeddings import EncoderError
 from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.storage_failures import log_failure
 from everylabel.backend.store import StorageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class EmbeddingProblems:
 
     def failed(self, project_id: int, error: Exception) -> None:
         """Store the reason why crops could not be embedded as the project's problem, until it is `over`."""
-        log.error("project %s: its crops cannot be embedded", project_id, exc_info=error)
+        log_failure(log, error, "project %s: its crops cannot be embedded", project_id)
         self._problems[project_id] = unexpected(error)
         self.keep(project_id)
 
@@ -46,8 +47,8 @@ class EmbeddingProblems:
         try:
             if problem is not None and self._store.project(project_id) is not None:
                 self._store.save_project(project_id, problem=problem)
-        except Exception:
-            log.exception("project %s: its problem could not be stored either", project_id)
+        except Exception as error:  # noqa: BLE001 - `log_failure` logs it
+            log_failure(log, error, "project %s: its problem could not be stored either", project_id)
 
 
 def unexpected(error: Exception) -> str:

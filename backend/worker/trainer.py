@@ -13,6 +13,7 @@ from everylabel.backend import logs
 from everylabel.backend.embedding.problems import unexpected
 from everylabel.backend.label_studio.errors import LabelStudioError, ProjectNotFoundError
 from everylabel.backend.label_studio.label_config import LabelConfigError
+from everylabel.backend.storage_failures import log_failure
 from everylabel.backend.sync.mirror import SYNC
 from everylabel.backend.sync.unverified_projects import UnverifiedProjects
 from everylabel.backend.worker.old_rounds import OldRounds
@@ -174,14 +175,14 @@ class Trainer:
         """
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - `log_failure` logs it
             self._failing.add(project_id)
-            log.exception("project %s: a job failed unexpectedly", project_id)
+            log_failure(log, error, "project %s: a job failed unexpectedly", project_id)
             try:
                 if self._store.project(project_id) is not None:
                     self._store.save_project(project_id, problem=unexpected(error))
-            except Exception:
-                log.exception("project %s: its problem could not be stored either", project_id)
+            except Exception as another:  # noqa: BLE001 - `log_failure` logs it
+                log_failure(log, another, "project %s: its problem could not be stored either", project_id)
 
     def request_sync(self) -> None:
         """Have every connected project compared with Label Studio, which may have changed while nothing listened."""

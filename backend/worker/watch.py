@@ -12,6 +12,7 @@ from itertools import chain, zip_longest
 from queue import SimpleQueue
 from typing import Protocol
 
+from everylabel.backend.storage_failures import log_failure
 from everylabel.backend.store.requests import Request, Requests
 from everylabel.backend.worker.backoff import Claims
 
@@ -221,8 +222,8 @@ def _tried(what: str, do: Callable[[], object]) -> bool:
     """
     try:
         do()
-    except Exception:
-        log.exception("%s failed", what)
+    except Exception as error:  # noqa: BLE001 - `log_failure` logs it
+        log_failure(log, error, "%s failed", what)
         return False
     return True
 

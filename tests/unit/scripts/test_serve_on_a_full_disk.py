@@ -140,6 +140,8 @@ def served(taught, stand_in, tmp_path):
                     os.kill(pid, signal.SIGKILL)
             process.wait()
             raise
+        finally:
+            sys.stdout.write(log.read_text())  # shown where the test fails
 
 
 @pytest.mark.timeout(400)
