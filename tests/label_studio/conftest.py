@@ -1,12 +1,15 @@
 """Every test in this folder runs against a real Label Studio server, most of them with a real backend beside it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from tests.everylabel_process import EveryLabel
+from tests.measure.chaos import sign_up
 
 if TYPE_CHECKING:
     from everylabel.scripts.replay.datasets import Dataset
@@ -34,6 +37,23 @@ def connected(label_studio: "LabelStudio", everylabel_backend: EveryLabel, digit
         return project
 
     return make
+
+
+@pytest.fixture(scope="module")
+def sign_in(label_studio: "LabelStudio") -> Iterator[Callable[..., list[httpx.Client]]]:
+    """Make people with accounts of their own, given their names; each as a client that is signed in."""
+    with ExitStack() as opened:
+
+        def make(*names: str) -> list[httpx.Client]:
+            headers = [{"Authorization": f"Token {token}"} for token in sign_up(label_studio, names)]
+            return [
+                opened.enter_context(
+                    httpx.Client(base_url=label_studio.url, headers=own, timeout=60, trust_env=False)
+                )
+                for own in headers
+            ]
+
+        yield make
 
 
 @pytest.fixture(scope="session")

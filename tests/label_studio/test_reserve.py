@@ -2,32 +2,18 @@
 
 import time
 
-import httpx
 import pytest
 
 from tests.conftest import choice
 from tests.everylabel_process import EveryLabel
-from tests.measure.chaos import sign_up
 
 NAMES = ("ada", "grace")
 
 
 @pytest.fixture(scope="module")
-def annotators(label_studio):
+def annotators(sign_in):
     """Two people with accounts of their own, as clients that are signed in."""
-    tokens = sign_up(label_studio, [f"{name}-reserve" for name in NAMES])
-    clients = [
-        httpx.Client(
-            base_url=label_studio.url,
-            headers={"Authorization": f"Token {token}"},
-            timeout=60,
-            trust_env=False,
-        )
-        for token in tokens
-    ]
-    yield clients
-    for client in clients:
-        client.close()
+    return sign_in(*(f"{name}-reserve" for name in NAMES))
 
 
 def next_task(client, project):

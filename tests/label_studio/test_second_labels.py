@@ -1,31 +1,17 @@
 """A crop that one more label tells much of is served to whoever has not labelled it, where a project leaves the choice open."""
 
-import httpx
 import pytest
 
 from tests.conftest import choice
 from tests.everylabel_process import wait_until
-from tests.measure.chaos import sign_up
 
 SHARED, ALONE = 4, 24
 
 
 @pytest.fixture(scope="module")
-def annotators(label_studio):
+def annotators(sign_in):
     """Two people with accounts of their own, as clients that are signed in."""
-    tokens = sign_up(label_studio, ["ada-second", "grace-second"])
-    clients = [
-        httpx.Client(
-            base_url=label_studio.url,
-            headers={"Authorization": f"Token {token}"},
-            timeout=60,
-            trust_env=False,
-        )
-        for token in tokens
-    ]
-    yield clients
-    for client in clients:
-        client.close()
+    return sign_in("ada-second", "grace-second")
 
 
 def served(client, project):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -21,7 +20,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,8 @@ from sklearn.datasets import load_digits
 
 from tests.everylabel_process import EveryLabel, wait_until
 from tests.hostile_images import FILES, READABLE
-from tests.measure.fairness import POOL, _host, _Rounds
+from tests.measure.fairness import POOL, _Rounds
+from tests.measure.hostile_files import served
 from tests.stand_in_label_studio import CLASSES, TOKEN, StandIn, data_uri, png
 
 BYSTANDER, HOSTILE = 1, 2
@@ -104,26 +103,6 @@ class HeldMemory:
         self._thread.join()
 
 
-def _serve(connection: Connection, files: list[bytes]) -> None:
-    os.nice(10)  # another machine's work, really
-    with _host(files) as address:
-        connection.send(address)
-        connection.recv()
-
-
-@contextmanager
-def _served(files: list[bytes]) -> Iterator[str]:
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, files), daemon=True)
-    process.start()
-    try:
-        yield here.recv()
-    finally:
-        process.kill()
-        process.join()
-
-
 class Clients:
     """So many clients, each of whom asks once for the thumbnails of its share of a project's crops, and posts files."""
 
@@ -175,7 +154,7 @@ def measure(given: argparse.Namespace, folder: Path, limit: MemoryLimit) -> dict
         backend.start()
     held = HeldMemory(limit.folder)
     try:
-        with _served(files) as address:
+        with served(*files) as address:
             for project in (BYSTANDER, HOSTILE):
                 backend.connect(project)
             rounds = _Rounds(stand_in, backend, truth, PATIENCE_SECONDS)

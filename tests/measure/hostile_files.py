@@ -41,19 +41,20 @@ MADE = {
 """By kind: a file of about so many bytes."""
 
 
-def serve(connection: Connection, file: bytes) -> None:
-    """Serve a file until the other end is closed."""
+def serve(connection: Connection, files: list[bytes]) -> None:
+    """Serve files until the other end is closed."""
     os.nice(10)  # another machine's work, really
-    with _host([file]) as address:
+    with _host(files) as address:
         connection.send(address)
         connection.recv()
 
 
 @contextmanager
-def _served(file: bytes) -> Iterator[str]:
+def served(*files: bytes) -> Iterator[str]:
+    """Serve files from a process of their own, `/<number>.png` each; yields the address."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=serve, args=(there, file), daemon=True)
+    process = context.Process(target=serve, args=(there, [*files]), daemon=True)
     process.start()
     try:
         yield here.recv()
@@ -74,7 +75,7 @@ def measure(kind: str, given: argparse.Namespace, folder: Path) -> dict[str, Any
     backend = EveryLabel(stand_in.url, TOKEN, folder, allow_private_addresses=True)
     backend.start()
     try:
-        with _served(MADE[kind](given.megabytes * 1_000_000)) as address:
+        with served(MADE[kind](given.megabytes * 1_000_000)) as address:
             for project in (BYSTANDER, HOSTILE):
                 backend.connect(project)
             rounds = _Rounds(stand_in, backend, truth, 60.0)

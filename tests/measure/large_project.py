@@ -335,6 +335,18 @@ def timed(backend: EveryLabel, *arguments: str) -> float:
     return time.monotonic() - began
 
 
+@contextmanager
+def label_studio_and_home(executable: Path | None) -> Iterator[tuple[LabelStudio, Path]]:
+    """A Label Studio of its own, and an empty folder for a backend beside it."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        own_label_studio(Path(folder) / "label-studio", executable) as label_studio,
+    ):
+        home = Path(folder) / "everylabel"
+        home.mkdir()
+        yield label_studio, home
+
+
 def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -343,12 +355,7 @@ def main() -> None:
     options.add_argument("--tasks", type=int, default=100_000)
     options.add_argument("--annotations", type=int, default=20)
     given = options.parse_args()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        own_label_studio(Path(folder) / "label-studio", given.label_studio) as label_studio,
-    ):
-        home = Path(folder) / "everylabel"
-        home.mkdir()
+    with label_studio_and_home(given.label_studio) as (label_studio, home):
         found = measure(label_studio, home, given.tasks, given.annotations)
     print(json.dumps(found, indent=2))  # noqa: T201
 

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
@@ -23,9 +22,9 @@ from typing import Any
 import httpx
 import numpy as np
 
-from tests.conftest import LabelStudio, choices_config, own_label_studio
+from tests.conftest import LabelStudio, choices_config
 from tests.everylabel_process import EveryLabel, wait_until
-from tests.measure.large_project import CropServer, import_crops, serving
+from tests.measure.large_project import CropServer, import_crops, label_studio_and_home, serving
 
 FIRST_LABELS = 30
 PACE_SECONDS = 1.5
@@ -226,12 +225,7 @@ def main() -> None:
     options.add_argument("--crops", type=int, default=20_000)
     options.add_argument("--to", default="efficientnet-lite2", help="the encoder to switch to")
     given = options.parse_args()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        own_label_studio(Path(folder) / "label-studio", given.label_studio) as label_studio,
-    ):
-        home = Path(folder) / "everylabel"
-        home.mkdir()
+    with label_studio_and_home(given.label_studio) as (label_studio, home):
         found = measure(label_studio, home, given.crops, given.to)
     print(json.dumps(found, indent=2))  # noqa: T201
 
