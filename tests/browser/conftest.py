@@ -1,6 +1,8 @@
 """Every test in this folder drives a real Chromium, logged into the real Label Studio."""
 
+import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +122,7 @@ def demo_choice(label: str) -> list[dict[str, Any]]:
     return [{"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": [label]}}]
 
 
-def intercept(tab: Page, pattern: str, handler: Callable[[Route], object]) -> None:
+def intercept(tab: Page, pattern: str | re.Pattern[str], handler: Callable[[Route], object]) -> None:
     """Route requests, and return once Chromium asks for them: one in the same instant may still pass by."""
     tab.route(pattern, handler)
     tab.route("**/asked-for", lambda route: route.fulfill(body="yes"))
@@ -214,6 +216,41 @@ class LabelForm:
         if self.chosen() != [name]:
             self.page.keyboard.press(name)
         self.page.wait_for_function(CHOSEN, arg=name)
+
+    def close_warning(self) -> None:
+        """Wait for the warning, and press Escape until it is closed: while it still opens, it takes no key."""
+        warning = self.page.locator(WARNING)
+        warning.wait_for()
+
+        def closed() -> bool:
+            self.page.keyboard.press("Escape")
+            self.page.wait_for_timeout(200)
+            return warning.count() == 0
+
+        wait_until(closed, "the warning stays")
+
+    @contextmanager
+    def updating(self) -> Iterator[None]:
+        """Press *Update* in this block, which ends when Label Studio has taken the annotation."""
+        # Not by its message, which is gone again after some seconds, whoever has looked by then.
+        with self.page.expect_response(lambda r: r.request.method == "PATCH" and "/annotations/" in r.url) as sent:
+            yield
+        assert sent.value.ok, sent.value.text()
+
+    @contextmanager
+    def next_crop_held(self) -> Iterator[None]:
+        """Let no further crop come within this block, however slow the hand: it is asked for, and comes afterwards."""
+        held: list[Route] = []
+        asked = re.compile("id=next_task")
+
+        def hold(route: Route) -> None:
+            held.append(route)
+
+        intercept(self.page, asked, hold)
+        yield
+        self.page.unroute(asked)
+        for route in held:
+            route.continue_()
 
     def submit(self, task: int) -> None:
         """Press *Submit* and wait until the crop has made place for another."""

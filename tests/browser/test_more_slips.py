@@ -139,8 +139,8 @@ def open_suspect(form, project, task):
 
 def update(form):
     """Press Enter, which is *Update* on a crop that has an annotation."""
-    form.page.keyboard.press("Enter")
-    form.page.get_by_text("Annotation updated successfully", exact=True).last.wait_for()
+    with form.updating():
+        form.page.keyboard.press("Enter")
 
 
 def skipped(backend, project):

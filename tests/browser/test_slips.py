@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from everylabel.scripts.commands.doctor import examine
-from tests.browser.conftest import CHOSEN, WARNING, demo_choice
+from tests.browser.conftest import CHOSEN, demo_choice
 
 # Twenty-four crops by real key presses: three minutes where two cores are busy.
 pytestmark = pytest.mark.timeout(600)
@@ -47,12 +47,14 @@ class Annotator:
         self.served.append(Served(task["id"], shown["model_version"], prefilled, asked_at, time.time()))
 
     def label(self, task, slip):
-        """Label the crop on show, with this slip or, where it came pre-filled, with that of its own key."""
+        """Label the crop on show with this slip or, where that cannot be made on a pre-filled crop, another."""
         (prefilled,) = self.served[-1].prefilled or [None]
         if prefilled is not None:
             self.form.page.wait_for_function(CHOSEN, arg=prefilled)
             if prefilled == self.truth[task]:
                 slip = self.own_key_on_a_prefilled_crop
+            elif slip == self.nothing_chosen:
+                slip = self.key_twice
         self.slips.append(slip.__name__)
         if slip != self.skip:
             self.meant[task] = self.truth[task]
@@ -63,25 +65,27 @@ class Annotator:
         self.keyboard.press("Enter")
 
     def double_enter(self, task):
-        self.no_slip(task)
-        self.keyboard.press("Enter")
+        self.form.choose(self.truth[task])
+        with self.form.next_crop_held():
+            self.keyboard.press("Enter")
+            self.keyboard.press("Enter")
 
     def double_ctrl_enter(self, task):
         self.form.choose(self.truth[task])
-        self.keyboard.press("Control+Enter")
-        self.keyboard.press("Control+Enter")
+        with self.form.next_crop_held():
+            self.keyboard.press("Control+Enter")
+            self.keyboard.press("Control+Enter")
 
     def double_click(self, task):
         self.form.choose(self.truth[task])
-        self.form.page.get_by_test_id("bottombar-submit-button").dblclick()
+        with self.form.next_crop_held():
+            self.form.page.get_by_test_id("bottombar-submit-button").dblclick()
 
     def own_key_on_a_prefilled_crop(self, task):
         self.keyboard.press(self.truth[task])
         self.form.page.wait_for_function(f"name => !({CHOSEN})(name)", arg=self.truth[task])
         self.keyboard.press("Enter")
-        self.form.page.locator(WARNING).wait_for()
-        self.keyboard.press("Escape")
-        self.form.page.locator(WARNING).wait_for(state="detached")
+        self.form.close_warning()
         self.no_slip(task)
 
     def key_twice(self, task):
@@ -90,9 +94,7 @@ class Annotator:
 
     def nothing_chosen(self, task):
         self.keyboard.press("Enter")
-        self.form.page.locator(WARNING).wait_for()
-        self.keyboard.press("Escape")
-        self.form.page.locator(WARNING).wait_for(state="detached")
+        self.form.close_warning()
         self.no_slip(task)
 
     def skip(self, task):
@@ -139,8 +141,8 @@ class Annotator:
 
     def _update(self, task):
         self.form.page.wait_for_function(CHOSEN, arg=self.truth[task])
-        self.keyboard.press("Enter")
-        self.form.page.get_by_text("Annotation updated successfully", exact=True).last.wait_for()
+        with self.form.updating():
+            self.keyboard.press("Enter")
 
     def _forward(self, task):
         """Go on to the crop that was open, and label it."""

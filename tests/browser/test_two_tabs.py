@@ -68,8 +68,8 @@ def test_crops_left_open_in_two_tabs_are_submitted_and_updated_after_their_round
     wrong = "1" if truth[from_tab] == "0" else "0"
     second_tab.page.keyboard.press(wrong)
     second_tab.page.wait_for_function(CHOSEN, arg=wrong)
-    second_tab.page.get_by_test_id(UPDATE).click()
-    second_tab.page.get_by_text("Annotation updated successfully", exact=True).last.wait_for()
+    with second_tab.updating():
+        second_tab.page.get_by_test_id(UPDATE).click()
     assert given(label_studio, from_tab) == [[wrong]]
 
 
