@@ -119,7 +119,7 @@ def read_figures(
     records = rounds.read(store, project_id, state.newest_round)
     history = [found for record in records if (found := accuracy_of(record)) is not None]
     by_class = Counter(_names(labels.values(), classes))
-    curve = curve_of(history)
+    curve = curve_of(records)
     forecasts = [forecast_gain(curve, more) for more in FORECAST_LABELS]
     return Figures(
         project_id=project_id,

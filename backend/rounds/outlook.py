@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from everylabel.backend.rounds.accuracy import accuracy_of
 from everylabel.backend.store.annotations import submitted_at
 
 if TYPE_CHECKING:
-    from everylabel.backend.rounds.accuracy import Accuracy
-    from everylabel.backend.store import Annotation
+    from everylabel.backend.store import Annotation, RoundRecord
     from everylabel.backend.store.round_snapshot import RoundSnapshot
     from everylabel.model.evaluation.forecast import CurvePoint, Forecast
 
@@ -51,12 +51,23 @@ def seconds_per_label(annotations: Iterable[Annotation]) -> float | None:
     return statistics.median(times) if len(times) >= FEWEST_TIMES else None
 
 
-def curve_of(history: Sequence[Accuracy]) -> list[CurvePoint]:
-    """Return the accuracy of each round as a number of check crops, as `forecast_gain` takes it."""
+def curve_of(records: Sequence[RoundRecord]) -> list[CurvePoint]:
+    """Return the accuracy of each round as a number of check crops, as `forecast_gain` takes it.
+
+    Args:
+        records: A project's rounds, oldest first. Of those before it was switched to another encoder nothing is told: what
+            the switch has brought would be taken for what labels bring.
+
+    Returns:
+        One point for each round with a measured accuracy.
+    """
     from everylabel.model.evaluation.forecast import CurvePoint  # noqa: PLC0415 - takes long to load
 
     points = []
-    for found in history:
+    for record in _with_the_present_encoder(records):
+        found = accuracy_of(record)
+        if found is None:
+            continue
         correct, n = float(found.correct), found.n
         if found.n_crops:
             width = max(found.high - found.low, 0.02)
@@ -65,6 +76,12 @@ def curve_of(history: Sequence[Accuracy]) -> list[CurvePoint]:
             correct = found.estimate * n
         points.append(CurvePoint(found.n_labels, correct, n))
     return points
+
+
+def _with_the_present_encoder(records: Sequence[RoundRecord]) -> Sequence[RoundRecord]:
+    known = {record.number: record.encoder for record in records if record.encoder}
+    others = [number for number, encoder in known.items() if encoder != known[max(known)]]
+    return [record for record in records if record.number > max(others, default=-1)]
 
 
 def next_labels_in_words(forecast: Forecast, seconds: float | None) -> str:

@@ -146,7 +146,7 @@ class Rounds:
         confirmed = self._confirmed(project_id, found)
         open_issues = (i for i in outcome.label_issues if int(found.task_at[i.index]) not in confirmed)
         outcome = replace(outcome, label_issues=tuple(open_issues))
-        queue, record = self._asked(project_id, found, outcome, confirmed, save=save)
+        queue, record = self._asked(found, outcome, confirmed, save=save)
         if save:
             if outcome.probabilities is not None:
                 files.save_model(record.number, session.classifier.state(), found.signature)
@@ -212,16 +212,10 @@ class Rounds:
         return replace(found, heard=hear(project, folder, found.signature, found.control, found.classifier))
 
     def _asked(
-        self,
-        project_id: int,
-        found: RoundInput,
-        outcome: Round,
-        confirmed: dict[int, str],
-        *,
-        save: bool,
+        self, found: RoundInput, outcome: Round, confirmed: dict[int, str], *, save: bool
     ) -> tuple[Queue, RoundRecord]:
         """Return the queue that Label Studio is to serve, and the record of the round."""
-        project = found.project
+        project, project_id = found.project, found.project.id
         if save:
             self._store.forget_asked(project_id, found.waited_enough())
         # The model of another encoder's rows cannot stay in use, however good it was.
@@ -269,6 +263,7 @@ class Rounds:
             promoted=promoted,
             embedded_until=found.embedded_until,
             earlier=record_of(project, found.heard, outcome.earlier),
+            encoder=found.signature,
         )
         return queue, record
 

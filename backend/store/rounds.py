@@ -58,6 +58,8 @@ class RoundRecord:
     """The number of rows of the embedding file when it ran; more rows make another round due."""
     earlier: dict[str, Any] | None = None
     """What the model that the project began with had to say: its `digest`, its `share` and the `reason`."""
+    encoder: str = ""
+    """The signature of the encoder whose rows it learned from; empty in rounds that were stored without it."""
     published_at: float | None = None
 
     @property

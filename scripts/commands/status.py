@@ -175,8 +175,7 @@ def _accuracy(record: RoundRecord) -> str:
 def _outlook(backend: Backend, project: Project, annotations: Sequence[Annotation]) -> str:
     """Return what the next fifty labels take and bring; empty while too little is known."""
     records = backend.store.rounds(project.id)
-    history = [found for record in records if (found := accuracy_of(record)) is not None]
-    forecast = forecast_gain(curve_of(history), 50)
+    forecast = forecast_gain(curve_of(records), 50)
     return "" if forecast is None else next_labels_in_words(forecast, seconds_per_label(annotations))
 
 

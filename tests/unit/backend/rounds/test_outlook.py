@@ -5,7 +5,6 @@ from datetime import datetime, timezone
 import numpy as np
 import pytest
 
-from everylabel.backend.rounds.accuracy import Accuracy
 from everylabel.backend.rounds.outlook import (
     certificate_in_words,
     curve_of,
@@ -13,7 +12,7 @@ from everylabel.backend.rounds.outlook import (
     seconds_per_label,
     span,
 )
-from everylabel.backend.store import Annotation
+from everylabel.backend.store import Annotation, RoundRecord
 from everylabel.backend.store.round_snapshot import RoundSnapshot
 from everylabel.model.evaluation.forecast import Forecast
 
@@ -75,12 +74,44 @@ def test_a_certificate_is_priced_from_the_crops_that_are_left():
     assert certificate_in_words(snapshot(np.zeros(10, dtype=np.float32)), (), None) == ""
 
 
-def test_an_estimate_counts_as_fewer_check_crops_the_wider_it_is():
-    def stated(low, high):
-        return Accuracy(0.9, low, high, 1, 50, 5, 5, n_crops=1000)
+def a_round(number, low, high, encoder="", n_crops=1000):
+    told = {"estimate": 0.9, "low": low, "high": high, "n_crops": n_crops, "contradicted": False}
+    return RoundRecord(
+        number=number,
+        model_version=f"round {number}",
+        n_labels=10 * number,
+        classes=("a", "b"),
+        threshold=0.9,
+        check=(),
+        batch=(),
+        pre_annotated=(),
+        suspected=(),
+        check_set={"estimate": 0.8, "low": 0.4, "high": 0.97, "n": 5},
+        seconds={},
+        finished_at=0.0,
+        accuracy={**told, "by_class": [], "confusions": []} if n_crops else None,
+        encoder=encoder,
+    )
 
-    narrow, wide = curve_of([stated(0.88, 0.92), stated(0.7, 0.98)])
+
+def test_an_estimate_counts_as_fewer_check_crops_the_wider_it_is():
+    narrow, wide = curve_of([a_round(1, 0.88, 0.92), a_round(2, 0.7, 0.98)])
     assert narrow.n > wide.n
     assert narrow.correct == pytest.approx(0.9 * narrow.n)
-    (counted,) = curve_of([Accuracy(0.8, 0.4, 0.97, 1, 50, 5, 4)])
+    (counted,) = curve_of([a_round(1, 0, 0, n_crops=0)])
     assert (counted.correct, counted.n) == (4, 5)
+
+
+@pytest.mark.parametrize(
+    ("encoders", "told"),
+    [
+        (["", "", "old", "old", "new", "new"], [50, 60]),
+        (["old", "new", "old", "old"], [30, 40]),
+        (["", "", "now", "now"], [10, 20, 30, 40]),
+        (["", ""], [10, 20]),
+        ([], []),
+    ],
+)
+def test_what_a_switch_of_the_encoder_brought_is_not_taken_for_what_labels_bring(encoders, told):
+    rounds = [a_round(number, 0.8, 0.95, encoder) for number, encoder in enumerate(encoders, 1)]
+    assert [point.n_labels for point in curve_of(rounds)] == told
