@@ -21,7 +21,7 @@ PIP := -m pip install --disable-pip-version-check --no-compile
 PIP_INSTALL := $(BIN)/python $(PIP) -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arithmetic test-lowest test-label-studio install-test install-lowest containers lint types lock clean chromium label-studio
+.PHONY: help demo test test-extended test-arithmetic test-lowest test-label-studio install-test install-lowest containers lint types lock clean chromium label-studio
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -30,8 +30,13 @@ demo: $(VENV)/.installed  ## Label Studio and everylabel on real crops, in your 
 	@$(BIN)/everylabel demo $(ARGS)
 
 # Several files at a time; those that meet a Label Studio first, as tests/conftest.py puts them.
-test: lint label-studio chromium  ## Every check and every test, real Label Studio and real Chromium included (JOBS=2 sets how many at a time)
-	$(BIN)/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+PYTEST := $(BIN)/python -m pytest --random-order --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+
+test: lint label-studio chromium  ## Every check, and the tests of every part, with a real Label Studio and a real Chromium (JOBS=2 sets how many at a time)
+	$(PYTEST) -m "not extended" $(PYTEST_ARGS)
+
+test-extended: $(VENV)/.installed-test label-studio chromium  ## The tests that `make test` leaves out: whole scenarios with kills, clusters, further paths through Label Studio and the pages
+	$(PYTEST) -m extended $(PYTEST_ARGS)
 
 # Another processor rounds differently. These kernels run on any of its kind, and hardly anywhere by themselves.
 OTHER_ARITHMETIC := ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=$(if $(filter x86_64,$(shell uname -m)),Prescott,ARMV8) \

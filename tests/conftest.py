@@ -41,20 +41,34 @@ CHOICES_CONFIG = """
 """
 
 
+ESSENTIAL = (
+    "label_studio/test_accept.py",
+    "label_studio/test_annotations.py",
+    "label_studio/test_connect.py",
+    "label_studio/test_postgresql_and_redis.py",
+    "label_studio/test_pre_annotations.py",
+    "label_studio/test_queue.py",
+    "browser/test_first_steps.py",
+    "browser/test_label_pages.py",
+    "browser/test_page_alone.py",
+    "browser/test_sign_in.py",
+)
+"""Of the files that meet Label Studio, those that show each part at work. The others are `extended`."""
 SERVICES = {"postgres", "redis_server", "s3_server", "cluster", "on_ray"}
 """Fixtures that start a server or a cluster."""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Mark what rests on arithmetic, what starts servers, and what keeps its order within a module.
+    """Mark what rests on arithmetic, what starts servers, what is extended, and what keeps its order within a module.
 
     After they were shuffled, the files that meet a Label Studio come first: they take minutes, and in the end no
     process waits for the last of them.
     """
     tests = Path(__file__).parent
     for item in items:
-        folder = item.path.relative_to(tests).parts[0]
+        file = item.path.relative_to(tests).as_posix()
+        folder = file.partition("/")[0]
         if folder in ("unit", "contract"):
             if hasattr(getattr(item, "module", None), "np"):
                 item.add_marker(pytest.mark.numbers)
@@ -63,6 +77,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         else:
             # The tests of such a module share one project of a real Label Studio; modules come in any order.
             item.add_marker(pytest.mark.random_order(disabled=True))
+            if file not in ESSENTIAL:
+                item.add_marker(pytest.mark.extended)
     yield
     items.sort(key=lambda item: item.path.relative_to(tests).parts[0] in ("unit", "contract"))
 

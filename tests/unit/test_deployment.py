@@ -284,6 +284,7 @@ def _installed(path):
     return Path("everylabel") / name
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(
     sys.version_info < (3, 11), reason="the image's Python is 3.11, and its steps read TOML with it"
 )

@@ -34,6 +34,7 @@ def a_test(tmp_path, monkeypatch):
     return str(path)
 
 
+@pytest.mark.extended
 def test_each_version_runs_on_each_database_and_says_in_one_line_what_passed(a_test, capfd):
     given = ["1.20.0", "1.23.2", "--databases", "postgresql", "sqlite", "--tests", a_test]
     assert version_matrix.main(given) == 1

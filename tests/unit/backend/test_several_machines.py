@@ -20,6 +20,8 @@ from everylabel.backend.store.database import make_engine
 from tests.everylabel_process import EveryLabel, wait_until
 from tests.stand_in_label_studio import TOKEN
 
+pytestmark = pytest.mark.extended
+
 LABELS_AFTER_THE_KILL = 8
 
 

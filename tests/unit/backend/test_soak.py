@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.measure.soak import CROPS, soak
 
 
+@pytest.mark.extended
 def test_hundreds_of_webhooks_leave_nothing_behind_but_what_is_kept_on_purpose(tmp_path):
     first, last = soak(tmp_path, events=300)
     assert last.rows["everylabel-inbox.events"] == 0

@@ -70,6 +70,7 @@ def everylabels(encoder, folder: Path) -> float:
     return 100 * float((said == labels["test"]).mean())
 
 
+@pytest.mark.extended
 def test_a_few_lines_of_scikit_learn_come_near_the_model_of_everylabel(cells, encoder):
     embedded = examples()["everylabel"]
     assert (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.everylabel_process import REPOSITORY
 
 LIMITED = """
@@ -32,6 +34,7 @@ def limited_to(n: int) -> str:
     ).stdout.strip()
 
 
+@pytest.mark.extended
 def test_a_limit_holds_for_every_library_and_outlives_single_threaded_parts():
     assert limited_to(1) == "1 1"
     assert limited_to(2) == "2 2"

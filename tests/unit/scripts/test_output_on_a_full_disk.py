@@ -11,6 +11,8 @@ import pytest
 from tests.own_mounts import OWN_MOUNTS, skip_if_nobody_may_mount
 from tests.stand_in_label_studio import TOKEN
 
+pytestmark = pytest.mark.extended
+
 MOUNT = {
     "full": 'mount -t tmpfs -o size=64k tmpfs "$0" && ! cat /dev/zero > "$0/taken"',
     "read-only": 'mount -t tmpfs -o ro tmpfs "$0"',

@@ -17,6 +17,8 @@ from tests.everylabel_process import descendants, free_port, wait_until
 from tests.own_mounts import OWN_MOUNTS, skip_if_nobody_may_mount
 from tests.stand_in_label_studio import TOKEN
 
+pytestmark = pytest.mark.extended
+
 OWN_DISK = 'mount -t tmpfs -o size=48m tmpfs "$0" && cp -a "$1"/. "$0" && shift && exec "$@"'
 """Puts a disk on a folder, with a copy of another, for the command that follows alone."""
 CUT_LOGS = """

@@ -294,6 +294,7 @@ print("encoded", project.encoder.encoded, flush=True)
 """
 
 
+@pytest.mark.extended
 def test_killed_at_any_moment_it_goes_on_with_no_crop_twice_and_none_lost(project, tmp_path):
     numbers = [i % 700 for i in range(1500)]
     project.add(numbers)

@@ -25,6 +25,8 @@ from tests.everylabel_process import REPOSITORY, wait_until
 from tests.ray_cluster import backends_on, two_nodes, what_a_round_left, workers
 from tests.stand_in_label_studio import TOKEN, data_uri
 
+pytestmark = pytest.mark.extended
+
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'everylabel[ray]'")
 
 LABELLED = 14

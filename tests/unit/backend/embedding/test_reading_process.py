@@ -251,6 +251,7 @@ def children(made):
     return [id_ for id_, parent in members(made.process_id) if parent == made.process_id]
 
 
+@pytest.mark.extended
 def test_a_killed_process_is_replaced_at_the_next_pass(read):
     with ReadingProcesses(2, 2) as made:
         assert made.wait(60)
@@ -267,6 +268,7 @@ def test_a_killed_process_is_replaced_at_the_next_pass(read):
     assert made.process_id is None
 
 
+@pytest.mark.extended
 def test_nothing_is_left_of_processes_that_were_ended(processes):
     with ReadingProcesses(2, 2) as made:
         assert made.wait(60)
@@ -281,6 +283,7 @@ def test_nothing_is_left_of_processes_that_were_ended(processes):
         assert zombies == []
 
 
+@pytest.mark.extended
 def test_crops_are_embedded_though_processes_are_killed(tmp_path, worth_it):
     paths = []
     for number in range(300):
@@ -327,6 +330,7 @@ def test_processes_end_with_the_one_that_uses_them(tmp_path):
     wait_until(lambda: not members(group), "the processes go on")
 
 
+@pytest.mark.extended
 def test_processes_without_work_end_and_come_back(monkeypatch, read):
     monkeypatch.setattr(reading_process, "IDLE_SECONDS", 1.0)
     made = ReadingProcesses(2, 2)
@@ -370,6 +374,7 @@ def test_an_encoder_that_prepares_in_its_own_way_prepares_here(monkeypatch):
         assert processes_for(other, 12) is None
 
 
+@pytest.mark.extended
 def test_a_failure_of_ours_keeps_no_process_from_the_others(processes, monkeypatch, read):
     def broken(*_):
         raise ZeroDivisionError
@@ -384,6 +389,7 @@ def test_a_failure_of_ours_keeps_no_process_from_the_others(processes, monkeypat
         made.end()
 
 
+@pytest.mark.extended
 def test_a_process_that_hangs_is_given_up(monkeypatch, read):
     monkeypatch.setattr(reading_connection, "PATIENCE", 0.5)
     with ReadingProcesses(1, 1) as made:

@@ -144,6 +144,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(sys.platform != "linux", reason="another system counts in other units")
 def test_eight_threads_with_eight_huge_pictures_take_the_memory_of_one():
     content = png_of_one_colour(8000, 8000)  # 256 MB each; as RGBA over white at full size, four times that

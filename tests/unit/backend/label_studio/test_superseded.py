@@ -192,6 +192,7 @@ def most_on_a_task(stand_in):
     return max(held.count(task) for task in set(held))
 
 
+@pytest.mark.extended
 def test_while_somebody_labels_no_crop_gathers_more_than_a_few_rounds(stand_in, clocked):
     clocked(40, seconds=20.0)
     assert most_on_a_task(stand_in) <= 11, (
@@ -204,6 +205,7 @@ def test_while_somebody_labels_no_crop_gathers_more_than_a_few_rounds(stand_in, 
     assert clocked.services.store.latest_round(1).model_version in left
 
 
+@pytest.mark.extended
 def test_an_annotated_crop_is_freed_of_rounds_that_are_kept_for_others(stand_in, clocked):
     stand_in.users = [
         {"id": 1},
@@ -247,6 +249,7 @@ def test_of_a_round_that_is_kept_the_queue_stays_and_the_reserve_goes(stand_in, 
         assert not {*record.reserve} & held[record.model_version]
 
 
+@pytest.mark.extended
 def test_a_suspect_label_has_the_newest_suggestion_alone_once_nobody_has_it_open(stand_in, clocked):
     clocked(30, seconds=20.0)
     store = clocked.services.store
@@ -277,6 +280,7 @@ def test_a_suspect_label_has_the_newest_suggestion_alone_once_nobody_has_it_open
     assert held == {suspect: [newest], fresh: [older, newest]}, "a form of the newest label may be open"
 
 
+@pytest.mark.extended
 def test_a_round_that_is_needed_no_more_goes_though_later_ones_went_before_it(stand_in, clocked):
     clocked(2, seconds=20.0, annotator=2)  # leaves, with a crop open
     left_open = clocked.services.store.latest_round(1).model_version

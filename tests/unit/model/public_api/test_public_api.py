@@ -126,6 +126,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "env" / "bin" / "python"
 
 
+@pytest.mark.extended
 def test_a_script_of_three_lines_passes_mypy_strict_and_a_misspelt_name_does_not(installed, tmp_path):
     script = tmp_path / "label_one_crop.py"
     script.write_text(LABEL_ONE_CROP + "reveal_type(ActiveLearningSession.run_round)\n")

@@ -33,6 +33,8 @@ from everylabel.scripts.benchmarks.performance_tables import (
 )
 from everylabel.scripts.cli import app
 
+pytestmark = pytest.mark.extended
+
 
 def silent(what: str, done: int, total: int) -> None:
     """Report nothing."""
