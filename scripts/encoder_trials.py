@@ -54,8 +54,9 @@ class Trial:
 
     def gain(self, other: Trial) -> Gain:
         """Return what a switch from this encoder, the one in use, to `other` would change."""
-        drawn = self.pool_confidence if len(self.pool_confidence) else None
-        return self.out_of_fold.gain(other.out_of_fold, drawn)
+        if not (len(self.pool_confidence) and len(other.pool_confidence)):
+            return self.out_of_fold.gain(other.out_of_fold)
+        return self.out_of_fold.gain(other.out_of_fold, self.pool_confidence, other.pool_confidence)
 
 
 def usable_labels(labels: Mapping[int, str], at_most: int, seed: int) -> dict[int, str]:

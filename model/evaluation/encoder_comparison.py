@@ -24,6 +24,12 @@ LEAST_OF_A_CLASS = 2
 """A class with one label cannot be predicted out of fold."""
 CONFIDENCE = 0.9
 """Of the interval of a difference."""
+OF_CONFIDENCE = 1 / 3
+"""How much of a difference in confidence a switch brings, by 864 replays."""
+REACH = 0.045
+"""Half the interval of that: it held the truth in 90 % of the replays with 50 labels, and more often with 25 and 100."""
+LEAST_CLEAR = 0.02
+"""Smaller differences are never clear."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,9 @@ class Gain:
     high: float
     """90 % confidence."""
     is_clear: bool
-    """Whether the interval leaves 0 out, and the confidence in the right classes differs too (95 %), the same way."""
+    """Whether the labels speak for one of the two: the interval leaves 0 out, and the confidence in the right classes differs
+    too (95 %), the same way. With crops drawn from the pool: two points or more, and the labels say the same (95 %, one side).
+    """
 
 
 @dataclass(frozen=True)
@@ -69,18 +77,34 @@ class OutOfFold:
         reach = float(stats.norm.ppf(0.975)) * error
         return EncoderScores(mean, max(0.0, mean - reach), min(1.0, mean + reach))
 
-    def gain(self, other: OutOfFold, pool_confidence: NDArray[Any] | None = None) -> Gain:
-        """Return what `other` would change, crop by crop: what both get wrong says nothing about which is better.
+    def gain(
+        self,
+        other: OutOfFold,
+        pool_confidence: NDArray[Any] | None = None,
+        others_confidence: NDArray[Any] | None = None,
+    ) -> Gain:
+        """Return what `other` would change.
+
+        Without crops drawn from the pool, crop by crop: what both get wrong says nothing about which is better. With them, by
+        how much more confident its model is of them: people were asked about the crops that the model in use knows least of,
+        which speaks against its encoder on each of them. The labels, weighted until this encoder's model is as confident of
+        them as of the pool, then only say whether the difference is clear
+        (`python -m everylabel.scripts.benchmarks.measure_encoder_advice`).
 
         Args:
             other: of the same crops in the same order, on another encoder's rows.
-            pool_confidence: (m,) how confident this encoder's model is of crops drawn from the pool by chance. People
-                were asked about those that this model is least confident of, which speaks against this encoder on each of
-                them; so they are weighted until they are as confident as the pool is. None: they were drawn by chance.
+            pool_confidence: (m,) how confident this encoder's model of all labels is of crops drawn from the pool by chance;
+                None if the labelled ones were drawn by chance.
+            others_confidence: (m,) the same of the other encoder's model.
         """
         weights: NDArray[Any] = np.ones(len(self.codes))
-        if pool_confidence is not None:
+        if pool_confidence is not None and others_confidence is not None:
             weights = _as_confident_as(self.confidence, pool_confidence)
+            points = OF_CONFIDENCE * float(others_confidence.mean() - pool_confidence.mean())
+            loss, loss_error = _balanced(self.log_loss - other.log_loss, self.codes, weights)
+            agrees = np.sign(points) * loss > float(stats.norm.ppf(0.95)) * loss_error
+            is_clear = bool(agrees and abs(points) >= LEAST_CLEAR)
+            return Gain(100 * points, 100 * (points - REACH), 100 * (points + REACH), is_clear)
         mean, error = _balanced(other.correct - self.correct, self.codes, weights)
         reach = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * error
         loss, loss_error = _balanced(self.log_loss - other.log_loss, self.codes, weights)
@@ -126,7 +150,8 @@ def _as_confident_as(confidence: NDArray[Any], pool: NDArray[Any]) -> NDArray[An
     # One label more in each stratum: one that holds none or one is not taken at its word.
     of_labels = (np.bincount(stratum, minlength=N_STRATA) + 1) / (len(confidence) + N_STRATA)
     weights: NDArray[Any] = (of_pool / of_labels)[stratum]
-    return np.asarray(weights / weights.mean())
+    # None is like any crop of the pool where all of the pool is one stratum, and every label in another.
+    return np.asarray(weights / weights.mean()) if weights.any() else np.ones(len(weights))
 
 
 def _balanced(values: NDArray[Any], codes: NDArray[Any], weights: NDArray[Any]) -> tuple[float, float]:

@@ -65,11 +65,37 @@ def test_a_class_with_a_single_label_is_refused():
 
 
 def test_labels_of_hard_crops_do_not_speak_against_the_encoder_that_they_are_hard_for():
-    """It is wrong on the crops that people were asked about, and on few others."""
+    """It is wrong on the crops that people were asked about, and on few others: its model is as sure of the pool."""
     codes = np.arange(80) % 2
     hard = np.arange(80) < 60
     confidence = np.concatenate([np.linspace(0.5, 0.6, 60), np.linspace(0.6, 1.0, 20)])
     in_use = OutOfFold(codes, np.where(hard, 0.5, 1.0), np.ones(80), confidence)
     other = OutOfFold(codes, np.full(80, 0.75), np.ones(80), confidence)
     assert in_use.gain(other).points > 5
-    assert in_use.gain(other, np.linspace(0.5, 1.0, 400)).points < -5
+    pool = np.linspace(0.5, 1.0, 400)
+    alike = in_use.gain(other, pool, pool)
+    assert alike.points == pytest.approx(0)
+    assert not alike.is_clear
+
+
+def test_an_encoder_whose_model_is_surer_of_the_pool_is_clear_only_where_the_labels_say_so_too():
+    codes, sure = np.arange(80) % 2, np.full(80, 0.8)
+    in_use = OutOfFold(codes, np.full(80, 0.8), np.full(80, 0.7), sure)
+    better = OutOfFold(codes, np.full(80, 0.9), np.full(80, 0.3), sure)
+    worse = OutOfFold(codes, np.full(80, 0.7), np.full(80, 0.9), sure)
+    unsure = np.linspace(0.6, 0.85, 300)
+    surer = unsure + 0.12
+    switch = in_use.gain(better, unsure, surer)
+    assert switch.is_clear
+    assert switch.low < 0 < switch.points < switch.high, "the size is less certain than the side"
+    back = better.gain(in_use, surer, unsure)
+    assert (back.points, back.is_clear) == (pytest.approx(-switch.points), True)
+    assert not in_use.gain(worse, unsure, surer).is_clear
+    assert not in_use.gain(better, unsure, unsure + 0.05).is_clear, "under two points"
+
+
+def test_labels_that_are_like_no_crop_of_the_pool_all_count_the_same():
+    codes = np.arange(80) % 2
+    in_use = OutOfFold(codes, np.full(80, 0.5), np.full(80, 0.7), np.full(80, 0.55))
+    better = OutOfFold(codes, np.full(80, 0.9), np.full(80, 0.3), np.full(80, 0.9))
+    assert in_use.gain(better, np.full(300, 0.7), np.full(300, 0.9)).is_clear
