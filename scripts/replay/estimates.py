@@ -34,6 +34,8 @@ class EstimatedRound:
     true: float
     ece: float
     """Expected calibration error of the confidences of the crops without a label, in 15 bins."""
+    contradicted: bool = False
+    """Whether the blind check crops were said to say otherwise."""
 
     @property
     def holds(self) -> bool:
@@ -62,6 +64,7 @@ def estimated(found: Round, truth: NDArray[Any], labeled: NDArray[Any]) -> Estim
         stated.high,
         float(right.mean()),
         calibration_error(probabilities.max(axis=1), right),
+        stated.is_contradicted,
     )
 
 
@@ -116,7 +119,7 @@ def estimates_as_json(curves: Sequence[Curve]) -> list[dict[str, Any]]:
         found += [
             run
             | {
-                name: value if name == "n_labels" else round(value, 5)
+                name: round(value, 5) if isinstance(value, float) else value
                 for name, value in asdict(point).items()
             }
             | {"stopped": stopped}
