@@ -135,7 +135,7 @@ def test_a_page_that_nobody_looked_at_is_told_on_the_projects_page_and_by_status
 ):
     page = ann.post("pages", kind="class").json["page"]
     labels = {str(crop["task"]): crop["label"] for crop in page["crops"]}
-    assert ann.post(f"pages/{page['id']}/confirm", labels=labels, seconds=0.5).json["too_fast"]
+    assert ann.post(f"pages/{page['id']}/confirm", labels=labels, seconds=0.1).json["too_fast"]
     wanted = f"annotator 7 confirmed 1 page with {len(labels)} labels faster than anybody can look at them"
     shown = ann.client.get("/projects/1", headers=BROWSER).text
     assert wanted in shown
