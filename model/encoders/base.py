@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +30,8 @@ class Encoder(ABC):
     2. Write `_encode_batch`: at most `batch_size` crops in, one row a crop out. Batching, checking, the
        empty pool and the cast to `dtype` are done here, so that no encoder ever sees a whole pool at once.
     3. Write `make_classifier`: what a session trains on these rows.
-    4. Enter it in the entry points `everylabel.encoders` of your package, or in the registry of
+    4. If it has a text tower, write `encode_words`, too: people can then search the pool by words.
+    5. Enter it in the entry points `everylabel.encoders` of your package, or in the registry of
        `model/encoders/__init__.py`. `everylabel.model.testing.EncoderContract` tests it.
 
     The same crop must give the same row, whatever stands beside it in a batch: rows are stored for good. Only
@@ -74,6 +75,35 @@ class Encoder(ABC):
             ValueError: this encoder reads images.
         """
         raise ValueError(f"Encoder {self.name!r} reads images, not texts: use prepare.")
+
+    @property
+    def has_text_tower(self) -> bool:
+        """Return whether `encode_words` gives rows: an encoder of texts does, and one of images that brings a text tower along."""
+        return self.reads == "text" or type(self).encode_words is not Encoder.encode_words
+
+    def encode_words(self, words: Sequence[str]) -> NDArray[Any]:
+        """Turn words into rows of the same space as those of crops: the nearer by cosine, the better a crop fits them.
+
+        Args:
+            words: n texts, each as a person types it into a search field; n may be 0. An encoder may leave out what goes
+                beyond the length it can read.
+
+        Returns:
+            (n, dim) float32, of any length but 0. They are compared with rows as they are stored, not centred on the pool.
+
+        Raises:
+            ValueError: this encoder has no text tower, or what reads the words cannot be loaded; the message says the way
+                out, and never the words.
+            FloatingPointError: the network gave a value that is not finite.
+        """
+        if self.reads != "text":
+            raise ValueError(
+                f"The encoder {self.name!r} has no text tower, so crops cannot be searched by words. Use one that has: hf: and the name "
+                "or folder of a CLIP, SigLIP or SigLIP 2 model."
+            )
+        if not words:
+            return np.empty((0, self.dim), dtype=np.float32)
+        return self.encode(np.stack([self.prepare_text(text) for text in words])).astype(np.float32)
 
     def encode(self, crops: NDArray[Any]) -> NDArray[Any]:
         """Turn prepared crops into rows to store.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from everylabel.model.classifiers.base import Classifier
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
 from everylabel.model.encoders.base import Encoder, choose_device
 from everylabel.model.encoders.cuda import BatchedNetwork, place
+from everylabel.model.encoders.text_tower import TextTower
 from everylabel.model.torch_module import to_onnx
 
 
@@ -24,6 +26,9 @@ class HuggingFaceEncoder(Encoder):
     with its mean and standard deviation. Weights are read from safetensors, never unpickled, and no code that
     comes with a model is run.
 
+    Of a model that reads images and texts, rows lie in the space of both: CLIP's image projection, SigLIP's pooled output.
+    Where it is CLIP, SigLIP or SigLIP 2, `encode_words` reads words with its text tower.
+
     Raises:
         ValueError: `transformers` is not installed, or the model cannot be loaded; it says what helps.
     """
@@ -33,6 +38,7 @@ class HuggingFaceEncoder(Encoder):
         self.licence = f"that of the model {source}: its model card says which"
         self.device = choose_device(device)
         self._model, processor = _load(source)
+        self._text = TextTower(source, self._model) if TextTower.is_in(self._model) else None
         network, self.device = place(
             self._model.eval().requires_grad_(False), self.device, fall_back=device == "auto"
         )
@@ -59,6 +65,22 @@ class HuggingFaceEncoder(Encoder):
         example = torch.zeros(2, self.crop_size, self.crop_size, 3, dtype=torch.uint8)
         return to_onnx(network, example, "crops", "rows")
 
+    @property
+    def has_text_tower(self) -> bool:
+        """Return whether the model is of two towers: CLIP, SigLIP or SigLIP 2."""
+        return self._text is not None
+
+    def encode_words(self, words: Sequence[str]) -> NDArray[Any]:
+        """Turn n texts into (n, dim) float32 rows, as the contract says; CLIP reads 77 tokens, SigLIP 64."""
+        if self._text is None:
+            return super().encode_words(words)
+        rows = self._text.encode(words) if words else np.empty((0, self.dim), dtype=np.float32)
+        if not np.isfinite(rows).all():
+            raise FloatingPointError(
+                f"Encoder {self.name!r} gave values that are not finite; its weights are damaged."
+            )
+        return rows
+
     def encode_all(self, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Encode batches as they come; on a GPU the next is sent while one is computed."""
         for rows in self._batched.encode_all(self._checked(batches)):
@@ -83,10 +105,13 @@ class HuggingFaceEncoder(Encoder):
 
     def _forward(self, crops: torch.Tensor) -> torch.Tensor:
         pixels = ((crops.float() - self._mean) / self._std).permute(0, 3, 1, 2)  # so they lie channels last
+        given = {"pixel_values": pixels}
+        if _takes_patches(self._model):
+            given = _patches(pixels, self._model.config.vision_config.patch_size)
         if hasattr(self._model, "get_image_features"):  # image-and-text models: CLIP, SigLIP
-            output = self._model.get_image_features(pixel_values=pixels)
+            output = self._model.get_image_features(**given)
         else:
-            output = self._model(pixel_values=pixels)
+            output = self._model(**given)
         if not isinstance(output, torch.Tensor):
             pooled = getattr(output, "pooler_output", None)
             output = output.last_hidden_state if pooled is None else pooled
@@ -113,6 +138,23 @@ class _OnCPU(torch.nn.Module):
         return self.encoder._forward(crops).float()
 
 
+def _takes_patches(model: Any) -> bool:
+    """Return whether a model takes pictures of any shape, cut into patches: SigLIP 2 of the kind NaFlex."""
+    return bool(model.config.model_type == "siglip2")
+
+
+def _patches(pixels: torch.Tensor, size: int) -> dict[str, torch.Tensor]:
+    """Cut (n, c, h, w) pixels into patches, row by row: (n, h * w / size², size² * c), and say how many there are either way."""
+    n, channels, height, width = pixels.shape
+    rows, columns = height // size, width // size
+    cut = pixels.reshape(n, channels, rows, size, columns, size).permute(0, 2, 4, 3, 5, 1)
+    return {
+        "pixel_values": cut.reshape(n, rows * columns, size * size * channels),
+        # All are of one shape, whose position embeddings are made once: on the CPU, for the model reads the numbers.
+        "spatial_shapes": torch.tensor([[rows, columns]]),
+    }
+
+
 def _load(source: str) -> tuple[Any, dict[str, Any]]:
     if not source:
         raise ValueError("hf: needs a model name or folder, such as hf:facebook/dinov2-small.")
@@ -135,6 +177,10 @@ def _load(source: str) -> tuple[Any, dict[str, Any]]:
 
 
 def _crop_size(processor: dict[str, Any]) -> int:
+    if processor.get("max_num_patches") and processor.get(
+        "patch_size"
+    ):  # SigLIP 2's NaFlex: a square of so many patches
+        return math.isqrt(int(processor["max_num_patches"])) * int(processor["patch_size"])
     size = processor.get("crop_size") if processor.get("do_center_crop") else None
     size = size or processor.get("size") or 224
     if isinstance(size, dict):
