@@ -1,4 +1,4 @@
-"""The crops of a pool that are most like one crop: the way from the first example of a rare class to the others.
+"""The crops of a pool that are most like one crop, or like words: the way to a rare class, and from its first example to the others.
 
 Of 24 shown, plain cosine finds 13 of a class that 4 % of the crops are of, on average over digits, animals and solar cells
 (`python -m everylabel.scripts.benchmarks.measure_similarity digits animals solar-cells --seeds 1 --limit 2500`): 19, 18
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from everylabel.model.classifiers.embedding_space import EmbeddingSpace
 from everylabel.model.pool import Rows, gather, spread
+from everylabel.model.vectors import unit_rows
 
 COMPONENTS = 32
 """Numbers that a sketch keeps of each crop: 128 MB for a million."""
@@ -22,6 +23,8 @@ SAMPLE = 4000
 """Crops that the directions of a sketch are found on."""
 SHORTLIST = 2048
 """Crops that are compared exactly, of those that a sketch finds most similar."""
+SHORTLIST_OF_WORDS = 4 * SHORTLIST
+"""The same for a row that is no crop's: it may lie along directions in which the pool spreads little, and the sketch sees less of it."""
 BELOW = 4.0
 """So far below every cosine lies what only the sketch has compared."""
 
@@ -73,13 +76,28 @@ class Sketch:
         Raises:
             IndexError: the pool has no such row.
         """
-        direction = _direction(pool, row, self._space)
+        return self._similarity(pool, _direction(pool, row, self._space), self._space, SHORTLIST)
+
+    def similarity_to_row(self, pool: Rows, row: NDArray[Any]) -> NDArray[Any]:
+        """Return how similar each crop of a pool is to a row that is no crop's, as the function of this name does.
+
+        Args:
+            pool: (n, d) embeddings; of what lies beyond the sketch, nothing is returned.
+            row: (d,), as `Encoder.encode_words` makes it.
+
+        Only the most similar 8,192 have their cosine; the others have what the sketch says of it, less 4.
+        """
+        return self._similarity(pool, unit_rows(row[None])[0], EmbeddingSpace(), SHORTLIST_OF_WORDS)
+
+    def _similarity(
+        self, pool: Rows, direction: NDArray[Any], space: EmbeddingSpace, shortlist: int
+    ) -> NDArray[Any]:
         rough = self._positions[: len(pool)] @ (self._directions.T @ direction)
         near: NDArray[Any] = np.arange(len(rough))
-        if len(rough) > SHORTLIST:
-            near = np.sort(np.argpartition(-rough, SHORTLIST)[:SHORTLIST])
+        if len(rough) > shortlist:
+            near = np.sort(np.argpartition(-rough, shortlist)[:shortlist])
         similarity = rough - np.float32(BELOW)
-        similarity[near] = self._space.features(gather(pool, near)) @ direction
+        similarity[near] = space.features(gather(pool, near)) @ direction
         return np.asarray(similarity)
 
 
@@ -99,6 +117,21 @@ def similarity_to(pool: Rows, row: int, space: EmbeddingSpace | None = None) -> 
     """
     space = _adapted(pool, space)
     return _positions(pool, space, _direction(pool, row, space)[:, None])[:, 0]
+
+
+def similarity_to_row(pool: Rows, row: NDArray[Any]) -> NDArray[Any]:
+    """Return how similar each crop is to a row that is no crop's: their cosine as the encoder made them, not centred on the pool.
+
+    The pool's centre is that of crops; words lie apart from all of them (Liang et al., 2203.02053).
+
+    Args:
+        pool: (n, d) embeddings, read in chunks.
+        row: (d,), as `Encoder.encode_words` makes it.
+
+    Returns:
+        (n,) float32 cosines from -1 to 1.
+    """
+    return _positions(pool, EmbeddingSpace(), unit_rows(row[None]).T)[:, 0]
 
 
 def _adapted(pool: Rows, space: EmbeddingSpace | None) -> EmbeddingSpace:

@@ -83,6 +83,16 @@ class Embeddings:
         """
         return self.named(self.name(self._store.project(project_id)))
 
+    def has_text_tower(self, project_id: int) -> bool:
+        """Return whether a project's encoder can read words; it is loaded to be asked, unless it is one of ours that cannot."""
+        name = self.name(self._store.project(project_id))
+        if name in encoders.names():
+            return False
+        try:
+            return self.named(name).has_text_tower
+        except EncoderError:
+            return False
+
     def named(self, name: str) -> Encoder:
         """Return the encoder of this name, as `encoder` does; one that is being loaded keeps nobody from another."""
         with self._lock:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 LabelsOf = Callable[[int, Collection[int], Sequence[str]], Mapping[int, str]]
 OF_CLASS, NEXT_BATCH, SPOT_CHECK, LIKE, SELECTION = "class", "next-batch", "spot-check", "like", "selection"
-KINDS = (OF_CLASS, NEXT_BATCH, SPOT_CHECK, LIKE, SELECTION, SUSPECTS, SECOND_LABELS)
+WORDS = "words"
+KINDS = (OF_CLASS, NEXT_BATCH, SPOT_CHECK, LIKE, SELECTION, WORDS, SUSPECTS, SECOND_LABELS)
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,10 @@ class OpenCrops:
         return name, choose_of_class(shortlist.at(np.isin(shortlist.tasks, [*readable])))
 
     def like(self, similar: SimilarCrops, taken: set[int]) -> tuple[None, list[int]]:
-        """Return the tasks of a page of the crops most similar to one, none of which is taken; itself first, if it is open.
+        """Return the tasks of a page of the crops most similar to one, or to words, none of which is taken; itself first, if it is open.
 
         Args:
-            similar: How similar each crop is to it.
+            similar: How similar each crop is to it, or to them.
             taken: Tasks that are on other pages.
         """
         from everylabel.model.similarity import most_similar  # noqa: PLC0415 - takes long to load

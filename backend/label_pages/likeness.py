@@ -1,4 +1,4 @@
-"""Compare every crop of a pool with one of them: the way from the first example of a rare class to the others."""
+"""Compare every crop of a pool with one of them, or with words: the way to the first examples of a rare class, and to the others."""
 
 from __future__ import annotations
 
@@ -22,15 +22,13 @@ KEPT = 8
 
 
 class NotComparableError(RuntimeError):
-    """A crop cannot be compared with the others; the message says why and the way out."""
+    """A crop, or words, cannot be compared with the others; the message says why and the way out."""
 
 
 @dataclass(frozen=True)
 class SimilarCrops:
-    """The crops of a pool, and how similar each is to one of them."""
+    """The crops of a pool, and how similar each is to one of them, or to words."""
 
-    task: int
-    """The task whose crop the others are compared with."""
     tasks: NDArray[Any]
     """(n,) int64 by row of the embedding file: the task whose crop the row is, 0 where it is none's."""
     similarity: NDArray[Any]
@@ -55,7 +53,7 @@ class Likeness:
         self._pool_files = pool_files
         self._embeddings = embeddings
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[int, int, int, int, str], SimilarCrops] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], SimilarCrops] = OrderedDict()
 
     def prepare(self, project_id: int) -> None:
         """Have what makes comparisons fast made in the background, for somebody who may soon ask for one."""
@@ -73,13 +71,47 @@ class Likeness:
             raise NotComparableError(_not_yet(task_id))
         key = (project_id, task_id, row, len(pool), self._embeddings.encoder(project_id).signature)
         with self._lock:  # one comparison at a time: it takes every core
-            known = self._kept.get(key)
-            if known is None:
-                known = self._kept[key] = self._compare(project_id, task_id, row, pool)
+            return self._remembered(key) or self._keep(key, self._compare(project_id, task_id, row, pool))
+
+    def reads_words(self, project_id: int) -> bool:
+        """Return whether a project's encoder has a text tower; one of a hub is loaded to be asked."""
+        return self._embeddings.has_text_tower(project_id)
+
+    def to_words(self, project_id: int, words: str) -> SimilarCrops:
+        """Return how similar every crop of a project is to words that somebody has typed; nothing writes them down.
+
+        Raises:
+            NotComparableError: There are no words, or the project's encoder cannot read them.
+        """
+        typed = " ".join(words.split())
+        if not typed:
+            raise NotComparableError("Type what the crops show, such as: a rusty bolt.")
+        try:
+            encoder = self._embeddings.encoder(project_id)
+            pool = self._embeddings.read(project_id)
+            key = (project_id, typed, len(pool), encoder.signature)
+            with self._lock:
+                known = self._remembered(key)
+            if known is not None:
+                return known
+            row = encoder.encode_words([typed])[
+                0
+            ]  # outside the lock: it may be the first, and load its tokenizer
+        except (ValueError, FloatingPointError) as error:
+            raise NotComparableError(str(error)) from error
+        with self._lock:
+            return self._remembered(key) or self._keep(key, self._compare_words(project_id, row, pool))
+
+    def _remembered(self, key: tuple[object, ...]) -> SimilarCrops | None:
+        if key in self._kept:
             self._kept.move_to_end(key)
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-            return known
+        return self._kept.get(key)
+
+    def _keep(self, key: tuple[object, ...], found: SimilarCrops) -> SimilarCrops:
+        self._kept[key] = found
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return found
 
     def _row(self, project_id: int, task_id: int) -> int:
         found = self._store.tasks(project_id, [task_id])
@@ -107,8 +139,26 @@ class Likeness:
             similarity = similarity_to(pool, row, space)
         else:
             similarity = sketch.similarity_to(pool, row)
-        n = min(len(tasks), len(similarity))
-        return SimilarCrops(task_id, tasks[:n], similarity[:n])
+        return _paired(tasks, similarity)
+
+    def _compare_words(self, project_id: int, row: NDArray[Any], pool: NDArray[Any]) -> SimilarCrops:
+        from everylabel.model.similarity import similarity_to_row  # noqa: PLC0415 - takes long to load
+
+        snapshot = self._pool_files.snapshot(project_id)
+        if snapshot is not None and self._store.known_rows(project_id) <= len(snapshot.tasks) <= len(pool):
+            tasks = snapshot.tasks
+        else:  # crops were embedded since the round
+            tasks = CropRows(*self._store.embedding_rows(project_id), len(pool)).task_at
+        sketch = self._sketches.of(project_id, pool)
+        return _paired(
+            tasks, similarity_to_row(pool, row) if sketch is None else sketch.similarity_to_row(pool, row)
+        )
+
+
+def _paired(tasks: NDArray[Any], similarity: NDArray[Any]) -> SimilarCrops:
+    """Pair what is known of each row, as far as both go."""
+    n = min(len(tasks), len(similarity))
+    return SimilarCrops(tasks[:n], similarity[:n])
 
 
 def _not_yet(task_id: int) -> str:

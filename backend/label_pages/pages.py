@@ -13,6 +13,7 @@ from everylabel.backend.label_pages.crops import (
     OF_CLASS,
     SELECTION,
     SPOT_CHECK,
+    WORDS,
     LabelsOf,
     OpenCrops,
 )
@@ -26,7 +27,7 @@ from everylabel.backend.store.label_pages import OF_LABELLED, SECOND_LABELS, SUS
 from everylabel.model import label_set
 
 if TYPE_CHECKING:
-    from everylabel.backend.label_pages.likeness import Likeness
+    from everylabel.backend.label_pages.likeness import Likeness, SimilarCrops
     from everylabel.backend.label_studio.label_config import ImageChoices
     from everylabel.backend.store import LabelPage, Person, Project, Store
     from everylabel.backend.store.label_pages import Choose, Preset
@@ -73,7 +74,7 @@ class Pages:
     Args:
         store: Keeps them.
         pool_files: The newest round's predictions, and the map.
-        likeness: Compares crops with one of them.
+        likeness: Compares crops with one of them, or with words.
         labels_of: Returns the label of each of some tasks, given the project, the tasks and the classes.
     """
 
@@ -124,6 +125,7 @@ class Pages:
         class_name: str | None = None,
         like: int | None = None,
         selected: Sequence[int] = (),
+        words: str | None = None,
     ) -> LabelPage | None:
         """Give a person a page that nobody else has.
 
@@ -134,17 +136,19 @@ class Pages:
             class_name: The class of a page of that kind; the one with the most confident crops if None.
             like: The task whose crop those of a page of that kind are most similar to.
             selected: The tasks that a page of that kind is made of.
+            words: What the crops of a page of that kind are most similar to.
 
         Returns:
             The page; None if no crop is left for it.
 
         Raises:
-            PageError: There is no such kind or class, nothing can be compared with that crop, or the project cannot be
-                labelled on pages.
+            PageError: There is no such kind or class, nothing can be compared with that crop or those words, or the project
+                cannot be labelled on pages.
         """
         crops = self._open(self._project(project_id))
         self._likeness.prepare(project_id)
-        if kind not in KINDS or (kind == LIKE) != (like is not None):
+        by = {LIKE: like is not None, WORDS: words is not None}
+        if kind not in KINDS or by != {one: one == kind for one in by}:
             raise PageError("There is no such kind of page. Load the page again.")
         if class_name is not None and class_name not in crops.control.classes:
             raise PageError(f"The labeling config has no class {class_name!r}. Choose another.")
@@ -161,13 +165,21 @@ class Pages:
             choose = partial(crops.selected, selected)
         if kind == SECOND_LABELS:
             choose = partial(crops.second_labels, person.id)
-        if like is not None:
-            try:
-                similar = self._likeness.to(project_id, like)
-            except NotComparableError as error:
-                raise PageError(str(error)) from error
-            choose = partial(crops.like, similar)
+        if like is not None or words is not None:
+            choose = partial(crops.like, self._similar(project_id, like, words))
         return self._store.reserve_page(project_id, person.id, kind, choose, like, preset)
+
+    def searched_by_words(self, project_id: int) -> bool:
+        """Return whether crops of this project can be found by words."""
+        return self._likeness.reads_words(project_id)
+
+    def _similar(self, project_id: int, like: int | None, words: str | None) -> SimilarCrops:
+        try:
+            if like is not None:
+                return self._likeness.to(project_id, like)
+            return self._likeness.to_words(project_id, words or "")
+        except NotComparableError as error:
+            raise PageError(str(error)) from error
 
     def resume(self, project_id: int, person: Person, page_id: str) -> LabelPage | None:
         """Give a person a page of theirs once more, as their browser asks after it was loaded again.

@@ -11,6 +11,8 @@ from everylabel.backend.label_studio.request_bodies import RequestBody
 
 MOST_CHARACTERS = 4000
 MOST_SELECTED = 2000
+MOST_WORDS = 400
+"""Characters of a search: text towers read 64 or 77 tokens."""
 Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 PageId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 TaskKey = Annotated[int, Field(ge=1, le=2**63 - 1)]
@@ -51,6 +53,8 @@ class GiveBody(RequestBody):
     """The task whose crop the crops of the page are most similar to."""
     selected: Annotated[list[TaskKey], Field(max_length=MOST_SELECTED, default_factory=list)]
     """The tasks that somebody has selected on the map."""
+    words: Annotated[str, Field(max_length=MOST_WORDS)] | None = None
+    """What the crops of the page show, as somebody has typed it."""
     resume: PageId | None = None
     """A page that the browser was on before it was loaded again."""
 

@@ -17,6 +17,7 @@ from everylabel.backend.label_pages.pages import NotLabelledHereError, PageError
 from everylabel.backend.label_pages.sign_in import SignInError
 from everylabel.backend.label_studio.request_bodies import json_object
 from everylabel.backend.page.label_bodies import (
+    MOST_WORDS,
     AskNextBody,
     ConfirmBody,
     GiveBackBody,
@@ -105,6 +106,10 @@ class LabelRoutes:
                 keys=keys,
                 classes=() if control is None else control.classes,
                 several=control is not None and control.multiple,
+                searched=person is not None
+                and control is not None
+                and self._pages.searched_by_words(project_id),
+                most_words=MOST_WORDS,
                 kinds={"class": OF_CLASS, "next": NEXT_BATCH, "spot": SPOT_CHECK, "like": LIKE},
                 settings=self._settings,
             )
@@ -145,7 +150,9 @@ class LabelRoutes:
         body = GiveBody.read(json_object(request.get_data()))
         page = None if body.resume is None else self._pages.resume(project_id, person, body.resume)
         if page is None:
-            page = self._pages.give(project_id, person, body.kind, body.class_name, body.like, body.selected)
+            page = self._pages.give(
+                project_id, person, body.kind, body.class_name, body.like, body.selected, body.words
+            )
         progress = self._pages.progress(project_id)
         return jsonify(
             {

@@ -283,7 +283,9 @@ def test_where_a_crop_has_one_class_its_name_alone_is_a_label(services, ann, lab
 
 
 anything = st.dictionaries(
-    st.sampled_from(["kind", "class_name", "like", "tasks", "pages", "resume", "labels", "seconds", "token"]),
+    st.sampled_from(
+        ["kind", "class_name", "like", "words", "tasks", "pages", "resume", "labels", "seconds", "token"]
+    ),
     values,
     max_size=5,
 )
@@ -291,8 +293,10 @@ likely = {
     "pages": st.fixed_dictionaries(
         {},
         optional={
-            "kind": st.sampled_from(["class", "next-batch", "spot-check", "like", "suspects"]) | values,
+            "kind": st.sampled_from(["class", "next-batch", "spot-check", "like", "words", "suspects"])
+            | values,
             "like": st.integers(1, 50) | values,
+            "words": st.text(max_size=500) | values,
             "class_name": st.sampled_from(["0", "9"]) | values,
             "resume": st.just(PAGE) | values,
         },

@@ -1,6 +1,7 @@
 // Crops like one of them: where they are asked from, what is said of that one, and the pages that wait meanwhile.
 import { post } from "./label-requests.js";
 import * as grid from "./label-grid.js";
+import { isWords, nameOfWords } from "./label-search.js";
 import { SELECTION, selectedTasks } from "./label-selection.js";
 
 const OF_LABELLED = { suspects: "suspect labels", "second-labels": "second labels" }; // kinds that the address may ask for
@@ -16,6 +17,7 @@ export const kindLike = (task) => `like:${task}`;
 export const isLike = (kind) => kind.startsWith("like:");
 export const nameOfKind = (kind) =>
   isLike(kind) ? `crops like task ${kind.slice(5)}`
+  : isWords(kind) ? nameOfWords(kind)
   : kind === SELECTION ? `${selectedTasks().length.toLocaleString()} selected on the map`
   : Object.hasOwn(OF_LABELLED, kind) ? `${OF_LABELLED[kind]} (0)`
   : `${kind.replace("class:", "")} (0)`;
@@ -62,7 +64,7 @@ export function show(page) {
   const isReview = page?.kind === "suspects";
   byId("rest").hidden = !page || isReview || page.class_name !== null;
   byId("keep").hidden = byId("suggestion").hidden = !isReview;
-  byId("ask-next").hidden = !like && page?.kind !== SELECTION;
+  byId("ask-next").hidden = !like && page?.kind !== SELECTION && page?.kind !== "words";
   if (!like) return;
   const image = byId("seed").querySelector("img");
   image.hidden = Boolean(like.text);
@@ -103,6 +105,7 @@ export function title(page, number) {
   if (page.kind === "suspects") return `${number} with a suspect label`;
   if (page.kind === "second-labels") return `${number} that others have labelled`;
   if (page.kind === SELECTION) return `${number} selected on the map`;
+  if (page.kind === "words") return `${number} found by words, the closest first`;
   return page.like ? `${number} like task ${page.like.task}` : null;
 }
 

@@ -45,6 +45,7 @@ const numbers = (text) => (text ?? "").split(",").filter((task) => /^[1-9]\d{0,1
 export function wanted(value) {
   const [kind, ...name] = value.split(":");
   if (kind === "like") return { kind, like: Number(name[0]) };
+  if (kind === "words") return { kind, words: name.join(":") };
   if (kind === SELECTION) return { kind, selected: selectedTasks() };
   return { kind, class_name: name.length ? name.join(":") : null };
 }

@@ -40,6 +40,7 @@ export function whyNone(kind, hasModel) {
   return (
     kind === "class" && !hasModel ? "There is no model yet, so no crop has a predicted class. Label the next batch first: ten crops of two classes are enough."
     : kind === SELECTION ? "No crop of your selection is left to show: all are labelled, kept for the check set or asked for next, or on other people's pages just now, or you have left them out today. Choose other crops above."
+    : kind === "words" ? "No open crop is left to find by words: all are labelled or asked for next, or on other people's pages just now, or you have left them out today. Choose other crops above."
     : kind === "like" ? "No open crop is left to show: all are labelled, or on other people's pages just now, or you have left them out today. Choose other crops above."
     : kind === "suspects" ? "No label is suspect just now, or you have left out those that are, or other people are reviewing them. Choose other crops above."
     : kind === "second-labels" ? "No second label is worth asking you for: nobody disagrees on a crop yet, or you have labelled or left out all that are worth it, or others have them just now. Choose other crops above."

@@ -6,6 +6,7 @@ import * as like from "./label-like.js";
 import { keep as keepInWindow, kept } from "./label-kept.js";
 import { askForToken, signIn, signOut } from "./label-sign-in.js";
 import { showKeys } from "./label-keys.js";
+import { onSearch } from "./label-search.js";
 import { takeSelection, wanted } from "./label-selection.js";
 import { setSeveral, toSend, withLabels } from "./label-sets.js";
 import { countsInWords, kinds, titleOf, troubleInWords, whyNone } from "./label-words.js";
@@ -319,6 +320,7 @@ function start() {
   byId("suggestion").addEventListener("click", grid.takeSuggested);
   byId("back").addEventListener("click", goBack);
   onMoreLike(moreLike);
+  onSearch((kind) => busy || (choose(kind), changeKind()));
   kindOf.addEventListener("change", changeKind);
   document.addEventListener("keydown", onKey);
   byId("grid").addEventListener("click", ({ target }) => target.closest(".cell") && openChooser());

@@ -5,7 +5,7 @@ import pytest
 
 from everylabel.model import similarity
 from everylabel.model.classifiers.embedding_space import EmbeddingSpace
-from everylabel.model.similarity import Sketch, most_similar, similarity_to
+from everylabel.model.similarity import Sketch, most_similar, similarity_to, similarity_to_row
 
 RNG = np.random.default_rng(0)
 GROUPS = (
@@ -88,3 +88,39 @@ def test_a_sketch_of_few_crops():
     assert sketch.similarity_to(POOL[:3], 1) == pytest.approx(similarity_to(POOL[:3], 1), abs=1e-3)
     with pytest.raises(IndexError):
         sketch.similarity_to(POOL[:3], 3)
+
+
+APART = np.random.default_rng(1).standard_normal(64)
+APART -= GROUPS.T @ np.linalg.lstsq(GROUPS.T, APART)[0]
+APART *= 20 / np.linalg.norm(APART)  # what all words share says nothing of crops
+
+
+def words_for(group):
+    """A row that is no crop's, as a text tower makes it."""
+    noise = np.random.default_rng(group).standard_normal(64)
+    return (GROUPS[group] - 30 + noise + APART).astype(np.float32)
+
+
+def test_a_row_that_is_no_crop_is_compared_as_it_is_stored():
+    for group in range(5):
+        row = words_for(group)
+        found = similarity_to_row(POOL, row)
+        rows = POOL.astype(np.float64)
+        assert found == pytest.approx(
+            rows @ row / np.linalg.norm(rows, axis=1) / np.linalg.norm(row), abs=1e-5
+        )
+        assert (OF_GROUP[most_similar(found, 25)] == group).all()
+    assert similarity_to_row(POOL[:0], words_for(0)).shape == (0,)
+
+
+def test_a_sketch_finds_the_crops_worth_comparing_with_words(monkeypatch):
+    monkeypatch.setattr(similarity, "SHORTLIST_OF_WORDS", 60)
+    sketch = Sketch.of(POOL, EmbeddingSpace())
+    for group in range(5):
+        row = words_for(group)
+        exact, found = similarity_to_row(POOL, row), sketch.similarity_to_row(POOL, row)
+        compared = found > -1.01
+        assert compared.sum() == 60
+        assert found[compared] == pytest.approx(exact[compared], abs=1e-5)
+        assert len({*most_similar(found, 24)} & {*most_similar(exact, 24)}) >= 22
+        assert {*most_similar(found, 300)} == {*range(300)}, "the others follow"
