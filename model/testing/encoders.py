@@ -107,6 +107,19 @@ class EncoderContract:
         with pytest.raises(ValueError, match="uint8"):
             encoder.encode(np.zeros((2, encoder.crop_size, encoder.crop_size, 3), dtype=np.float32))
 
+    def test_words_give_rows_beside_those_of_crops_or_are_refused(self, encoder: Encoder) -> None:
+        if not encoder.has_text_tower:
+            with pytest.raises(ValueError, match="text tower"):
+                encoder.encode_words(["a yellow circle"])
+            return
+        rows = encoder.encode_words(["a yellow circle", "stripes"])
+        assert (rows.shape, rows.dtype) == ((2, encoder.dim), np.float32)
+        assert np.isfinite(rows).all()
+        assert np.linalg.norm(rows, axis=1).all(), "a row of zeros is near nothing"
+        assert encoder.encode_words([]).shape == (0, encoder.dim)
+        alone = encoder.encode_words(["stripes"])[0]
+        assert np.abs(alone - rows[1]).max() <= 2e-3 * np.abs(rows).max()
+
     @pytest.mark.parametrize(
         "make",
         [

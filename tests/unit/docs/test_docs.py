@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from everylabel.model.encoders import Encoder
 from everylabel.model.query import QueryStrategy
 from everylabel.model.session import ActiveLearningSession
 from everylabel.model.testing import QueryStrategyContract
+from everylabel.model.vectors import unit_rows
 from everylabel.scripts import cli
 from everylabel.scripts.docs import reference
 
@@ -96,3 +98,23 @@ def test_the_encoder_of_the_page_gives_every_crop_the_same_row_beside_any_other(
     first_field = crops[0, :8, :8].reshape(-1, 3).mean(axis=0) / 255
     assert rows[0, :3] == pytest.approx(first_field, abs=1e-3)
     assert encoder.make_classifier().fit(rows, ["a", "b"] * 20).classes_ == ("a", "b")
+
+
+def test_the_encoder_of_the_page_reads_words_as_the_page_says(monkeypatch):
+    encoder = example(Encoder)()
+    assert not encoder.has_text_tower
+    (method,) = re.findall(
+        r"```python\n( {4}def encode_words.*?)```", (DOCS / "extending.md").read_text(), re.DOTALL
+    )
+    names: dict[str, Any] = {"np": np, "FIELDS": 8}
+    exec(compile(textwrap.dedent(method), "docs/extending.md", "exec"), names)
+    monkeypatch.setattr(type(encoder), "encode_words", names["encode_words"])
+    assert encoder.has_text_tower
+    crops = np.full((3, 64, 64, 3), 30, dtype=np.uint8)
+    for colour in range(3):
+        crops[colour, :, :, colour] = 220
+    rows = encoder.encode(crops).astype(np.float32)
+    found = encoder.encode_words(["something blue", "a green field", "red"])
+    assert (found.shape, found.dtype) == ((3, 192), np.float32)
+    assert (unit_rows(rows) @ unit_rows(found).T).argmax(axis=0).tolist() == [2, 1, 0]
+    assert encoder.encode_words([]).shape == (0, 192)
