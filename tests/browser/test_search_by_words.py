@@ -111,6 +111,24 @@ def test_keys_typed_into_the_field_are_words_and_nothing_is_done_without_any(win
     assert tasks(tab) == before
 
 
+def test_the_field_waits_for_the_first_page(window):
+    tab = window()
+    held = []
+
+    def hold(route):
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    tab.route("**/label/pages", hold)
+    with tab.expect_request("**/label/pages"):
+        tab.reload()
+    expect(tab.locator("#search")).to_be_hidden()
+    held[0].continue_()
+    expect(tab.get_by_label(FIELD)).to_be_visible()
+
+
 def test_they_are_asked_for_next(window, services):
     tab = window()
     tab.get_by_label(FIELD).fill("red")

@@ -10,6 +10,11 @@ export const nameOfWords = (kind) => `crops by the words “${shortened(kind.sli
 
 const shortened = (text) => (text.length > 40 ? `${text.slice(0, 39)}…` : text);
 
+// The field is there once the first page is: a search before that would race with it, and one before the scripts reload the page.
+export function showSearch() {
+  if (form) form.hidden = false;
+}
+
 // Have a page of the crops that fit the words; what was typed stays in the field, also when the window is loaded again.
 export function onSearch(show) {
   if (!form) return;

@@ -6,7 +6,7 @@ import * as like from "./label-like.js";
 import { keep as keepInWindow, kept } from "./label-kept.js";
 import { askForToken, signIn, signOut } from "./label-sign-in.js";
 import { showKeys } from "./label-keys.js";
-import { onSearch } from "./label-search.js";
+import { onSearch, showSearch } from "./label-search.js";
 import { takeSelection, wanted } from "./label-selection.js";
 import { setSeveral, toSend, withLabels } from "./label-sets.js";
 import { countsInWords, kinds, titleOf, troubleInWords, whyNone } from "./label-words.js";
@@ -343,7 +343,7 @@ function start() {
   const kind = asked ?? before?.kind;
   if (kind) choose(kind);
   if (asked) keep(); // a reload before the first answer, too, asks for it
-  resume(before).catch(fail);
+  resume(before).catch(fail).finally(showSearch);
   keepTelling();
 }
 
