@@ -113,7 +113,8 @@ class EncoderContract:
                 encoder.encode_words(["a yellow circle"])
             return
         rows = encoder.encode_words(["a yellow circle", "stripes"])
-        assert (rows.shape, rows.dtype) == ((2, encoder.dim), np.float32)
+        assert rows.shape == (2, encoder.dim)
+        assert rows.dtype == np.float32
         assert np.isfinite(rows).all()
         assert np.linalg.norm(rows, axis=1).all(), "a row of zeros is near nothing"
         assert encoder.encode_words([]).shape == (0, encoder.dim)
