@@ -207,7 +207,7 @@ def _from_npz(path: Path) -> LabelledCrops:
         )
     if y.shape != (len(x),):
         raise DatasetError(f"{path} has {len(x)} crops and y of shape {y.shape}: one label a crop is needed.")
-    return _from_arrays(path.stem, x, [str(label) for label in y.tolist()])
+    return from_arrays(path.stem, x, [str(label) for label in y.tolist()])
 
 
 def _fashion() -> LabelledCrops:
@@ -220,7 +220,7 @@ def _fashion() -> LabelledCrops:
     images = [_idx(folder / f"{part}-images-idx3-ubyte.gz", offset) for part, offset in parts]
     codes = np.concatenate([_idx(folder / f"{part}-labels-idx1-ubyte.gz", 8) for part, _ in parts])
     pixels = np.concatenate(images).reshape(-1, 28, 28)
-    return _from_arrays("fashion", pixels, [FASHION_CLASSES[code] for code in codes])
+    return from_arrays("fashion", pixels, [FASHION_CLASSES[code] for code in codes])
 
 
 def _idx(path: Path, header: int) -> NDArray[np.uint8]:
@@ -236,7 +236,7 @@ def _animals() -> LabelledCrops:
     folder = Path(found.origin).parent / "data" / "Animal_MNIST"
     pixels = np.frombuffer(_bytes_in_pickle(folder / "animal_data_version_3.gz"), dtype=np.uint8)
     codes = np.frombuffer(_bytes_in_pickle(folder / "animal_label_version_3.gz"), dtype="<i8")
-    return _from_arrays("animals", pixels.reshape(-1, 28, 28), [ANIMAL_CLASSES[code] for code in codes])
+    return from_arrays("animals", pixels.reshape(-1, 28, 28), [ANIMAL_CLASSES[code] for code in codes])
 
 
 def _bytes_in_pickle(path: Path) -> bytes:
@@ -249,7 +249,8 @@ def _from_files(name: str, files: Sequence[Path], labels: Sequence[str]) -> Labe
     return LabelledCrops(name, tuple(labels), partial(_open, list(files)), partial(_file_digest, list(files)))
 
 
-def _from_arrays(name: str, pixels: NDArray[np.uint8], labels: Sequence[str]) -> LabelledCrops:
+def from_arrays(name: str, pixels: NDArray[np.uint8], labels: Sequence[str]) -> LabelledCrops:
+    """Return (n, height, width) or (n, height, width, 3) crops and their n labels as a data set."""
     return LabelledCrops(
         name,
         tuple(labels),
