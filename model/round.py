@@ -23,7 +23,11 @@ class TrainingData:
     indices: tuple[int, ...]
     labels: tuple[str, ...]
     weights: NDArray[Any]
-    """(n,) float: 1 for a human label, less for a pseudo-label."""
+    """(n,) float: 1 for a human label, less for a pseudo-label.
+
+    With pseudo-labels of several classes a crop (n, k), a column for each single class, sorted; 0 where nothing is
+    learned of a class from a crop.
+    """
     is_pseudo: NDArray[Any]
     """(n,) bool."""
 

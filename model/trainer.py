@@ -71,7 +71,7 @@ class Trainer:
         return TrainingData(
             indices=tuple(indices),
             labels=(*human.values(), *pseudo.labels),
-            weights=np.concatenate([np.ones(len(human)), pseudo.weights]),
+            weights=np.concatenate([np.ones((len(human), *pseudo.weights.shape[1:])), pseudo.weights]),
             is_pseudo=np.arange(len(indices)) >= len(human),
         )
 
@@ -84,14 +84,14 @@ class Trainer:
     def scores_pool_first(self) -> bool:
         """Tell whether the pool is worth scoring before pseudo-labels: otherwise the model may be replaced unscored."""
         rule = self._rule_in_use()
-        return rule is None or rule.needs_scores or not self._model.untrained.closed_form
+        return rule is None or rule.needs_scores or not self._has_neighbours
 
     def train_on_pseudo_labels(self) -> None:
         """Train again with the pseudo-labels that the rule chooses."""
         rule = self._rule_in_use()
         if rule is None:
             return
-        labels = self._known.labels
+        labels, untrained = self._known.labels, self._model.untrained
         query = PseudoLabelQuery(
             labels=labels,
             free=self._known.free(),
@@ -100,13 +100,16 @@ class Trainer:
             confident=self.confident_crops,
             graph=self.graph,
             seed=self._seed,
+            classes_in=untrained.classes_in if untrained.several else None,
         )
         self._pseudo_labels = rule.select(query)
         if self._pseudo_labels.indices:
             self._model.fit(self.training_data())
             if self._pseudo_labels.scores is not None:
                 # Leave-one-out would use labels that its pseudo-labels came from: these scores are out of fold.
-                self._model.classifier.calibrate(self._pseudo_labels.scores, [*labels.values()])
+                trained = self._model.classifier
+                calibrate = trained.calibrate_classes if trained.several else trained.calibrate
+                calibrate(self._pseudo_labels.scores, [*labels.values()])
 
     def confident_crops(self) -> ConfidentCrops:
         """Return the free crops that clear the threshold, none of them of a class with one label."""
@@ -130,7 +133,7 @@ class Trainer:
 
     def graph(self) -> PoolGraph | None:
         """Return the pool's neighbour graph; None for a classifier whose features are learned from the labels."""
-        if not self._model.untrained.closed_form:
+        if not self._has_neighbours:
             return None
         if self._graph_of != self._known.changes:
             usable = np.flatnonzero(~self._known.excluded)
@@ -140,6 +143,11 @@ class Trainer:
             )
             self._graph_of = self._known.changes
         return self._graph
+
+    @property
+    def _has_neighbours(self) -> bool:
+        """True if no label changes which crops are neighbours."""
+        return self._model.untrained.closed_form or self._model.untrained.several
 
     def _rule_in_use(self) -> PseudoLabelRule | None:
         enough = self._known.n_labels >= self.labeler.min_labels

@@ -23,7 +23,7 @@ class Classifier(ABC):
 
     To add a classifier, subclass this, write the abstract methods, and return it from an encoder's
     `make_classifier`. Nothing outside asks which class it is: what one can do beyond fitting and predicting it
-    says by `closed_form`, `space` and `classes_in`.
+    says by `closed_form`, `space`, `several` and `classes_in`.
     """
 
     classes_: tuple[str, ...] = ()
@@ -38,6 +38,11 @@ class Classifier(ABC):
     """
     space: EmbeddingSpace | None = None
     """How rows are compared before any label; None where features are learned from the labels."""
+    several: bool = False
+    """Whether a label is a set of classes, each with a head of its own, on features that no label changes.
+
+    `fit` then takes (n, k) weights too, a column for each single class, sorted, and `calibrate_classes` can be called.
+    """
 
     @abstractmethod
     def adapt(self, pool: Rows) -> Self:
@@ -90,6 +95,19 @@ class Classifier(ABC):
             NotImplementedError: `closed_form` is False.
         """
         raise NotImplementedError(f"{type(self).__name__} is not fitted in closed form: it calibrates itself")
+
+    def calibrate_classes(self, ahead: NDArray[Any], labels: Sequence[str]) -> Self:
+        """Fit the stated confidence of each class to scores of labels that had no part in them.
+
+        Args:
+            ahead: (n, k) by how much each single class, sorted, is more probable than not, in the scores of its head; a
+                column of NaN leaves a class as it is.
+            labels: their n label sets.
+
+        Raises:
+            NotImplementedError: `several` is False.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no head for each class: it calibrates itself")
 
     def unrestated(self, probabilities: NDArray[Any]) -> NDArray[Any]:
         """Return (n, k) probabilities of `predict_proba` as query strategies are to see them.

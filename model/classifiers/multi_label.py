@@ -3,8 +3,8 @@
 A label is a set of classes, written `crack + dirt` (`model/label_set.py`), and the rest of the core sees sets
 alone. The heads say how probable each class is; a set's probability is the product over the classes, shared
 out among the known sets (binary relevance; Read et al. 2011, "Classifier chains", is its better-known kin).
-Known sets are those people gave, and those the heads see on a sample of the pool, so that an unseen one can be
-found.
+Known sets are those people gave, those that pseudo-labelled crops are predicted to have, and those the heads see on
+a sample of the pool, so that an unseen one can be found.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class MultiLabelClassifier(Classifier):
     """
 
     folds = 5
+    several = True
     space: EmbeddingSpace
 
     def __init__(self, *, space: EmbeddingSpace | None = None, seed: int = 0) -> None:
@@ -74,6 +75,9 @@ class MultiLabelClassifier(Classifier):
     def fit(self, x: Rows, labels: Sequence[str], sample_weight: NDArray[Any] | None = None) -> Self:
         """Fit on (n, d) embeddings and n label sets.
 
+        Weights are (n,), or (n, k) with a column for each single class, sorted. Rows that weigh less than the heaviest are
+        taken for pseudo-labels, as in `EmbeddingClassifier`, and those that weigh 0 say nothing of a class.
+
         Raises:
             ValueError: there are no rows, rows and labels differ in number, or an embedding is not finite.
         """
@@ -85,16 +89,28 @@ class MultiLabelClassifier(Classifier):
             raise ValueError(NOT_FINITE)
         sets = [label_set.split(label) for label in labels]
         self.names_ = tuple(sorted({name for names in sets for name in names}))
-        held = np.asarray([[name in names for name in self.names_] for names in sets])
+        held = _holds(sets, self.names_)
         weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+        weights = np.broadcast_to(weight.reshape(len(labels), -1), held.shape)
         with single_threaded():
-            heads = [self._fit_head(rows, held[:, column], weight) for column in range(len(self.names_))]
+            heads = [
+                self._fit_head(rows if used.all() else rows[used], held[used, column], weights[used, column])
+                for column, used in enumerate((weights > 0).T)
+            ]
         self._weights, self._bias, self._scales = (
             np.stack([head[part] for head in heads]).astype(np.float32) for part in range(3)
         )
         seen = {label_set.join(names) for names in sets}
         unseen = self._unseen(seen) if len(seen) > 1 else set()
         self.classes_ = tuple(sorted(seen | unseen))
+        return self
+
+    def calibrate_classes(self, ahead: NDArray[Any], labels: Sequence[str]) -> Self:
+        """Fit the stated confidence of each class anew to (n, k) scores; one without scores stays as it is."""
+        held = _holds([label_set.split(label) for label in labels], self.names_)
+        for column in np.flatnonzero(np.isfinite(ahead).all(axis=0)):
+            scores = np.stack([np.zeros(len(ahead)), ahead[:, column]], axis=1)
+            self._scales[column] = posterior_scales(scores, held[:, column].astype(np.intp), 2)
         return self
 
     def marginals(self, x: Rows) -> NDArray[Any]:
@@ -174,8 +190,7 @@ class MultiLabelClassifier(Classifier):
 
     def _held(self) -> NDArray[Any]:
         """Return which single classes each known set has: (len(classes_), len(names_)) bool."""
-        sets = [label_set.split(label) for label in self.classes_]
-        return np.asarray([[name in names for name in self.names_] for names in sets])
+        return _holds([label_set.split(label) for label in self.classes_], self.names_)
 
     def _fit_head(
         self, rows: NDArray[Any], held: NDArray[Any], weight: NDArray[Any]
@@ -185,8 +200,10 @@ class MultiLabelClassifier(Classifier):
             share = (weight[held].sum() + 1) / (weight.sum() + 2)
             return np.zeros((rows.shape[1], 2)), np.log([1 - share, share]), np.ones(3)
         known = np.flatnonzero(weight >= weight.max() * (1 - 1e-9))
-        if len(known) > TUNING_ROWS or len(np.unique(codes[known])) < 2:
-            known = np.sort(np.random.default_rng(self.seed).permutation(len(codes))[:TUNING_ROWS])
+        if len(np.unique(codes[known])) < 2:
+            known = np.arange(len(codes))
+        if len(known) > TUNING_ROWS:
+            known = np.sort(np.random.default_rng(self.seed).permutation(known)[:TUNING_ROWS])
         penalty, loo = choose_penalty(rows[known], codes[known], 2, None)
         scales = posterior_scales(loo, codes[known], 2)
         # Not balanced: a class's share is what its probability is read from, and errors of many heads add up.
@@ -202,3 +219,8 @@ class MultiLabelClassifier(Classifier):
             label_set.join(np.asarray(self.names_)[row].tolist()) for row in likely[likely.any(axis=1)]
         )
         return {label for label, _ in found.most_common(MOST_UNSEEN + len(seen)) if label not in seen}
+
+
+def _holds(sets: Sequence[Sequence[str]], names: Sequence[str]) -> NDArray[Any]:
+    """Return which classes each set has: (len(sets), len(names)) bool."""
+    return np.asarray([[name in held for name in names] for held in sets], dtype=bool)

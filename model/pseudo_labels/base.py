@@ -31,6 +31,8 @@ class PseudoLabelQuery:
     graph: Callable[[], PoolGraph | None]
     """Gives the pool's neighbour graph; None for a classifier whose features are learned from the labels."""
     seed: int
+    classes_in: Callable[[str], tuple[str, ...]] | None = None
+    """Gives the single classes of a label where a crop may have several; None where it has one."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,17 @@ class TrainingPseudoLabels:
     indices: tuple[int, ...] = ()
     labels: tuple[str, ...] = ()
     weights: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
-    """(n,) float; the label of a person weighs 1."""
+    """(n,) float; the label of a person weighs 1.
+
+    Where a crop may have several classes (n, k), a column for each single class that people have given, sorted; 0 where
+    nothing is learned of a class from a crop.
+    """
     scores: NDArray[Any] | None = None
-    """(n_labels, k) out-of-fold scores of the labels of people, where the rule has them: for calibration."""
+    """(n_labels, k) out-of-fold scores of the labels of people, where the rule has them: for calibration.
+
+    Where a crop may have several classes they say how far `yes` is ahead of `no`, and are NaN for a class without
+    pseudo-labels.
+    """
 
 
 class PseudoLabelRule(ABC):

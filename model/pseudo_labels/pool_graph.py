@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 10
 PROJECTED = 128
+# Enough to compare two heads out of fold; the head itself is trained on all dimensions.
+CHECK_DIM = 256
 
 
 class PoolGraph:
@@ -30,6 +33,11 @@ class PoolGraph:
         self.rows = rows
         self.features = features
         self._matrix = matrix
+
+    @cached_property
+    def reduced(self) -> NDArray[Any]:
+        """The features in fewer dimensions: (m, CHECK_DIM), or as many as there are."""
+        return project(self.features, CHECK_DIM)
 
     @classmethod
     def build(

@@ -92,6 +92,28 @@ class ClassifierContract:
             with pytest.raises(NotImplementedError, match="closed form"):
                 fitted.calibrate(scores, names)
 
+    def test_classes_are_calibrated_and_weighed_by_themselves_where_each_has_a_head(
+        self, classifier: Classifier
+    ) -> None:
+        rows, names = make_rows()
+        fitted = classifier.adapt(rows).fit(rows, names)
+        ahead = np.where(np.asarray(names)[:, None] == NAMES, 0.5, -0.5)
+        if not classifier.several:
+            with pytest.raises(NotImplementedError, match="head for each class"):
+                fitted.calibrate_classes(ahead, names)
+            return
+        assert classifier.space is not None
+        before = fitted.predict_proba(rows)
+        ahead[:, 1:] = np.nan
+        assert fitted.calibrate_classes(np.full_like(ahead, np.nan), names).classes_ == NAMES
+        np.testing.assert_array_equal(fitted.predict_proba(rows), before)
+        assert not np.array_equal(fitted.calibrate_classes(ahead, names).predict_proba(rows), before)
+        weights = np.ones((len(rows), len(NAMES)))
+        np.testing.assert_allclose(fitted.fit(rows, names, weights).predict_proba(rows), before, atol=1e-6)
+        weights[40:] = 0
+        alone = classifier.fresh().fit(rows[:40], names[:40]).predict_proba(rows)
+        np.testing.assert_allclose(fitted.fit(rows, names, weights).predict_proba(rows), alone, atol=1e-6)
+
     def test_a_session_asks_for_crops_with_it(self, classifier: Classifier) -> None:
         rows, names = make_rows()
         session = ActiveLearningSession(rows, classifier=classifier, check_share=0.2)
