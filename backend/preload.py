@@ -16,5 +16,6 @@ import everylabel.model.classifiers.multi_label
 import everylabel.model.encoders.pixels
 import everylabel.model.evaluation.stopping
 import everylabel.model.label_quality.consensus
+import everylabel.model.label_quality.set_consensus
 import everylabel.model.query.auto
 import everylabel.model.session

@@ -96,8 +96,9 @@ def weigh_disagreements(
 ) -> WeighedVotes:
     """Decide the label of each task whose annotators disagree by how reliable each annotator is.
 
-    The method is CROWDLAB (arXiv:2210.06812). Without a disagreement it costs nothing. A classifier that is trained whole, or on label sets, would take minutes
-    to predict the crops: then the result is empty, and the majority counts.
+    The method is CROWDLAB (arXiv:2210.06812), and where a crop may have several classes CROWDLAB of each class. Without a
+    disagreement it costs nothing. A classifier that is trained whole would take minutes to predict the crops: then the result is
+    empty, and the majority counts.
 
     Args:
         counted: The result of `counted_annotations`, oldest change first.
@@ -108,15 +109,16 @@ def weigh_disagreements(
     Returns:
         The decisions, how often each annotator is right, and the tasks that are worth a second label.
     """
-    from everylabel.model.label_quality.consensus import find_consensus  # noqa: PLC0415 - takes long to load
+    from everylabel.model.label_quality import find_consensus, find_set_consensus  # noqa: PLC0415 - takes long to load
 
     votes = votes_by_task(annotation for annotation in counted if annotation.task_id in row_of)
     disagreements = [task_id for task_id, given in votes.items() if len(set(given.values())) > 1]
-    if not disagreements or not classifier.closed_form:
+    if not disagreements or not weighs_votes(classifier):
         return WeighedVotes()
     tasks = sorted(votes)
     annotators = sorted({annotator for given in votes.values() for annotator in given})
-    found = find_consensus(
+    weigh = find_consensus if classifier.closed_form else find_set_consensus
+    found = weigh(
         [[votes[task_id].get(annotator) for task_id in tasks] for annotator in annotators],
         annotators,
         pool[np.asarray([row_of[task_id] for task_id in tasks], dtype=np.intp)],
@@ -130,6 +132,13 @@ def weigh_disagreements(
         quality=found.quality,
         second_labels=tuple(tasks[index] for index in found.second_labels),
     )
+
+
+def weighs_votes(classifier: Classifier) -> bool:
+    """Return whether the votes of a project with this classifier are weighed; where it is trained whole, the majority counts."""
+    from everylabel.model.classifiers.multi_label import MultiLabelClassifier  # noqa: PLC0415 - takes long to load
+
+    return classifier.closed_form or isinstance(classifier, MultiLabelClassifier)
 
 
 def counted_annotations(annotations: Iterable[Annotation], classes: Sequence[str]) -> list[Annotation]:

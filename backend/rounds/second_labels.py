@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from everylabel.backend.rounds.labels import weighs_votes
+
 if TYPE_CHECKING:
     from everylabel.backend.rounds.round_input import RoundInput
     from everylabel.backend.store import Annotation, RoundRecord, Store
@@ -117,7 +119,7 @@ def _open_to(
 def _most_useful(found: RoundInput, outcome: Round) -> Sequence[int]:
     if found.votes.second_labels:
         return found.votes.second_labels
-    if not found.classifier.closed_form:  # nothing weighs their votes
+    if not weighs_votes(found.classifier):
         return ()
     return [int(found.task_at[issue.index]) for issue in outcome.label_issues]
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         audit_labels,
         detect_label_errors,
     )
+    from everylabel.model.label_quality.set_consensus import find_set_consensus
 
 __all__ = [
     "Consensus",
@@ -23,6 +24,7 @@ __all__ = [
     "audit_labels",
     "detect_label_errors",
     "find_consensus",
+    "find_set_consensus",
 ]
 
 __getattr__ = lazy_names(
@@ -35,5 +37,6 @@ __getattr__ = lazy_names(
         "audit_labels": "label_errors",
         "detect_label_errors": "label_errors",
         "find_consensus": "consensus",
+        "find_set_consensus": "set_consensus",
     },
 )

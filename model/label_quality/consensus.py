@@ -71,10 +71,10 @@ def find_consensus(
     Raises:
         ValueError: the shapes do not fit.
     """
-    _check_shape(votes, len(annotators), len(x))
+    check_shape(votes, len(annotators), len(x))
     labelled = [crop for crop in range(len(x)) if any(row[crop] is not None for row in votes)]
     chosen = [[vote for row in votes if (vote := row[crop]) is not None] for crop in labelled]
-    majority = [_majority(given) for given in chosen]
+    majority = [most_frequent(given) for given in chosen]
     classes = sorted({vote for given in chosen for vote in given})
     active = [number for number, row in enumerate(votes) if any(vote is not None for vote in row)]
     if len(classes) < 2 or max((len(given) for given in chosen), default=0) < 2:
@@ -96,6 +96,40 @@ def find_consensus(
     return _weighed(table, probabilities.astype(np.float64), labelled, chosen, classes, names)
 
 
+@dataclass(frozen=True)
+class WeighedTable:
+    """A table of votes, weighed: one entry a crop, in its order, or an annotator."""
+
+    codes: NDArray[Any]
+    """(n,) int, the code of the class that is decided on."""
+    quality: NDArray[Any]
+    """(n,) how probable it is that this is right."""
+    annotator_quality: NDArray[Any]
+    """(annotators,) how often each is right."""
+    scores: NDArray[Any]
+    """(n,) ActiveLab's: the lower, the more one more label would tell."""
+
+
+def weigh(table: NDArray[Any], probabilities: NDArray[Any]) -> WeighedTable:
+    """Weigh annotators and a model by how reliable each is (CROWDLAB), and say where one more label tells most (ActiveLab).
+
+    Args:
+        table: (n, annotators) class codes; NaN where an annotator said nothing.
+        probabilities: (n, classes) of a model that has not seen the crops.
+    """
+    weighed = get_label_quality_multiannotator(
+        table, probabilities, return_detailed_quality=False, verbose=False
+    )
+    by_crop, by_annotator = weighed["label_quality"], weighed["annotator_stats"]["annotator_quality"]
+    scores, _ = get_active_learning_scores(table, probabilities)
+    return WeighedTable(
+        by_crop["consensus_label"].to_numpy().astype(int),
+        by_crop["consensus_quality_score"].to_numpy(),
+        np.array([by_annotator.loc[number] for number in range(table.shape[1])]),
+        np.asarray(scores),
+    )
+
+
 def _weighed(
     table: NDArray[Any],
     probabilities: NDArray[Any],
@@ -105,28 +139,24 @@ def _weighed(
     names: Sequence[str],
 ) -> Consensus:
     """Weigh a table of votes, (crops, annotators), given (crops, classes) probabilities of a model that has not seen them."""
-    weighed = get_label_quality_multiannotator(
-        table, probabilities, return_detailed_quality=False, verbose=False
-    )
-    by_crop, by_annotator = weighed["label_quality"], weighed["annotator_stats"]["annotator_quality"]
-    scores, _ = get_active_learning_scores(table, probabilities)
+    weighed = weigh(table, probabilities)
     # cleanlab may overrule annotators who all agree; a person's uncontradicted word stands.
     labels = [
         given[0] if len(set(given)) == 1 else classes[int(code)]
-        for given, code in zip(chosen, by_crop["consensus_label"].to_numpy(), strict=True)
+        for given, code in zip(chosen, weighed.codes, strict=True)
     ]
-    quality = by_crop["consensus_quality_score"].to_numpy()
     return Consensus(
         crops=[
             CropConsensus(crop, label, float(score), len(given))
-            for crop, label, score, given in zip(labelled, labels, quality, chosen, strict=True)
+            for crop, label, score, given in zip(labelled, labels, weighed.quality, chosen, strict=True)
         ],
-        quality={name: float(by_annotator.loc[number]) for number, name in enumerate(names)},
-        second_labels=[labelled[row] for row in np.argsort(scores, kind="stable")],
+        quality={name: float(weighed.annotator_quality[number]) for number, name in enumerate(names)},
+        second_labels=[labelled[row] for row in np.argsort(weighed.scores, kind="stable")],
     )
 
 
-def _check_shape(votes: Sequence[Sequence[str | None]], n_annotators: int, n_crops: int) -> None:
+def check_shape(votes: Sequence[Sequence[str | None]], n_annotators: int, n_crops: int) -> None:
+    """Raise a ValueError unless votes are one row an annotator and one column a crop."""
     if len(votes) != n_annotators or any(len(row) != n_crops for row in votes):
         raise ValueError(
             f"votes need a row for each of {n_annotators} annotators and a column for each of {n_crops} "
@@ -148,7 +178,7 @@ def _vote_table(
     return table
 
 
-def _majority(given: Sequence[str]) -> str:
+def most_frequent(given: Sequence[str]) -> str:
     """Return the label given most often; of equals the first by name, whoever came first."""
     counts = Counter(given)
     return min(counts, key=lambda name: (-counts[name], name))

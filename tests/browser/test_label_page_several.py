@@ -22,7 +22,7 @@ from tests.browser.test_label_page_kinds import assert_fits, assert_good
 from tests.browser.test_label_pages import given, tasks
 from tests.browser.test_more_like import window  # noqa: F401
 from tests.browser.test_page_alone import backend  # noqa: F401
-from tests.several_classes import CONFIG, NAMES, several  # noqa: F401
+from tests.several_classes import CONFIG, NAMES, several, ticked  # noqa: F401
 from tests.stand_in_label_studio import label_config
 
 EVEN, ODD, ABOVE, STROKE = "1", "2", "3", "4"
@@ -320,3 +320,20 @@ def test_a_name_that_no_class_has_gives_and_takes_nothing(window):  # noqa: F811
     tab.keyboard.press("Enter")
     expect(tab.get_by_role("dialog")).to_be_visible()
     expect(cell(tab).locator(".given")).to_have_text("even")
+
+
+def test_second_labels_are_given_as_sets_without_what_others_said(window, services, stand_in, several, send):  # noqa: F811
+    for task in list(several)[:6]:
+        send(stand_in.annotate(task, None, result=ticked("odd", "one stroke"), completed_by=8))
+    services.loop.catch_up(1)
+    tab = window(query="?show=second-labels")
+    expect(tab.locator("#page-title")).to_contain_text("that others have labelled")
+    assert given(tab) == {}
+    first = tasks(tab)[0]
+    cell(tab).focus()
+    for key in (EVEN, ABOVE):
+        tab.keyboard.press(key)
+    assert given(tab) == {first: "above one + even"}
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#counts")).to_contain_text("1 confirmed")
+    assert labels_of(services) == {first: "above one + even"}

@@ -226,3 +226,59 @@ def test_a_round_suspects_a_set_that_is_wrong(services, stand_in, several, pages
     services.loop.catch_up(1)
     page = pages.give(1, ann, "suspects")
     assert pages.suggested(page)[wrong] == ("odd + one stroke", "even")
+
+
+@pytest.fixture
+def disputed(services, stand_in, several, send):  # noqa: F811
+    """The same, with a second label of the first six, by Bob: half of them another set. The newest round has weighed them."""
+    tasks = list(several)[:6]
+    for at, task in enumerate(tasks):
+        names = ["odd", "one stroke", "above one"] if at % 2 else label_set.split(several[task])
+        send(stand_in.annotate(task, None, result=ticked(*names), completed_by=8))
+    services.loop.catch_up(1)
+    return tasks
+
+
+def test_of_crops_that_two_people_have_labelled_differently_each_class_is_weighed(
+    services,
+    several,  # noqa: F811
+    disputed,
+):
+    decided = services.store.resolved_disagreements(1)
+    assert {*decided} == {task for task in disputed[1::2] if several[task] != "above one + odd + one stroke"}
+    said = {task: {*label_set.split(several[task])} for task in decided}
+    for task, found in decided.items():
+        assert said[task] & {"odd", "one stroke", "above one"} <= {*label_set.split(found.label)}, (
+            "both say so"
+        )
+    right = [task for task, found in decided.items() if found.label == several[task]]
+    assert len(right) > len(decided) / 2
+
+
+def test_a_page_of_second_labels_gives_no_class_and_what_is_given_is_weighed_with_the_others(
+    services,
+    stand_in,
+    pages,
+    sender,
+    ann,
+    several,  # noqa: F811
+    disputed,
+):
+    offered = pages.second_labels(1, ann)
+    page = pages.give(1, ann, "second-labels")
+    assert (len(page.tasks), page.class_name, page.preset) == (min(24, offered), None, {})
+    assert {*page.tasks} & {*disputed[1::2]}, "those that two people differ on come first"
+    task = page.tasks[0]
+    before = held(stand_in, task)
+    pages.confirm(1, ann, page.id, {task: list(label_set.split(several[task]))}, 20.0)
+    assert sender.send(1)
+    assert held(stand_in, task) == [*before, (7, sorted(label_set.split(several[task])))]
+    assert pages.second_labels(1, ann) == offered - 1
+    services.loop.catch_up(1)
+    if task in services.store.resolved_disagreements(1):
+        assert services.store.resolved_disagreements(1)[task].votes["7"] == several[task]
+
+
+def test_how_often_each_person_is_right_is_known_of_whole_sets(services, several, disputed):  # noqa: F811
+    quality = services.labelling.pool_files.snapshot(1).quality
+    assert quality["1"] > quality["8"]
