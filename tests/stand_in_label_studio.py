@@ -232,13 +232,41 @@ class StandIn:
             version = body.get("model_version")
             if version and not any(p["model_version"] == version for p in self.predictions):
                 return 400, {"validation_errors": {"model_version": ["there are no predictions with it"]}}
+            before = self._overlap(id_)
             self.projects[id_] |= body
+            self._rearrange(id_, *before)
         return 200, {
             **self.projects[id_],
             "task_number": sum(t["project"] == id_ for t in self.tasks.values()),
             "total_annotations_number": len([a for a in self._annotations(id_) if not a["was_cancelled"]]),
             "skipped_annotations_number": len([a for a in self._annotations(id_) if a["was_cancelled"]]),
         }
+
+    def _overlap(self, project: int) -> tuple[int, int]:
+        settings = self.projects[project]
+        return settings.get("maximum_annotations", 1), settings.get("overlap_cohort_percentage", 100)
+
+    def _rearrange(self, project: int, was_most: int, was_share: int) -> None:
+        """Say anew of how many people each task is asked, as Label Studio 1.23.2 does (`Project._update_tasks_states`)."""
+        most, share = self._overlap(project)
+        tasks = [task for task in self.tasks.values() if task["project"] == project]
+        if (most, share) == (was_most, was_share) or (most, was_most) == (1, 1):
+            return
+        several = [task for task in tasks if task.get("overlap", 1) > 1]
+        n = {task["id"]: sum(not one["was_cancelled"] for one in task["annotations"]) for task in tasks}
+        done = [task for task in tasks if n[task["id"]] >= most]
+        left = max(0, int(len(tasks) * share / 100 + 0.5) - len(done))
+        others = sorted((task for task in tasks if task not in done), key=lambda task: -n[task["id"]])
+        if most == 1:
+            several = []
+        elif share != was_share or not several:
+            several = [*done, *others[:left]]
+        else:  # of the others nothing is changed
+            tasks = several
+        for task in tasks:
+            task["overlap"] = most if task in several else 1
+            task.pop("is_labeled", None)  # it is counted anew
+            self.changed_at(task)
 
     def _whoami(self, _: str, query: dict[str, list[str]], __: Any) -> tuple[int, Any]:
         number = int(query["user"][0])

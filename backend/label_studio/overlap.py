@@ -7,16 +7,21 @@ everybody who has not annotated it: those with the most annotations first, and o
 A project's `maximum_annotations` is how many people that is, and its `overlap_cohort_percentage` of how many of its tasks
 Label Studio asks so many. With 100, as a project has it from the start, it asks for them of every task; with less, of
 some that it picks itself; with 0 of none, until somebody sets the `overlap` of a task. Where tasks are imported, deleted
-or synced from a storage, it sets the `overlap` of every task anew.
+or synced from a storage, or `overlap_cohort_percentage` changes, it sets the `overlap` of every task anew and counts who has
+labelled it. Where `maximum_annotations` alone changes, it raises the `overlap` of each task that has more than one, also of
+those that have all their annotations: these count as unlabelled then, and are served before all others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from everylabel.backend.label_studio.client import LabelStudio
+
+ONE_PERSON = {"maximum_annotations": 1, "overlap_cohort_percentage": 100}
+"""A project's settings where one person is asked about each task: as Label Studio makes a project."""
 
 
 def overlap_of(project: Mapping[str, Any]) -> int:
@@ -28,6 +33,58 @@ def overlap_of(project: Mapping[str, Any]) -> int:
     if project.get("overlap_cohort_percentage") != 0:
         return 1
     return max(1, int(project.get("maximum_annotations") or 1))
+
+
+def own_overlap_of(project: Mapping[str, Any]) -> int:
+    """Return how many people Label Studio asks about tasks that it picks itself, or about all of them; 1 where it picks none.
+
+    Args:
+        project: As Label Studio describes it.
+    """
+    if project.get("overlap_cohort_percentage") == 0:
+        return 1
+    return max(1, int(project.get("maximum_annotations") or 1))
+
+
+def leave_choice_open(label_studio: LabelStudio, project_id: int, people: int) -> Mapping[str, Any] | None:
+    """Set that Label Studio asks so many people about a task, and picks none of these tasks itself.
+
+    What has one label is labelled then, as before. Tasks that are asked for a second label are forgotten until the next round.
+
+    Args:
+        label_studio: The client.
+        project_id: The project.
+        people: How many people may be asked about a task, 2 or more.
+
+    Returns:
+        The project as it was; None where it is so already, and nothing is changed.
+
+    Raises:
+        LabelStudioError: It does not answer, or refuses.
+    """
+    project = label_studio.project(project_id)
+    if overlap_of(project) == people:
+        return None
+    if project.get("overlap_cohort_percentage") == 0:
+        # With `maximum_annotations` alone changed, tasks with all their labels would be served again.
+        label_studio.update_project(project_id, **ONE_PERSON)
+    label_studio.update_project(project_id, maximum_annotations=people, overlap_cohort_percentage=0)
+    return project
+
+
+def ask_one_person(label_studio: LabelStudio, project_id: int) -> bool:
+    """Set that Label Studio asks one person about each task, where the choice of tasks was left open; what it picks itself stays.
+
+    Returns:
+        Whether the choice was open.
+
+    Raises:
+        LabelStudioError: It does not answer, or refuses.
+    """
+    if overlap_of(label_studio.project(project_id)) < 2:
+        return False
+    label_studio.update_project(project_id, **ONE_PERSON)
+    return True
 
 
 def serve_second_labels(
@@ -67,7 +124,7 @@ def serve_second_labels(
             label_studio.update_task(int(task["id"]), **fields)
 
 
-def not_asked(label_studio: LabelStudio, project_id: int, task_ids: Collection[int]) -> list[int]:
+def not_asked(label_studio: LabelStudio, project_id: int, task_ids: Sequence[int]) -> list[int]:
     """Return those of these tasks that Label Studio asks nobody about again.
 
     Raises:
@@ -75,9 +132,7 @@ def not_asked(label_studio: LabelStudio, project_id: int, task_ids: Collection[i
     """
     project = label_studio.project(project_id)
     asked = {
-        int(task["id"])
-        for task in label_studio.tasks_among(project_id, [*task_ids])
-        if _is_asked(task, project)
+        int(task["id"]) for task in label_studio.tasks_among(project_id, task_ids) if _is_asked(task, project)
     }
     return [task_id for task_id in task_ids if task_id not in asked]
 

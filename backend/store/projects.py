@@ -54,6 +54,8 @@ class Project:
     """The model it began with, as `everylabel.backend.store.earlier_model` reads it; None if it began without one."""
     overlap: int = 1
     """How many people a crop may be asked of, where Label Studio leaves it to us which crops; 1 in all other projects."""
+    own_overlap: int = 1
+    """How many people Label Studio asks about crops that it picks itself, or about all; 1 where it picks none."""
 
 
 @dataclass(frozen=True)
@@ -153,4 +155,5 @@ def _project(row: ProjectRow) -> Project:
         better_encoder=row.better_encoder,
         earlier_model=row.earlier_model,
         overlap=row.overlap,
+        own_overlap=row.own_overlap,
     )

@@ -67,6 +67,7 @@ class ProjectRow(Base):
     model_pinned: Mapped[bool] = mapped_column(Boolean, default=False)
     check_tasks: Mapped[str] = mapped_column(Text, default="[]")
     overlap: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
+    own_overlap: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
     embedded_until: Mapped[int | None] = mapped_column(Id, default=None)
     listed_until: Mapped[int | None] = mapped_column(Id, default=None)
     listed_at: Mapped[float | None] = mapped_column(Float, default=None)

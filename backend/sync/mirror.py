@@ -11,7 +11,7 @@ from typing import Any
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.label_config import ImageChoices, LabelConfigError
-from everylabel.backend.label_studio.overlap import overlap_of
+from everylabel.backend.label_studio.overlap import overlap_of, own_overlap_of
 from everylabel.backend.label_studio.webhooks import TRAINING, AnnotationBody
 from everylabel.backend.store import Annotation, Event, Project, Store
 from everylabel.backend.sync.task_listing import TaskListing, stored_task
@@ -133,8 +133,12 @@ class Mirror:
         project = label_studio.project(project_id)
         before = self._store.project(project_id)
         change = self._save_config(project_id, str(project["label_config"]), before)
-        title, overlap = str(project.get("title") or "")[:255], overlap_of(project)
-        self._store.save_project(project_id, title=title, overlap=overlap)
+        self._store.save_project(
+            project_id,
+            title=str(project.get("title") or "")[:255],
+            overlap=overlap_of(project),
+            own_overlap=own_overlap_of(project),
+        )
         control = label_config.parse(str(project["label_config"]))
 
         listing = TaskListing(

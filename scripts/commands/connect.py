@@ -17,6 +17,7 @@ from everylabel.backend.label_studio import label_config, webhooks
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.errors import BackendUnreachableError
 from everylabel.backend.label_studio.hotkeys import TOO_OLD, UNDO, submit_with_enter
+from everylabel.backend.label_studio.overlap import ask_one_person, leave_choice_open, own_overlap_of
 from everylabel.backend.label_studio.publisher import SAMPLING
 from everylabel.backend.label_studio.required_class import MESSAGE, requires_class, with_required_class
 from everylabel.backend.progress import Progress
@@ -41,6 +42,7 @@ def run(
     *,
     require_class: bool | None,
     hotkeys: bool,
+    second_labels: int | None = None,
     labels: Path | None = None,
     from_model: str | None = None,
 ) -> None:
@@ -57,6 +59,8 @@ def run(
             changed = _begin_with(backend, project, taken)
         elif from_model == NONE:
             changed = _forget_model(backend, project)
+        if second_labels is not None:
+            changed |= _ask_people(backend.label_studio, project, second_labels)
         connect_and_say(backend, project, hotkeys=hotkeys, force=changed)
 
 
@@ -131,6 +135,31 @@ def _forget_model(backend: Backend, project_id: int) -> bool:
             f"everylabel rollback --project {project_id} --newest."
         )
     return True
+
+
+def _ask_people(label_studio: LabelStudio, project_id: int, people: int) -> bool:
+    """Have Label Studio ask up to so many people about a crop, and say what it does now; return True if that is new."""
+    if people < 2:
+        off = ask_one_person(label_studio, project_id)
+        console.print(
+            "Second labels are off: Label Studio asks one person about each crop. Labels that were given stay."
+            if off
+            else f"Project {project_id} has no second labels that everylabel asks for: there is nothing to turn off."
+        )
+        return off
+    before = leave_choice_open(label_studio, project_id, people)
+    if before is not None and (own := own_overlap_of(before)) > 1:
+        share = int(before.get("overlap_cohort_percentage") or 0)
+        console.print(
+            f"Until now Label Studio asked {own} people about {share} % of the crops, picked by itself."
+        )
+    console.print(
+        f"Second labels are on: Label Studio asks up to {people} people about the crops that another label tells most of, at most one "
+        "label in five, once two people have labelled. They come before all other crops, as does what somebody else has skipped. "
+        f"Back: everylabel connect --project {project_id} --no-second-labels",
+        highlight=False,
+    )
+    return before is not None
 
 
 def _bring_in(label_studio: LabelStudio, project_id: int, table: Path) -> None:

@@ -19,14 +19,13 @@ from everylabel.backend.label_studio.crop_errors import ImageError
 from everylabel.backend.label_studio.errors import LabelStudioError
 from everylabel.backend.label_studio.label_config import LabelConfigError
 from everylabel.backend.label_studio.label_stream import not_served
-from everylabel.backend.label_studio.overlap import not_asked
 from everylabel.backend.label_studio.publisher import SAMPLING, version_number
 from everylabel.backend.label_studio.required_class import requires_class
 from everylabel.backend.label_studio.versions import tested_versions, warning_about
 from everylabel.backend.rounds import certificates, earlier_model, empty_annotations
 from everylabel.backend.rounds.labels import current_labels
-from everylabel.backend.store import RoundRecord, StorageError
-from everylabel.scripts import background_checks
+from everylabel.backend.store import StorageError
+from everylabel.scripts import background_checks, second_label_checks
 from everylabel.scripts.background_checks import CheckFailedError
 from everylabel.scripts.checked_settings import load_settings
 from everylabel.scripts.commands.connect import TITLE
@@ -103,8 +102,7 @@ def examine(backend: Backend, project_id: int | None) -> Iterator[Finding]:
     yield _check("Rounds", lambda: _rounds(backend, project_id))
     if not sampling.problem:  # else no round is followed, which has been said
         yield _check("Label stream", lambda: _label_stream(backend, project_id))
-        if (newest := backend.store.latest_round(project_id)) and newest.second_labels:
-            yield _check("Second labels", lambda: _second_labels(backend, project_id, newest))
+        yield _check("Second labels", lambda: second_label_checks.check(backend, project_id))
     yield _check("Annotations", lambda: _annotations(backend, project_id))
 
 
@@ -317,19 +315,6 @@ def _label_stream(backend: Backend, project_id: int) -> str:
             f"{first}. Run: everylabel sync --project {project_id}"
         )
     return f"all {len(asked)} crops of {record.model_version} can be served"
-
-
-def _second_labels(backend: Backend, project_id: int, newest: RoundRecord) -> str:
-    """Compare the labelled crops that another person is to be asked about with those that Label Studio asks for."""
-    left_out = not_asked(backend.label_studio, project_id, newest.second_labels)
-    if left_out and (waiting := len(backend.store.events(project_id))):
-        return f"a new round is due: {counted(waiting, 'webhook')} waiting"
-    if left_out:
-        raise CheckFailedError(
-            f"{newest.model_version} wants a second label of task {', '.join(map(str, left_out))}, and Label Studio asks nobody "
-            f"for it. The next round asks again, or now: everylabel sync --project {project_id}"
-        )
-    return f"another person is asked about {counted(len(newest.second_labels), 'crop')}"
 
 
 def _annotations(backend: Backend, project_id: int) -> str:

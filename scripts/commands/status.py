@@ -24,6 +24,7 @@ from everylabel.backend.rounds.labels import counted_annotations, current_labels
 from everylabel.backend.rounds.outlook import curve_of, next_labels_in_words, seconds_per_label
 from everylabel.backend.store import Annotation, Project, RoundRecord
 from everylabel.model.evaluation.forecast import forecast_gain
+from everylabel.scripts import second_label_checks
 from everylabel.scripts.checked_settings import load_settings
 from everylabel.scripts.commands import switch_encoder
 from everylabel.scripts.console import console, counted, fail
@@ -83,6 +84,8 @@ def _table(backend: Backend, project: Project) -> Table:
             table.add_row("next", words)
         table.add_row("round", f"{latest.model_version}, {_span(time.time() - latest.finished_at)} ago")
         table.add_row("queue", _queue(latest))
+    if words := _second_labels(backend, project, annotations, latest):
+        table.add_row("second labels", words)
     if certificate := certificates.describe(backend, project.id):
         table.add_row("certificate", escape(certificate))
     if project.problem:
@@ -109,6 +112,8 @@ def _figures(backend: Backend, project: Project) -> dict[str, Any]:
         "accepted": sum(annotation.accepted for annotation in annotations),
         "fast_pages": [asdict(found) for found in backend.store.fast_pages(project.id)],
         "round": None if latest is None else latest.number,
+        "overlap": project.overlap,
+        "own_overlap": project.own_overlap,
         "second_labels": [] if latest is None else list(latest.second_labels),
         "accuracy": None if accuracy is None else asdict(accuracy),
         "stopping": None if latest is None else latest.stopping,
@@ -190,6 +195,17 @@ def _queue(record: RoundRecord) -> str:
         f"{asked}{spot}{second}{counted(len(record.check), 'blind check crop')}, {len(record.batch)} in the batch, "
         f"{len(record.pre_annotated)} to verify, {counted(len(record.suspected), 'suspected label issue')}; {state}"
     )
+
+
+def _second_labels(
+    backend: Backend, project: Project, annotations: Sequence[Annotation], latest: RoundRecord | None
+) -> str:
+    try:
+        classes = label_config.parse(project.label_config).classes
+    except LabelConfigError:
+        return ""
+    people = second_label_checks.annotators(annotations, classes)
+    return second_label_checks.in_words(project, people, 0 if latest is None else len(latest.second_labels))
 
 
 def _span(seconds: float) -> str:

@@ -49,13 +49,24 @@ def label_next(client, project):
     return task
 
 
+def turn(everylabel_backend, project, *words):
+    done = everylabel_backend.command("connect", "--project", str(project.id), *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return " ".join(done.stdout.split())
+
+
+def served_again(label_studio, project):
+    """The tasks with an annotation that Label Studio serves to whoever has not annotated them."""
+    tasks = label_studio.tasks(project.id)
+    return {task["id"] for task in tasks if task["annotations"] and not task["is_labeled"]}
+
+
 @pytest.fixture(scope="module")
 def project(label_studio, everylabel_backend, digits, annotators):
-    """A project that wants two labels of no crop in particular; its two people disagree on two of four crops."""
+    """A project with second labels; its two people disagree on two of four crops."""
     project = label_studio.digits_project(digits, 120, "second labels")
-    settings = {"maximum_annotations": 2, "overlap_cohort_percentage": 0}
-    label_studio.api("PATCH", f"/api/projects/{project.id}/", json=settings)
     everylabel_backend.connect(project.id)
+    turn(everylabel_backend, project, "--second-labels", "2")
     ada, grace = annotators
     for at, task in enumerate(project.task_ids[:SHARED]):
         true = project.labels[task]
@@ -133,15 +144,35 @@ def test_a_skipped_one_is_taken_for_labelled_again_and_another_one_asked_for(
     wait_until_asked(label_studio, *after.second_labels)
 
 
+def test_with_another_number_of_people_nothing_that_is_labelled_is_served_again(
+    label_studio, everylabel_backend, annotators, project
+):
+    """Label Studio would serve every crop with two labels once three people are wanted."""
+    project, _ = project
+    twice = [task["id"] for task in label_studio.tasks(project.id) if len(task["annotations"]) > 1]
+    assert len(twice) > SHARED
+    words = turn(everylabel_backend, project, "--second-labels", "3")
+    assert "asks up to 3 people" in words
+    latest = everylabel_backend.round(project.id)
+    (asked,) = latest.second_labels
+    wait_until_asked(label_studio, asked)
+    assert served_again(label_studio, project) == {asked}
+    for task in twice:
+        found = label_studio.api("GET", f"/api/tasks/{task}/")
+        assert (found["overlap"], found["is_labeled"]) == ((3, False) if task == asked else (1, True))
+
+
 def test_a_project_that_wants_one_label_a_crop_has_none(
     label_studio, everylabel_backend, annotators, project
 ):
     project, _ = project
     (asked,) = everylabel_backend.round(project.id).second_labels
-    label_studio.api("PATCH", f"/api/projects/{project.id}/", json={"maximum_annotations": 1})
-    everylabel_backend.command("sync", "--project", str(project.id))
+    assert "Second labels are off" in turn(everylabel_backend, project, "--no-second-labels")
+    found = label_studio.api("GET", f"/api/projects/{project.id}/")
+    assert (found["maximum_annotations"], found["overlap_cohort_percentage"]) == (1, 100)
     assert everylabel_backend.round(project.id).second_labels == ()
     wait_until_over(label_studio, asked)
+    assert served_again(label_studio, project) == set()
     taken = {*everylabel_backend.labels(project.id)}
     for client in annotators:
         assert served(client, project)["id"] not in taken

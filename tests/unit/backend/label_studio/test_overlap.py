@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from everylabel.backend.label_studio.client import LabelStudio
-from everylabel.backend.label_studio.overlap import not_asked, overlap_of, serve_second_labels
+from everylabel.backend.label_studio.overlap import (
+    ask_one_person,
+    leave_choice_open,
+    not_asked,
+    overlap_of,
+    own_overlap_of,
+    serve_second_labels,
+)
 
 
 @pytest.fixture
@@ -104,3 +111,65 @@ def test_the_prediction_that_its_form_would_show_goes(client, stand_in):
     stand_in.projects[1]["model_version"] = "round 3"
     serve_second_labels(client, 1, [1], [])
     assert [p["model_version"] for p in stand_in.predictions] == ["round 2", "accepted, round 2"]
+
+
+def test_where_label_studio_picks_them_itself_it_is_told_of_how_many_people():
+    assert own_overlap_of({}) == 1
+    assert own_overlap_of({"maximum_annotations": 1, "overlap_cohort_percentage": 100}) == 1
+    assert own_overlap_of({"maximum_annotations": 3, "overlap_cohort_percentage": 100}) == 3
+    assert own_overlap_of({"maximum_annotations": 3, "overlap_cohort_percentage": 20}) == 3
+    assert own_overlap_of({"maximum_annotations": 3, "overlap_cohort_percentage": 0}) == 1
+
+
+def served_to(stand_in, person):
+    """The tasks that Label Studio would serve to a person because others have labelled them."""
+    told = [stand_in._with_counts(task) for task in stand_in.tasks.values()]
+    others = [task for task in told if task["annotations"] and not task["is_labeled"]]
+    return [
+        task["id"]
+        for task in others
+        if person not in {annotation["completed_by"] for annotation in task["annotations"]}
+    ]
+
+
+def settings(stand_in):
+    kept = stand_in.projects[1]
+    return kept["maximum_annotations"], kept["overlap_cohort_percentage"]
+
+
+@pytest.mark.parametrize("before", [(1, 100), (1, 0), (2, 100), (2, 20), (2, 0), (4, 0)])
+def test_with_the_choice_left_open_nobody_is_asked_again_until_a_round_says_so(client, stand_in, before):
+    stand_in.projects[1] |= dict(
+        zip(("maximum_annotations", "overlap_cohort_percentage"), before, strict=True)
+    )
+    stand_in.annotate(2, "3", completed_by=5)
+    stand_in.annotate(2, "3", completed_by=6)
+    for task in stand_in.tasks.values():  # as an import of tasks, or an earlier round, has left it
+        task["overlap"] = min(before[0], max(1, len(task["annotations"])))
+    was = leave_choice_open(client, 1, 3)
+    assert (was["maximum_annotations"], was["overlap_cohort_percentage"]) == before
+    assert settings(stand_in) == (3, 0)
+    assert served_to(stand_in, 7) == []
+    serve_second_labels(client, 1, [1], [])
+    assert served_to(stand_in, 7) == [1]
+
+
+def test_what_is_set_already_is_not_set_again(client, stand_in):
+    serve_second_labels(client, 1, [1], [])
+    assert leave_choice_open(client, 1, 3) is None
+    assert ("PATCH", "/api/projects/1/") not in stand_in.calls
+    assert state(stand_in) == (2, False), "and is asked for still"
+
+
+def test_one_person_is_asked_again_where_the_choice_was_left_open(client, stand_in):
+    serve_second_labels(client, 1, [1], [])
+    assert ask_one_person(client, 1)
+    assert settings(stand_in) == (1, 100)
+    assert served_to(stand_in, 7) == []
+    assert not ask_one_person(client, 1)
+
+
+def test_what_label_studio_picks_itself_is_not_turned_off(client, stand_in):
+    stand_in.projects[1]["overlap_cohort_percentage"] = 100
+    assert not ask_one_person(client, 1)
+    assert settings(stand_in) == (3, 100)
