@@ -17,7 +17,7 @@ from typing import Any
 
 from everylabel.backend.label_studio.client import LabelStudio
 from everylabel.backend.label_studio.label_config import ImageChoices
-from everylabel.backend.label_studio.overlap import serve_second_labels
+from everylabel.backend.label_studio.overlap import not_asked, serve_second_labels
 
 SAMPLING = "Uncertainty sampling"
 VERSION = re.compile(r"^round (\d+)$")
@@ -173,6 +173,10 @@ class Publisher:
         self._label_studio.update_project(
             project_id, model_version=queue.model_version, sampling=SAMPLING, show_collab_predictions=True
         )
+
+    def asked_of_nobody(self, project_id: int, task_ids: Sequence[int]) -> list[int]:
+        """Return those of these labelled tasks that Label Studio serves to nobody again."""
+        return not_asked(self._label_studio, project_id, task_ids) if task_ids else []
 
     def ask_for_second_labels(self, project_id: int, queue: Queue) -> None:
         """Have Label Studio ask for the second labels of a published round, and no longer for those of earlier ones.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from everylabel.backend import logs
@@ -69,11 +70,14 @@ class RoundPublishing:
         if not force and not project.connected:
             return
         with logs.about(project=project.id, round=finished.record.number):
-            self._write(project.id, finished, again=again)
+            self._write(project, finished, again=again)
 
-    def _write(self, project_id: int, finished: FinishedRound, *, again: bool) -> None:
+    def _write(self, project: Project, finished: FinishedRound, *, again: bool) -> None:
+        project_id, queue = project.id, finished.queue
         try:
-            self._publisher.publish(project_id, finished.queue, finished.control, again=again)
+            if project.own_overlap > 1:
+                queue = self._without_leading(project_id, queue)
+            self._publisher.publish(project_id, queue, finished.control, again=again)
         except LabelStudioUnreachableError:
             raise  # the round is kept, and published as it is once Label Studio is back
         except LabelStudioError:
@@ -83,10 +87,23 @@ class RoundPublishing:
             raise
         self._store.mark_published(project_id, finished.record.number)
         self._files(project_id).forget_queue()
-        self._publisher.save_tabs(project_id, finished.queue)
+        self._publisher.save_tabs(project_id, queue)
         self._store.save_project(project_id, problem=None)
         try:
-            self._publisher.ask_for_second_labels(project_id, finished.queue)
+            self._publisher.ask_for_second_labels(project_id, queue)
         except LabelStudioError as error:  # the round is served without them, and the next one asks again
             log.warning("project %s: second labels are not asked for: %s", project_id, error)
-        log.info("project %s: Label Studio serves %s", project_id, finished.queue.model_version)
+        log.info("project %s: Label Studio serves %s", project_id, queue.model_version)
+
+    def _without_leading(self, project_id: int, queue: Queue) -> Queue:
+        """Return a queue without the labels suggested for tasks that Label Studio itself asks somebody else about.
+
+        It serves such a task like any other, and its form would show the suggestion to whoever is to label it unaware.
+        """
+        shown = [*queue.suspected, *queue.emptied]
+        kept = {*self._publisher.asked_of_nobody(project_id, [crop.task_id for crop in shown])}
+        return replace(
+            queue,
+            suspected=[crop for crop in queue.suspected if crop.task_id in kept],
+            emptied=[crop for crop in queue.emptied if crop.task_id in kept],
+        )

@@ -267,6 +267,51 @@ def test_before_anybody_disagrees_it_is_the_most_suspect_label(chosen_by_us, pro
     assert latest_after_sync(services).confirmed == {asked: suspected[0].given}, "a review, as in the tab"
 
 
+@pytest.fixture
+def suspect(project, stand_in, services):
+    """A project that asks two people about every crop, of which one has labelled 32; a label of theirs looks wrong."""
+    stand_in.projects[1] |= {"maximum_annotations": 2, "overlap_cohort_percentage": 100}
+    for task in stand_in.tasks.values():
+        task["overlap"] = 2
+    for at, task in enumerate(list(project)[:32]):
+        give(stand_in, services, task, other(project[task]) if at % 8 == 7 else project[task], 5)
+    latest = latest_after_sync(services)
+    assert latest.suspected
+    return latest.suspected[0]
+
+
+def suggested_in(stand_in, latest):
+    return {one["task"] for one in stand_in.predictions if one["model_version"] == latest.model_version}
+
+
+def tab_of_suspects(stand_in):
+    (tab,) = [tab for tab in stand_in.tabs.values() if tab["data"]["title"] == "Suspect labels"]
+    return {item["value"] for item in tab["data"]["filters"]["items"]} - {0}
+
+
+def test_where_label_studio_asks_of_every_crop_nothing_is_suggested_before_all_have_labelled_it(
+    suspect, project, stand_in, services
+):
+    """Its form would show the suggestion to the second person, who is to label it unaware."""
+    latest = services.store.latest_round(1)
+    assert suggested_in(stand_in, latest) & {*stand_in.annotated()} == set()
+    assert tab_of_suspects(stand_in) == set()
+    (kept,) = stand_in.tasks[suspect]["annotations"]
+    give(stand_in, services, suspect, kept["result"][0]["value"]["choices"][0], 6)
+    latest = latest_after_sync(services)
+    if suspect in latest.suspected:  # two people who agree may have convinced the model
+        assert suspect in suggested_in(stand_in, latest)
+        assert suspect in tab_of_suspects(stand_in)
+
+
+def test_a_suspect_label_that_nobody_is_asked_about_is_shown(suspect, stand_in, services):
+    stand_in.projects[1] |= {"maximum_annotations": 2, "overlap_cohort_percentage": 20}
+    stand_in.tasks[suspect]["overlap"] = 1  # not one of those that Label Studio has picked
+    services.loop.catch_up(1, compare=True, force=True)
+    latest = services.store.latest_round(1)
+    assert tab_of_suspects(stand_in) == {suspect} == suggested_in(stand_in, latest) & {*stand_in.annotated()}
+
+
 def test_a_skipped_crop_one_of_a_spot_check_and_a_check_crop_are_not_asked_for(
     chosen_by_us, disputed, stand_in, services, monkeypatch
 ):
