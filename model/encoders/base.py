@@ -50,9 +50,14 @@ class Encoder(ABC):
     batches_at_a_time: int = 1
 
     @property
+    def identity(self) -> str:
+        """What the signature knows the weights by: the name, where it always stands for the same ones."""
+        return self.name
+
+    @property
     def signature(self) -> str:
         """Everything that a stored row depends on; rows with another signature must be encoded anew."""
-        return f"{self.name} {self.crop_size}px {self.dim}x{self.dtype.name}"
+        return f"{self.identity} {self.crop_size}px {self.dim}x{self.dtype.name}"
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Turn one image of any mode and size into a crop: (crop_size, crop_size, 3) uint8, shape kept."""

@@ -15,12 +15,12 @@ from everylabel.model.classifiers.base import Classifier
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
 from everylabel.model.encoders.base import Encoder, choose_device
 from everylabel.model.encoders.cuda import BatchedNetwork, place
-from everylabel.model.encoders.text_tower import TextTower
+from everylabel.model.encoders.vision_pooling import VisionPooling, vision_pooling, whole_picture
 from everylabel.model.torch_module import to_onnx
 
 
 class HuggingFaceEncoder(Encoder):
-    """A frozen image model loaded by `AutoModel`: its pooled output, or the mean of its patch tokens.
+    """A frozen image model loaded by `AutoModel`, pooled as its makers do for linear probes (`vision_pooling`).
 
     Rows are (hidden size,) float16. Crops have the size of the model's own image processor and are normalised
     with its mean and standard deviation. Weights are read from safetensors, never unpickled, and no code that
@@ -37,8 +37,7 @@ class HuggingFaceEncoder(Encoder):
         self.name = f"hf:{source}"
         self.licence = f"that of the model {source}: its model card says which"
         self.device = choose_device(device)
-        self._model, processor = _load(source)
-        self._text = TextTower(source, self._model) if TextTower.is_in(self._model) else None
+        self._model, self._pooling, processor = _load(source)
         network, self.device = place(
             self._model.eval().requires_grad_(False), self.device, fall_back=device == "auto"
         )
@@ -54,6 +53,11 @@ class HuggingFaceEncoder(Encoder):
             self.batch_size = self._batched.fitting_batch(self.crop_size)
         blank = np.zeros((1, self.crop_size, self.crop_size, 3), dtype=np.uint8)
         self.dim = int(self._encode_batch(blank).shape[1])
+
+    @property
+    def identity(self) -> str:
+        """The name, and how the model's output is pooled."""
+        return f"{self.name} {self._pooling.kind}"
 
     def make_classifier(self) -> Classifier:
         """Make a calibrated linear head for these embeddings."""
@@ -111,16 +115,8 @@ class HuggingFaceEncoder(Encoder):
         if hasattr(self._model, "get_image_features"):  # image-and-text models: CLIP, SigLIP
             output = self._model.get_image_features(**given)
         else:
-            output = self._model(**given)
-        if not isinstance(output, torch.Tensor):
-            pooled = getattr(output, "pooler_output", None)
-            output = output.last_hidden_state if pooled is None else pooled
-        if output.ndim == 4:  # feature maps of a convolutional network: (n, c, h, w)
-            output = output.float().mean(dim=(2, 3))
-        elif output.ndim == 3:  # tokens: (n, tokens, hidden)
-            output = output.float().mean(dim=1)
-        found: torch.Tensor = output
-        return found
+            output = self._model(pixel_values=pixels, **whole_picture(self._model, pixels))
+        return self._pooling.rows(output)
 
 
 class _OnCPU(torch.nn.Module):
@@ -138,24 +134,7 @@ class _OnCPU(torch.nn.Module):
         return self.encoder._forward(crops).float()
 
 
-def _takes_patches(model: Any) -> bool:
-    """Return whether a model takes pictures of any shape, cut into patches: SigLIP 2 of the kind NaFlex."""
-    return bool(model.config.model_type == "siglip2")
-
-
-def _patches(pixels: torch.Tensor, size: int) -> dict[str, torch.Tensor]:
-    """Cut (n, c, h, w) pixels into patches, row by row: (n, h * w / size², size² * c), and say how many there are either way."""
-    n, channels, height, width = pixels.shape
-    rows, columns = height // size, width // size
-    cut = pixels.reshape(n, channels, rows, size, columns, size).permute(0, 2, 4, 3, 5, 1)
-    return {
-        "pixel_values": cut.reshape(n, rows * columns, size * size * channels),
-        # All are of one shape, whose position embeddings are made once: on the CPU, for the model reads the numbers.
-        "spatial_shapes": torch.tensor([[rows, columns]]),
-    }
-
-
-def _load(source: str) -> tuple[Any, dict[str, Any]]:
+def _load(source: str) -> tuple[Any, VisionPooling, dict[str, Any]]:
     if not source:
         raise ValueError("hf: needs a model name or folder, such as hf:facebook/dinov2-small.")
     try:
@@ -165,7 +144,10 @@ def _load(source: str) -> tuple[Any, dict[str, Any]]:
             f"Encoder hf:{source} needs transformers. Install it with: pip install 'everylabel[hf]'"
         ) from error
     try:
-        model = AutoModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
+        model, loaded = AutoModel.from_pretrained(
+            source, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+        pooling = vision_pooling(model.config, loaded["missing_keys"])
         processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError) as error:
         first_line = (str(error).strip().splitlines() or [""])[0]
@@ -173,7 +155,8 @@ def _load(source: str) -> tuple[Any, dict[str, Any]]:
             f"Cannot load hf:{source}: {first_line} Give the name of an image model that can be downloaded "
             "from here, or a folder with config.json, preprocessor_config.json and model.safetensors."
         ) from error
-    return model, processor.to_dict()
+    # Some checkpoints are of half precision; the CPU computes in full.
+    return model.float(), pooling, processor.to_dict()
 
 
 def _crop_size(processor: dict[str, Any]) -> int:

@@ -54,7 +54,7 @@ class EncoderContract:
         assert rows.shape == (len(crops), encoder.dim)
         assert rows.dtype == encoder.dtype
         assert np.isfinite(rows).all()
-        assert encoder.name in encoder.signature
+        assert encoder.identity in encoder.signature
 
     def test_the_same_crop_gives_the_same_row_whatever_stands_beside_it(
         self, encoder: Encoder, crops: NDArray[Any]
