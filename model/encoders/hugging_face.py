@@ -15,6 +15,7 @@ from everylabel.model.classifiers.base import Classifier
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
 from everylabel.model.encoders.base import Encoder, choose_device
 from everylabel.model.encoders.cuda import BatchedNetwork, place
+from everylabel.model.encoders.image_recipe import ImageRecipe, load_fields
 from everylabel.model.encoders.vision_pooling import VisionPooling, vision_pooling, whole_picture
 from everylabel.model.torch_module import to_onnx
 
@@ -22,8 +23,8 @@ from everylabel.model.torch_module import to_onnx
 class HuggingFaceEncoder(Encoder):
     """A frozen image model loaded by `AutoModel`, pooled as its makers do for linear probes (`vision_pooling`).
 
-    Rows are (hidden size,) float16. Crops have the size of the model's own image processor and are normalised
-    with its mean and standard deviation. Weights are read from safetensors, never unpickled, and no code that
+    Rows are (hidden size,) float16. Crops have the size of the model's own image processor, and their
+    values are what it makes of them (`image_recipe`). Weights are read from safetensors, never unpickled, and no code that
     comes with a model is run.
 
     Of a model that reads images and texts, rows lie in the space of both: CLIP's image projection, SigLIP's pooled output.
@@ -44,8 +45,7 @@ class HuggingFaceEncoder(Encoder):
         self._model = network
         self.crop_size = _crop_size(processor)
         self.dtype = np.dtype(np.float16)
-        self._mean = torch.tensor(processor.get("image_mean") or [0.5] * 3, device=self.device) * 255.0
-        self._std = torch.tensor(processor.get("image_std") or [0.5] * 3, device=self.device) * 255.0
+        self._recipe = ImageRecipe(processor).to(self.device)
         on_cpu = self._on_cpu_from_now_on if device == "auto" else None
         self._batched = BatchedNetwork(self._forward, self.device, on_cpu)
         if torch.device(self.device).type == "cuda":
@@ -101,17 +101,14 @@ class HuggingFaceEncoder(Encoder):
         """Compute crops that a GPU has no memory for, and every one after them, on the CPU."""
         if self.device != "cpu":
             self.device, self.batch_size, self.batches_at_a_time = "cpu", Encoder.batch_size, 1
-            self._model, self._mean, self._std = self._model.cpu(), self._mean.cpu(), self._std.cpu()
+            self._model, self._recipe = self._model.cpu(), self._recipe.to("cpu")
             self._batched = BatchedNetwork(self._forward, "cpu")
         size = Encoder.batch_size
         pieces = [crops[start : start + size] for start in range(0, len(crops), size)]
         return np.concatenate([self._batched.encode(piece) for piece in pieces])
 
     def _forward(self, crops: torch.Tensor) -> torch.Tensor:
-        pixels = ((crops.float() - self._mean) / self._std).permute(0, 3, 1, 2)  # so they lie channels last
-        given = {"pixel_values": pixels}
-        if _takes_patches(self._model):
-            given = _patches(pixels, self._model.config.vision_config.patch_size)
+        pixels = self._recipe.pixels(crops)
         if hasattr(self._model, "get_image_features"):  # image-and-text models: CLIP, SigLIP
             output = self._model.get_image_features(**given)
         else:
@@ -127,7 +124,7 @@ class _OnCPU(torch.nn.Module):
         self.encoder = copy.copy(encoder)
         on_cpu = copy.deepcopy(encoder._model).cpu().float() if encoder.device != "cpu" else encoder._model
         self.model = self.encoder._model = on_cpu
-        self.encoder._mean, self.encoder._std = encoder._mean.cpu(), encoder._std.cpu()
+        self.encoder._recipe = encoder._recipe.to("cpu")
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
         """Return the (n, dim) rows of (n, h, w, 3) uint8 crops."""
@@ -138,7 +135,7 @@ def _load(source: str) -> tuple[Any, VisionPooling, dict[str, Any]]:
     if not source:
         raise ValueError("hf: needs a model name or folder, such as hf:facebook/dinov2-small.")
     try:
-        from transformers import AutoImageProcessor, AutoModel  # noqa: PLC0415  an optional extra
+        from transformers import AutoModel  # noqa: PLC0415  an optional extra
     except ImportError as error:
         raise ValueError(
             f"Encoder hf:{source} needs transformers. Install it with: pip install 'everylabel[hf]'"
@@ -148,7 +145,7 @@ def _load(source: str) -> tuple[Any, VisionPooling, dict[str, Any]]:
             source, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
         pooling = vision_pooling(model.config, loaded["missing_keys"])
-        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
+        processor = load_fields(source)
     except (OSError, ValueError, ImportError, KeyError) as error:
         first_line = (str(error).strip().splitlines() or [""])[0]
         raise ValueError(
@@ -156,7 +153,7 @@ def _load(source: str) -> tuple[Any, VisionPooling, dict[str, Any]]:
             "from here, or a folder with config.json, preprocessor_config.json and model.safetensors."
         ) from error
     # Some checkpoints are of half precision; the CPU computes in full.
-    return model.float(), pooling, processor.to_dict()
+    return model.float(), pooling, processor
 
 
 def _crop_size(processor: dict[str, Any]) -> int:

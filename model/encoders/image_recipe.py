@@ -1,0 +1,120 @@
+"""What a model's own image processor does to a pixel, and the fields of a processor that cannot be loaded.
+
+Crops are made by everylabel's `prepare`, whatever the processor says of shapes: the whole crop stays visible, resized by
+Pillow's bicubic filter and padded to a square. Processors cut the middle out (CLIP, DINOv2, ConvNeXt) or squash (ViT, SigLIP,
+DINOv3); what is at a crop's border may be what it is labelled for. On a square picture both are the same, but for the filter.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+"""Where an image processor's fields lie in a folder; in the second under `image_processor`."""
+CONFIG_FILE = "config.json"
+_STEPS = ("do_rescale", "do_normalize", "do_flip_channel_order", "rescale_offset", "include_top")
+_HALF = (0.5, 0.5, 0.5)
+
+
+class ImageRecipe:
+    """Turns (n, h, w, 3) uint8 crops into a network's (n, 3, h, w) float32 pixels.
+
+    Args:
+        fields: Of an image processor: `do_rescale`, `rescale_factor`, `rescale_offset`, `do_normalize`, `image_mean`, `image_std`,
+            `do_flip_channel_order` and `include_top`, each with the meaning that `transformers` gives it.
+    """
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        scale = float(fields.get("rescale_factor") or 1 / 255) if fields.get("do_rescale", True) else 1.0
+        mean, std = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+        if fields.get("do_normalize", True):
+            mean = _three(fields.get("image_mean") or _HALF)
+            std = _three(fields.get("image_std") or _HALF)
+            if fields.get("include_top"):  # EfficientNet's classifiers divide by it twice
+                std = std * std
+        if fields.get("rescale_offset"):  # to -1 … 1 before the mean is taken away
+            mean = mean + 1.0
+        # In units of a pixel's 0 … 255: one subtraction and one division.
+        self._mean, self._std = ((values / scale).float() for values in (mean, std))
+        self._flips = bool(fields.get("do_flip_channel_order"))
+
+    def to(self, device: str) -> ImageRecipe:
+        """Return the same recipe for crops on another device."""
+        moved = copy.copy(self)
+        moved._mean, moved._std = self._mean.to(device), self._std.to(device)
+        return moved
+
+    def pixels(self, crops: torch.Tensor) -> torch.Tensor:
+        """Return what the network reads: (n, h, w, 3) uint8 -> (n, 3, h, w) float32, channels last in memory."""
+        if self._flips:
+            crops = crops.flip(-1)
+        return ((crops.float() - self._mean) / self._std).permute(0, 3, 1, 2)
+
+
+def load_fields(source: str) -> dict[str, Any]:
+    """Return the fields of a model's image processor, with the defaults of its class.
+
+    `transformers` makes some processors only beside torchvision (DINOv3's, timm's). Of those whose file says all that is needed, none has
+    to be made.
+
+    Raises:
+        OSError, ValueError, ImportError, KeyError: There is none, or it cannot be made.
+    """
+    from transformers import AutoImageProcessor  # noqa: PLC0415  an optional extra
+
+    if (found := timm_fields(Path(source))) is not None:
+        return found
+    try:
+        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, KeyError):
+        if (found := written_fields(Path(source))) is None:
+            raise
+        return found
+    # What it does not do it has no field for, or None, which `to_dict` leaves out.
+    return {**processor.to_dict(), **{name: getattr(processor, name, None) for name in _STEPS}}
+
+
+def written_fields(folder: Path) -> dict[str, Any] | None:
+    """Return the fields of a folder's image processor as they are written there; None where they leave something out."""
+    for name in PROCESSOR_FILES:
+        written = _json(folder / name)
+        found = written.get("image_processor", written)
+        if isinstance(found, dict) and (found.get("size") or found.get("crop_size")):
+            return found if _is_whole(found) else None
+    return None
+
+
+def timm_fields(folder: Path) -> dict[str, Any] | None:
+    """Return the same of a model of timm, which has them in `config.json`; None of another."""
+    pretrained = _json(folder / CONFIG_FILE).get("pretrained_cfg")
+    if not isinstance(pretrained, dict) or not pretrained.get("input_size"):
+        return None
+    _, height, width = pretrained["input_size"]
+    return {
+        "size": {"height": height, "width": width},
+        "image_mean": pretrained.get("mean"),
+        "image_std": pretrained.get("std"),
+    }
+
+
+def _is_whole(fields: Mapping[str, Any]) -> bool:
+    return fields.get("do_normalize") is False or bool(fields.get("image_mean") and fields.get("image_std"))
+
+
+def _three(values: Any) -> torch.Tensor:
+    given = torch.as_tensor(values, dtype=torch.float64).reshape(-1)
+    return given.expand(3) if len(given) == 1 else given
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
