@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 
 from everylabel.model.classifiers.base import Classifier
 from everylabel.model.classifiers.embedding import EmbeddingClassifier
+from everylabel.model.encoders import hub_source
 from everylabel.model.encoders.base import Encoder, choose_device
 from everylabel.model.encoders.cuda import BatchedNetwork, place
-from everylabel.model.encoders.image_recipe import ImageRecipe, load_fields
+from everylabel.model.encoders.hub_source import HubSource
+from everylabel.model.encoders.image_recipe import ImageRecipe, load_fields, require_timm, timm_fields
 from everylabel.model.encoders.vision_pooling import VisionPooling, vision_pooling, whole_picture
 from everylabel.model.torch_module import to_onnx
+
+log = logging.getLogger(__name__)
 
 
 class HuggingFaceEncoder(Encoder):
@@ -36,9 +40,9 @@ class HuggingFaceEncoder(Encoder):
 
     def __init__(self, source: str, device: str = "auto") -> None:
         self.name = f"hf:{source}"
-        self.licence = f"that of the model {source}: its model card says which"
         self.device = choose_device(device)
-        self._model, self._pooling, processor = _load(source)
+        self._source, self._model, self._pooling, processor = _load(source)
+        self.licence = self._source.licence
         network, self.device = place(
             self._model.eval().requires_grad_(False), self.device, fall_back=device == "auto"
         )
@@ -56,8 +60,8 @@ class HuggingFaceEncoder(Encoder):
 
     @property
     def identity(self) -> str:
-        """The name, and how the model's output is pooled."""
-        return f"{self.name} {self._pooling.kind}"
+        """The commit on the hub or the digest of the folder, and how the model's output is pooled."""
+        return f"hf:{self._source.identity} {self._pooling.kind}"
 
     def make_classifier(self) -> Classifier:
         """Make a calibrated linear head for these embeddings."""
@@ -131,29 +135,36 @@ class _OnCPU(torch.nn.Module):
         return self.encoder._forward(crops).float()
 
 
-def _load(source: str) -> tuple[Any, VisionPooling, dict[str, Any]]:
-    if not source:
-        raise ValueError("hf: needs a model name or folder, such as hf:facebook/dinov2-small.")
+def _load(source: str) -> tuple[HubSource, Any, VisionPooling, dict[str, Any]]:
     try:
         from transformers import AutoModel  # noqa: PLC0415  an optional extra
     except ImportError as error:
         raise ValueError(
             f"Encoder hf:{source} needs transformers. Install it with: pip install 'everylabel[hf]'"
         ) from error
+    found = hub_source.find(source)
+    log.info("hf:%s: %s, licence %s", source, found.identity, found.licence)
+    folder = str(found.folder)
     try:
+        if timm_fields(found.folder) is not None:
+            require_timm()
         model, loaded = AutoModel.from_pretrained(
-            source, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            folder,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
         )
         pooling = vision_pooling(model.config, loaded["missing_keys"])
-        processor = load_fields(source)
+        processor = load_fields(folder)
     except (OSError, ValueError, ImportError, KeyError) as error:
         first_line = (str(error).strip().splitlines() or [""])[0]
         raise ValueError(
-            f"Cannot load hf:{source}: {first_line} Give the name of an image model that can be downloaded "
-            "from here, or a folder with config.json, preprocessor_config.json and model.safetensors."
+            f"Cannot load hf:{source}: {first_line} Give the name of an image model on the hub, or a folder with "
+            "config.json, preprocessor_config.json and model.safetensors."
         ) from error
     # Some checkpoints are of half precision; the CPU computes in full.
-    return model.float(), pooling, processor
+    return found, model.float(), pooling, processor
 
 
 def _crop_size(processor: dict[str, Any]) -> int:

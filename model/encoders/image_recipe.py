@@ -10,14 +10,14 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
-PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-"""Where an image processor's fields lie in a folder; in the second under `image_processor`."""
-CONFIG_FILE = "config.json"
+from everylabel.model.encoders.image_processor_files import CONFIG_FILE, PROCESSOR_FILES
+
 _STEPS = ("do_rescale", "do_normalize", "do_flip_channel_order", "rescale_offset", "include_top")
 _HALF = (0.5, 0.5, 0.5)
 
@@ -101,6 +101,22 @@ def timm_fields(folder: Path) -> dict[str, Any] | None:
         "image_mean": pretrained.get("mean"),
         "image_std": pretrained.get("std"),
     }
+
+
+def require_timm() -> None:
+    """Check that timm's models can be made.
+
+    Raises:
+        ValueError: timm is missing, or torchvision is, or does not fit torch; the message says the way out.
+    """
+    try:
+        import_module("timm")
+    except (ImportError, RuntimeError) as error:  # torchvision of another build raises the latter
+        first_line = str(error).splitlines()[0]
+        raise ValueError(
+            f"timm's models need timm, and a torchvision of the same version and kind (CPU or CUDA) as torch ({first_line}). Install both from "
+            "where torch came from: pip install timm torchvision."
+        ) from error
 
 
 def _is_whole(fields: Mapping[str, Any]) -> bool:
