@@ -18,6 +18,7 @@ __all__ = [
     "PLUGINS",
     "Encoder",
     "create",
+    "hub_licence",
     "names",
     "reads",
     "require_known",
@@ -73,6 +74,17 @@ def require_known(name: str) -> None:
         return
     if _plugin(name) is None:
         raise _unknown(name)
+
+
+def hub_licence(name: str) -> str | None:
+    """Return the licence of a Hugging Face model in words, as its model card says; None for every other encoder.
+
+    The card may be downloaded for it, the model is not.
+    """
+    if not name.startswith(HUGGING_FACE_PREFIX):
+        return None
+    found: str = import_module(f"{__name__}.hub_source").licence(name.removeprefix(HUGGING_FACE_PREFIX))
+    return found
 
 
 def create(name: str = DEFAULT, device: str = "auto", threads: int | None = None) -> Encoder:

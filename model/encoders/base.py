@@ -51,7 +51,7 @@ class Encoder(ABC):
 
     @property
     def identity(self) -> str:
-        """What the signature knows the weights by: the name, where it always stands for the same ones."""
+        """Stands for the weights in the signature: the name, where that always means the same ones."""
         return self.name
 
     @property

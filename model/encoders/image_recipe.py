@@ -1,4 +1,4 @@
-"""What a model's own image processor does to a pixel, and the fields of a processor that cannot be loaded.
+"""Scale pixels as a model's own image processor does, and read the fields of one that cannot be loaded.
 
 Crops are made by everylabel's `prepare`, whatever the processor says of shapes: the whole crop stays visible, resized by
 Pillow's bicubic filter and padded to a square. Processors cut the middle out (CLIP, DINOv2, ConvNeXt) or squash (ViT, SigLIP,

@@ -26,6 +26,7 @@ from everylabel.backend.rounds.earlier_model import Taken
 from everylabel.backend.settings import Settings
 from everylabel.scripts.checked_settings import load_settings
 from everylabel.scripts.console import console, counted, fail, progress
+from everylabel.scripts.hub_licence import say_licence
 from everylabel.scripts.old_labels import OldLabelsError, bring_in, read_labels
 from everylabel.scripts.project_errors import exit_on_errors
 
@@ -76,6 +77,7 @@ def connect_and_say(backend: Backend, project: int, *, hotkeys: bool, force: boo
     Raises:
         LabelStudioError: Label Studio does not answer, or refuses.
     """
+    say_licence(backend.embeddings.name(backend.store.project(project)))
     with progress() as report:
         connect_project(backend, project, report, patience=START_SECONDS, force=force)
     if hotkeys:

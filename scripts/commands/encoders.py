@@ -26,6 +26,7 @@ from everylabel.model import encoders
 from everylabel.scripts.checked_settings import load_settings
 from everylabel.scripts.console import console, counted, errors, fail, progress
 from everylabel.scripts.encoder_trials import TooFewLabelsError, Trial, try_encoder, usable_labels
+from everylabel.scripts.hub_licence import say_licence
 from everylabel.scripts.project_errors import exit_on_errors, searched
 
 TRAINED_WHOLE = ("direct-cnn", "siamese")
@@ -89,6 +90,7 @@ def _try_all(
                     f"{name} is left out: it is trained whole on the labels, which takes minutes for each fold."
                 )
                 continue
+            say_licence(name, shown_on)
             try:
                 encoder = encoders.create(name, device=backend.settings.device)
             except ValueError as error:

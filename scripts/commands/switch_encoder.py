@@ -13,6 +13,7 @@ from everylabel.backend.rounds.round_lock import round_lock
 from everylabel.backend.store import Project
 from everylabel.scripts.checked_settings import load_settings
 from everylabel.scripts.console import console, counted, fail, progress
+from everylabel.scripts.hub_licence import say_licence
 from everylabel.scripts.project_errors import exit_on_errors, searched
 
 
@@ -28,6 +29,7 @@ def run(project: int, name: str) -> None:
     with ExitStack() as held:
         held.enter_context(exit_on_errors(backend, project))
         if name != backend.embeddings.name(before):
+            say_licence(name)
             backend.embeddings.named(name)  # may be a download; rounds go on meanwhile
         with progress() as report:  # no round changes over meanwhile
             held.enter_context(round_lock(backend.files(project), True, report))

@@ -255,6 +255,11 @@ def test_the_licence_is_what_the_model_card_says(card: str | None, said: str, tm
     assert hub_source.licence(str(tmp_path)) == said
 
 
+def test_other_encoders_have_no_model_card() -> None:
+    assert encoders.hub_licence("efficientnet-lite0") is None
+    assert encoders.hub_licence("hf:") == "unknown: its model card cannot be read"
+
+
 def test_a_folder_of_pickled_weights_says_how_to_write_safe_ones(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")

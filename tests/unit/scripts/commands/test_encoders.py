@@ -8,8 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from everylabel.backend.app import create_app
+from everylabel.backend.embedding.embeddings import EncoderError
 from everylabel.backend.page.figures import status
 from everylabel.scripts import cli
+from everylabel.scripts.commands.connect import connect_and_say
 from tests.conftest import choice
 
 BLIND = '''
@@ -66,6 +68,28 @@ def test_the_encoder_that_sees_digits_is_named_and_one_that_is_unknown_is_left_o
     assert "is better on these labels" in said
     assert "everylabel encoders --project 1 --switch efficientnet-lite" in said
     assert "on 60 labels" in said, "the crop that cannot be read is left out"
+
+
+def test_the_licence_of_a_hubs_model_is_said_before_it_is_used(run, tmp_path):
+    """By every command that chooses one; here each model is only its card, so nothing of it can be used."""
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    model = f"hf:{tmp_path}"
+    words = f"Licence of {model}: cc-by-nc-4.0, as its model card says."
+    compared = run("--encoder", model)
+    assert words in compared
+    assert compared.index(words) < compared.index(f"{model} is left out")
+    said = run("--switch", model, code=1)
+    assert words in said
+    assert said.index(words) < said.index(f"Cannot load {model}: the folder has no config.json")
+
+
+def test_connecting_with_a_hubs_model_says_its_licence(services, stand_in, tmp_path, monkeypatch, capsys):
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
+    monkeypatch.setattr(services.embeddings, "name", lambda project: f"hf:{tmp_path}")
+    stand_in.add_project(1)
+    with pytest.raises(EncoderError, match=r"no config\.json"):
+        connect_and_say(services, 1, hotkeys=False)
+    assert f"Licence of hf:{tmp_path}: mit" in capsys.readouterr().out.replace("\n", "")
 
 
 def test_the_page_and_status_go_on_saying_it(run, services):
