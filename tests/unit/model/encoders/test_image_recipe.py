@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,18 @@ def test_a_processor_whose_file_leaves_things_out_is_no_guess(tmp_path: Path) ->
     assert written_fields(tmp_path) is None
     (tmp_path / "preprocessor_config.json").write_text("{")
     assert written_fields(tmp_path) is None
+
+
+def test_a_model_of_timm_says_what_it_needs_where_timm_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    config = {"architecture": "vit_tiny_patch16_224", "pretrained_cfg": {"input_size": [3, 224, 224]}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ValueError, match=r"need timm, and a torchvision.*pip install timm torchvision"):
+        encoders.create(f"hf:{tmp_path}", device="cpu")
 
 
 def test_a_model_of_timm_says_in_its_config_how_crops_are_made(tmp_path: Path) -> None:
