@@ -9,16 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from everylabel.model.encoders.hub_errors import HubError, explain
-from everylabel.model.encoders.image_processor_files import CONFIG_FILE, PROCESSOR_FILES
+from everylabel.model.encoders.image_processor_files import CONFIG_FILE, PROCESSOR_FILES, read_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 CARD = "README.md"
+TOKENIZER_FILES = (
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "tokenizer.model",
+)
+"""Of a model that reads texts, too; each has some of them."""
 _NAME = re.compile(r"(?P<repository>\w[\w.-]*(?:/[\w.-]+)?)(?:@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHARD = re.compile(r"[\w.-]+\.safetensors")
@@ -66,7 +77,7 @@ def find(source: str) -> HubSource:
 def licence(source: str) -> str:
     """Return the licence that a model's card names, in words; of the model itself nothing is downloaded for it."""
     folder = Path(source).expanduser()
-    if folder.is_dir():
+    if source and folder.is_dir():
         return _licence(folder / CARD)
     try:
         repository, revision = _parse(source)
@@ -118,6 +129,11 @@ def _from_hub(source: str) -> HubSource:
     commit = config.parent.name
     if not _COMMIT.fullmatch(commit):
         raise HubError(f"the hub's client has put it at {config.parent}, which is no commit.")
+    reads_texts = "text_config" in read_json(config)
+    if reads_texts and not any(_cached(repository, name, commit) for name in TOKENIZER_FILES):
+        with suppress(HubError):  # crops can be embedded without; a search by words says what is missing
+            for name in TOKENIZER_FILES:
+                _fetch(repository, name, commit)
     if not _has_weights(repository, commit):
         # Before the weights: where those are complete, nothing else is asked for any more.
         for name in (*PROCESSOR_FILES, CARD):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from everylabel.model.encoders.base import Encoder, choose_device
 from everylabel.model.encoders.cuda import BatchedNetwork, place
 from everylabel.model.encoders.hub_source import HubSource
 from everylabel.model.encoders.image_recipe import ImageRecipe, load_fields, require_timm, timm_fields
+from everylabel.model.encoders.text_tower import TextTower
 from everylabel.model.encoders.vision_pooling import VisionPooling, vision_pooling, whole_picture
 from everylabel.model.torch_module import to_onnx
 
@@ -43,6 +45,8 @@ class HuggingFaceEncoder(Encoder):
         self.device = choose_device(device)
         self._source, self._model, self._pooling, processor = _load(source)
         self.licence = self._source.licence
+        folder = str(self._source.folder)
+        self._text = TextTower(source, self._model, folder) if TextTower.is_in(self._model) else None
         network, self.device = place(
             self._model.eval().requires_grad_(False), self.device, fall_back=device == "auto"
         )
@@ -113,10 +117,13 @@ class HuggingFaceEncoder(Encoder):
 
     def _forward(self, crops: torch.Tensor) -> torch.Tensor:
         pixels = self._recipe.pixels(crops)
+        given = {"pixel_values": pixels}
+        if _takes_patches(self._model):
+            given = _patches(pixels, self._model.config.vision_config.patch_size)
         if hasattr(self._model, "get_image_features"):  # image-and-text models: CLIP, SigLIP
             output = self._model.get_image_features(**given)
         else:
-            output = self._model(pixel_values=pixels, **whole_picture(self._model, pixels))
+            output = self._model(**given, **whole_picture(self._model, pixels))
         return self._pooling.rows(output)
 
 
@@ -133,6 +140,23 @@ class _OnCPU(torch.nn.Module):
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
         """Return the (n, dim) rows of (n, h, w, 3) uint8 crops."""
         return self.encoder._forward(crops).float()
+
+
+def _takes_patches(model: Any) -> bool:
+    """Return whether a model takes pictures of any shape, cut into patches: SigLIP 2 of the kind NaFlex."""
+    return bool(model.config.model_type == "siglip2")
+
+
+def _patches(pixels: torch.Tensor, size: int) -> dict[str, torch.Tensor]:
+    """Cut (n, c, h, w) pixels into patches, row by row: (n, h * w / size², size² * c), and say how many there are either way."""
+    n, channels, height, width = pixels.shape
+    rows, columns = height // size, width // size
+    cut = pixels.reshape(n, channels, rows, size, columns, size).permute(0, 2, 4, 3, 5, 1)
+    return {
+        "pixel_values": cut.reshape(n, rows * columns, size * size * channels),
+        # All are of one shape, whose position embeddings are made once: on the CPU, for the model reads the numbers.
+        "spatial_shapes": torch.tensor([[rows, columns]]),
+    }
 
 
 def _load(source: str) -> tuple[HubSource, Any, VisionPooling, dict[str, Any]]:

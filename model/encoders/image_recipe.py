@@ -8,7 +8,6 @@ DINOv3); what is at a crop's border may be what it is labelled for. On a square 
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import torch
 
-from everylabel.model.encoders.image_processor_files import CONFIG_FILE, PROCESSOR_FILES
+from everylabel.model.encoders.image_processor_files import CONFIG_FILE, PROCESSOR_FILES, read_json
 
 _STEPS = ("do_rescale", "do_normalize", "do_flip_channel_order", "rescale_offset", "include_top")
 _HALF = (0.5, 0.5, 0.5)
@@ -83,7 +82,7 @@ def load_fields(source: str) -> dict[str, Any]:
 def written_fields(folder: Path) -> dict[str, Any] | None:
     """Return the fields of a folder's image processor as they are written there; None where they leave something out."""
     for name in PROCESSOR_FILES:
-        written = _json(folder / name)
+        written = read_json(folder / name)
         found = written.get("image_processor", written)
         if isinstance(found, dict) and (found.get("size") or found.get("crop_size")):
             return found if _is_whole(found) else None
@@ -92,7 +91,7 @@ def written_fields(folder: Path) -> dict[str, Any] | None:
 
 def timm_fields(folder: Path) -> dict[str, Any] | None:
     """Return the same of a model of timm, which has them in `config.json`; None of another."""
-    pretrained = _json(folder / CONFIG_FILE).get("pretrained_cfg")
+    pretrained = read_json(folder / CONFIG_FILE).get("pretrained_cfg")
     if not isinstance(pretrained, dict) or not pretrained.get("input_size"):
         return None
     _, height, width = pretrained["input_size"]
@@ -126,11 +125,3 @@ def _is_whole(fields: Mapping[str, Any]) -> bool:
 def _three(values: Any) -> torch.Tensor:
     given = torch.as_tensor(values, dtype=torch.float64).reshape(-1)
     return given.expand(3) if len(given) == 1 else given
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

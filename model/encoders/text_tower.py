@@ -22,12 +22,14 @@ class TextTower:
     SentencePiece files, so that nothing is unpickled and no code that comes with a model is run.
 
     Args:
-        source: the name or folder of the model, where its tokenizer is, too.
+        source: the name or folder of the model, as a person gave it.
         model: the model, as `AutoModel` loads it.
+        folder: where its files are, those of its tokenizer, too.
     """
 
-    def __init__(self, source: str, model: Any) -> None:
+    def __init__(self, source: str, model: Any, folder: str) -> None:
         self._source = source
+        self._folder = folder
         self._model = model
         self._lock = threading.Lock()
         self._tokenizer: Any = None
@@ -89,7 +91,7 @@ class TextTower:
             if self._tokenizer is None:
                 try:
                     loaded = AutoTokenizer.from_pretrained(
-                        self._source, trust_remote_code=False, padding_side="right"
+                        self._folder, trust_remote_code=False, padding_side="right", local_files_only=True
                     )
                     if {*loaded.get_vocab()} <= {*loaded.all_special_tokens}:
                         raise ValueError("There is no vocabulary.")  # and transformers made up an empty one

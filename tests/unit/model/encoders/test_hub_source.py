@@ -19,6 +19,7 @@ from everylabel.model.encoders import hub_source
 from everylabel.model.encoders.hub_errors import explain
 from tests.hub_server import Hub, Repository, serving
 from tests.image_models import SIZE, VIT, made, saved
+from tests.two_towers import saved_two_towers
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 FIRST, SECOND = "a" * 40, "b" * 40
@@ -44,6 +45,12 @@ from everylabel.model import encoders
 encoder = encoders.create(sys.argv[1], device="cpu")
 crops = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
 print(json.dumps({"signature": encoder.signature, "licence": encoder.licence, "rows": encoder.encode(crops).tolist()}))
+"""
+
+WORDS = """
+import json, sys
+from everylabel.model import encoders
+print(json.dumps({"words": encoders.create(sys.argv[1], device="cpu").encode_words(["a rusty bolt"]).tolist()}))
 """
 
 
@@ -125,6 +132,17 @@ def test_only_what_is_read_is_downloaded(hub: Hub, models: tuple[Path, Path], tm
     hub.repositories["makers/more"] = Repository({FIRST: more}, {"main": FIRST})
     found = run(FIND, "makers/more", hub, tmp_path / "home")
     assert found["files"] == ["README.md", "config.json", "model.safetensors", "preprocessor_config.json"]
+
+
+def test_a_model_that_reads_words_comes_with_its_tokenizer(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "towers").mkdir()
+    saved_two_towers(tmp_path / "towers", "clip")
+    hub.repositories["makers/towers"] = Repository({FIRST: tmp_path / "towers"}, {"main": FIRST})
+    source, home = f"hf:makers/towers@{FIRST}", tmp_path / "home"
+    run(ENCODE, source, hub, home)
+    words = run(WORDS, source, Hub(url="http://127.0.0.1:9"), home, HF_HUB_OFFLINE="1")["words"]
+    expected = encoders.create(f"hf:{tmp_path / 'towers'}", device="cpu").encode_words(["a rusty bolt"])
+    np.testing.assert_allclose(words, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("revision", "commit"), [("v2", SECOND), (SECOND, SECOND), ("main", FIRST)])
