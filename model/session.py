@@ -172,7 +172,8 @@ class ActiveLearningSession:
 
     def audit(self) -> LabelAudit:
         """Audit every label by models that have not seen it; positions are those of `labels`, ascending."""
-        labels, graph = self.labels, self._trainer.graph()
+        labels = self.labels
+        graph = self._trainer.graph() if self._model.untrained.closed_form else None  # nothing else reads it
         return audit_labels(
             gather(self.pool, np.asarray([*labels], dtype=np.intp)),
             [*labels.values()],

@@ -68,8 +68,8 @@ def check(backend: Backend, project_id: int) -> str:
         which = "every crop" if share >= 100 else f"{share} % of the crops, which it picks"
         return (
             f"Label Studio itself asks {own} people about {which}, and serves those that one has labelled before all others. "
-            "A suspect label comes into the tab once its crop has all its labels. To ask about the crops that another label "
-            f"tells most of instead: {TURN_ON.format(project_id)}"
+            "A suspect label waits for theirs, which is its review. To ask about the crops that another label tells most of "
+            f"instead: {TURN_ON.format(project_id)}"
         )
     if ours < 2:
         return f"off: one person is asked about each crop. To turn them on: {TURN_ON.format(project_id)}"

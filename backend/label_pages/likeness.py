@@ -94,9 +94,8 @@ class Likeness:
                 known = self._remembered(key)
             if known is not None:
                 return known
-            row = encoder.encode_words([typed])[
-                0
-            ]  # outside the lock: it may be the first, and load its tokenizer
+            # Outside the lock: it may be the first, and load its tokenizer.
+            row = encoder.encode_words([typed])[0]
         except (ValueError, FloatingPointError) as error:
             raise NotComparableError(str(error)) from error
         with self._lock:

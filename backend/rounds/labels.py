@@ -136,9 +136,7 @@ def weigh_disagreements(
 
 def weighs_votes(classifier: Classifier) -> bool:
     """Return whether the votes of a project with this classifier are weighed; where it is trained whole, the majority counts."""
-    from everylabel.model.classifiers.multi_label import MultiLabelClassifier  # noqa: PLC0415 - takes long to load
-
-    return classifier.closed_form or isinstance(classifier, MultiLabelClassifier)
+    return classifier.closed_form or classifier.several
 
 
 def counted_annotations(annotations: Iterable[Annotation], classes: Sequence[str]) -> list[Annotation]:

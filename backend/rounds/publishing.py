@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from everylabel.backend import logs
 from everylabel.backend.label_studio import label_config
 from everylabel.backend.label_studio.errors import LabelStudioError, LabelStudioUnreachableError
-from everylabel.backend.label_studio.publisher import Queue
+from everylabel.backend.label_studio.publisher import Queue, QueuedCrop
 from everylabel.backend.rounds.runner import FinishedRound
 
 if TYPE_CHECKING:
@@ -75,9 +75,8 @@ class RoundPublishing:
     def _write(self, project: Project, finished: FinishedRound, *, again: bool) -> None:
         project_id, queue = project.id, finished.queue
         try:
-            if project.own_overlap > 1:
-                queue = self._without_leading(project_id, queue)
-            self._publisher.publish(project_id, queue, finished.control, again=again)
+            asked = self._asked_of_somebody(project, queue)
+            self._publisher.publish(project_id, _blind(queue, asked), finished.control, again=again)
         except LabelStudioUnreachableError:
             raise  # the round is kept, and published as it is once Label Studio is back
         except LabelStudioError:
@@ -87,7 +86,7 @@ class RoundPublishing:
             raise
         self._store.mark_published(project_id, finished.record.number)
         self._files(project_id).forget_queue()
-        self._publisher.save_tabs(project_id, queue)
+        self._publisher.save_tabs(project_id, _without(queue, asked))
         self._store.save_project(project_id, problem=None)
         try:
             self._publisher.ask_for_second_labels(project_id, queue)
@@ -95,15 +94,27 @@ class RoundPublishing:
             log.warning("project %s: second labels are not asked for: %s", project_id, error)
         log.info("project %s: Label Studio serves %s", project_id, queue.model_version)
 
-    def _without_leading(self, project_id: int, queue: Queue) -> Queue:
-        """Return a queue without the labels suggested for tasks that Label Studio itself asks somebody else about.
+    def _asked_of_somebody(self, project: Project, queue: Queue) -> set[int]:
+        """Return the tasks with a suggested label that Label Studio itself asks somebody else about."""
+        if project.own_overlap < 2:
+            return set()
+        shown = [crop.task_id for crop in (*queue.suspected, *queue.emptied)]
+        return {*shown} - {*self._publisher.asked_of_nobody(project.id, shown)}
 
-        It serves such a task like any other, and its form would show the suggestion to whoever is to label it unaware.
-        """
-        shown = [*queue.suspected, *queue.emptied]
-        kept = {*self._publisher.asked_of_nobody(project_id, [crop.task_id for crop in shown])}
-        return replace(
-            queue,
-            suspected=[crop for crop in queue.suspected if crop.task_id in kept],
-            emptied=[crop for crop in queue.emptied if crop.task_id in kept],
-        )
+
+def _blind(queue: Queue, tasks: set[int]) -> Queue:
+    """Return a queue that suggests nothing of these tasks: the form would show it to whoever is to label them unaware."""
+
+    def shown(part: Sequence[QueuedCrop]) -> list[QueuedCrop]:
+        return [replace(crop, label=None) if crop.task_id in tasks else crop for crop in part]
+
+    return replace(queue, suspected=shown(queue.suspected), emptied=shown(queue.emptied))
+
+
+def _without(queue: Queue, tasks: set[int]) -> Queue:
+    """Return a queue whose tabs of labels to look at again do not hold these tasks."""
+
+    def kept(part: Sequence[QueuedCrop]) -> list[QueuedCrop]:
+        return [crop for crop in part if crop.task_id not in tasks]
+
+    return replace(queue, suspected=kept(queue.suspected), emptied=kept(queue.emptied))

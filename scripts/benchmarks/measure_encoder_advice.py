@@ -74,7 +74,7 @@ DIFFERENT, ALIKE = 3.0, 1.0
 
 @dataclass(frozen=True)
 class Advice:
-    """What is said of a switch, beside what it truly brings, in points of balanced accuracy."""
+    """A stated difference beside the true one, in points of balanced accuracy."""
 
     data: str
     in_use: str

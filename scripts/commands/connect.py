@@ -23,6 +23,8 @@ from everylabel.backend.label_studio.required_class import MESSAGE, requires_cla
 from everylabel.backend.progress import Progress
 from everylabel.backend.rounds import earlier_model
 from everylabel.backend.rounds.earlier_model import Taken
+from everylabel.backend.rounds.labels import weighs_votes
+from everylabel.backend.rounds.models import make_classifier
 from everylabel.backend.settings import Settings
 from everylabel.scripts.checked_settings import load_settings
 from everylabel.scripts.console import console, counted, fail, progress
@@ -61,7 +63,8 @@ def run(
         elif from_model == NONE:
             changed = _forget_model(backend, project)
         if second_labels is not None:
-            changed |= _ask_people(backend.label_studio, project, second_labels)
+            _ask_people(backend, project, second_labels)
+            changed = True  # also where this was tried before, and broken off before the round
         connect_and_say(backend, project, hotkeys=hotkeys, force=changed)
 
 
@@ -139,8 +142,9 @@ def _forget_model(backend: Backend, project_id: int) -> bool:
     return True
 
 
-def _ask_people(label_studio: LabelStudio, project_id: int, people: int) -> bool:
-    """Have Label Studio ask up to so many people about a crop, and say what it does now; return True if that is new."""
+def _ask_people(backend: Backend, project_id: int, people: int) -> None:
+    """Have Label Studio ask up to so many people about a crop, and say what it does now."""
+    label_studio = backend.label_studio
     if people < 2:
         off = ask_one_person(label_studio, project_id)
         console.print(
@@ -148,7 +152,15 @@ def _ask_people(label_studio: LabelStudio, project_id: int, people: int) -> bool
             if off
             else f"Project {project_id} has no second labels that everylabel asks for: there is nothing to turn off."
         )
-        return off
+        return
+    control = label_config.parse(str(label_studio.project(project_id)["label_config"]))
+    name = backend.embeddings.name(backend.store.project(project_id))
+    check_encoder(control, name)
+    if not weighs_votes(make_classifier(control, backend.embeddings.named(name))):
+        fail(
+            f"{name} is trained whole on the labels: which crops one more label tells most of is not known then, and nobody's labels are "
+            "weighed. Nothing was changed."
+        )
     before = leave_choice_open(label_studio, project_id, people)
     if before is not None and (own := own_overlap_of(before)) > 1:
         share = int(before.get("overlap_cohort_percentage") or 0)
@@ -161,7 +173,6 @@ def _ask_people(label_studio: LabelStudio, project_id: int, people: int) -> bool
         f"Back: everylabel connect --project {project_id} --no-second-labels",
         highlight=False,
     )
-    return before is not None
 
 
 def _bring_in(label_studio: LabelStudio, project_id: int, table: Path) -> None:
