@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -35,6 +35,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHARD = re.compile(r"[\w.-]+\.safetensors")
 _LONGEST = 200
 """Characters of a licence that are shown; the card is a stranger's."""
+_NOT_CACHED = "its model card is not in the cache"
 _WHAT_IS_NEEDED = (
     "Give the name of an image model on the hub, such as facebook/dinov2-small, or a folder with config.json, "
     "preprocessor_config.json and model.safetensors."
@@ -82,9 +83,12 @@ def licence(source: str) -> str:
     try:
         repository, revision = _parse(source)
         config = _cached(repository, CONFIG_FILE, revision)
-        if config is not None:  # it will be taken from the cache, so this is the card that counts
-            return _licence(_cached(repository, CARD, config.parent.name))
-        return _licence(_fetch(repository, CARD, revision))
+        if config is None:
+            return _licence(_fetch(repository, CARD, revision))
+        commit = config.parent.name  # it will be taken from the cache, so this is the card that counts
+        with suppress(HubError):
+            _fetch(repository, CARD, commit)
+        return _cached_licence(repository, commit)
     except HubError:
         return _unknown("its model card cannot be read")
 
@@ -129,18 +133,23 @@ def _from_hub(source: str) -> HubSource:
     commit = config.parent.name
     if not _COMMIT.fullmatch(commit):
         raise HubError(f"the hub's client has put it at {config.parent}, which is no commit.")
-    reads_texts = "text_config" in read_json(config)
-    if reads_texts and not any(_cached(repository, name, commit) for name in TOKENIZER_FILES):
-        with suppress(HubError):  # crops can be embedded without; a search by words says what is missing
-            for name in TOKENIZER_FILES:
-                _fetch(repository, name, commit)
-    if not _has_weights(repository, commit):
-        # Before the weights: where those are complete, nothing else is asked for any more.
-        for name in (*PROCESSOR_FILES, CARD):
+    has_weights = _has_weights(repository, commit)
+    tokenizer = TOKENIZER_FILES if "text_config" in read_json(config) else ()
+    # Another program may have cached the weights alone. Of a file that is there, or is known not to exist, nothing is asked.
+    with suppress(HubError) if has_weights else nullcontext():
+        for name in (*PROCESSOR_FILES, CARD, *tokenizer):
             _fetch(repository, name, commit)
+    if not has_weights:
         _fetch_weights(repository, commit)
-    said = _licence(_cached(repository, CARD, commit))
-    return HubSource(config.parent, f"{repository}@{commit}", said, repository, commit)
+    return HubSource(
+        config.parent, f"{repository}@{commit}", _cached_licence(repository, commit), repository, commit
+    )
+
+
+def _cached_licence(repository: str, commit: str) -> str:
+    if _lookup(repository, CARD, commit) is None:
+        return _unknown(_NOT_CACHED)
+    return _licence(_cached(repository, CARD, commit))
 
 
 def _has_weights(repository: str, commit: str) -> bool:
@@ -198,12 +207,17 @@ def _fetch(repository: str, name: str, revision: str | None) -> Path | None:
 
 def _cached(repository: str, name: str, revision: str | None) -> Path | None:
     """Return a file that is in the cache; None if it is not."""
+    found = _lookup(repository, name, revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _lookup(repository: str, name: str, revision: str | None) -> Any:
+    """Return the path of a file in the cache, None if it is not there, or a mark where it is known not to exist."""
     hub, errors = _client()
     try:
-        found = hub.try_to_load_from_cache(repository, name, revision=revision)
-    except errors.HFValidationError as error:
-        raise HubError(explain(error, repository, revision)) from error
-    return Path(found) if isinstance(found, str) else None
+        return hub.try_to_load_from_cache(repository, name, revision=revision)
+    except (errors.HFValidationError, OSError) as error:
+        raise HubError(explain(error, repository, revision)) from None
 
 
 def _client() -> tuple[Any, Any]:

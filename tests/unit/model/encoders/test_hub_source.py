@@ -80,10 +80,12 @@ def hub(models: tuple[Path, Path]) -> Iterator[Hub]:
 
 def run(script: str, source: str, hub: Hub, home: Path, **environment: str) -> dict[str, Any]:
     """Run a script in a process of its own: the hub's client reads the environment as it is loaded."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     own = {
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(home),
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
         "PYTHONPATH": os.pathsep.join(sys.path),
         **environment,
     }
@@ -123,6 +125,27 @@ def test_a_model_in_the_cache_needs_no_hub(hub: Hub, tmp_path: Path) -> None:
     gone = Hub(url="http://127.0.0.1:9")  # nobody listens there
     assert run(FIND, "makers/tiny", gone, tmp_path) == first
     assert run(FIND, "makers/tiny", gone, tmp_path, HF_HUB_OFFLINE="1") == first
+
+
+def test_a_cache_that_another_program_has_filled_is_completed_once(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "towers").mkdir()
+    saved_two_towers(tmp_path / "towers", "clip")
+    (tmp_path / "towers" / "README.md").write_text(CARD)
+    hub.repositories["makers/towers"] = Repository({FIRST: tmp_path / "towers"}, {"main": FIRST})
+    home = tmp_path / "home"
+    whole = run(FIND, "makers/towers", hub, home)
+    shutil.rmtree(next(home.glob("hub/*/.no_exist")))
+    (snapshot,) = home.glob("hub/*/snapshots/*")
+    for path in snapshot.iterdir():
+        if path.name not in ("config.json", "model.safetensors", "tokenizer_config.json"):
+            path.unlink()
+    alone = run(FIND, "makers/towers", hub, home, HF_HUB_OFFLINE="1")
+    for said in (alone["before"], alone["licence"]):
+        assert said == "unknown: its model card is not in the cache"
+    assert run(FIND, "makers/towers", hub, home) == whole
+    asked = len(hub.requests)
+    assert run(FIND, "makers/towers", hub, home) == whole
+    assert len(hub.requests) == asked, "nothing is missing any more"
 
 
 def test_only_what_is_read_is_downloaded(hub: Hub, models: tuple[Path, Path], tmp_path: Path) -> None:
@@ -221,7 +244,8 @@ def test_what_cannot_be_had_is_said_in_words(
     assert "\n" not in said
 
 
-def test_a_hub_that_cannot_be_reached_is_named_with_ways_round_it() -> None:
+def test_a_hub_that_cannot_be_reached_is_named_with_ways_round_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     said = explain(ConnectionError("hf_" + "secret"), "makers/tiny", None)
     for words in ("cannot be reached", "HTTPS_PROXY", "HF_ENDPOINT", "hf download makers/tiny --local-dir"):
         assert words in said
