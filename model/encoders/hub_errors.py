@@ -34,7 +34,7 @@ def explain(error: Exception, repository: str, revision: str | None) -> str:
     if _status(cause) is not None:
         return _answered(cause, errors, repository, revision, host)
     if isinstance(error, OSError) and error.errno in _CANNOT_BE_WRITTEN:
-        return f"its files cannot be written to the cache ({error.strerror}). HF_HOME names another folder for it."
+        return f"its files cannot be read or written in the cache ({error.strerror}). HF_HOME names another folder for it."
     if isinstance(error, errors.HFValidationError):
         return f"{repository!r} cannot be the name of a model on the hub."
     if constants.HF_HUB_OFFLINE:
@@ -47,7 +47,7 @@ def explain(error: Exception, repository: str, revision: str | None) -> str:
 
 def _answered(cause: Any, errors: Any, repository: str, revision: str | None, host: str) -> str:
     """Return the same where the hub has answered, and refused."""
-    page, status = f"https://{host}/{repository}", _status(cause)
+    page, status = _page(repository), _status(cause)
     elsewhere = _ELSEWHERE.format(repository=repository)
     if isinstance(cause, errors.GatedRepoError):
         return f"its owners let in only people who have agreed to its terms. Read and accept them at {page}, then {_WITH_A_KEY}. {elsewhere}"
@@ -58,6 +58,14 @@ def _answered(cause: Any, errors: Any, repository: str, revision: str | None, ho
     if status == 429:
         return f"{host} answers that it was asked too often (429). Wait a few minutes; with HF_TOKEN set, more is allowed. {elsewhere}"
     return f"{host} answered with an error ({status}). Try again later. {elsewhere}"
+
+
+def _page(repository: str) -> str:
+    """Return the address of a model's page, at the hub or the mirror in use, without a user's name and password."""
+    from huggingface_hub import constants  # noqa: PLC0415  an optional extra
+
+    endpoint = urlsplit(constants.ENDPOINT)
+    return f"{endpoint.scheme}://{endpoint.netloc.rpartition('@')[2]}{endpoint.path.rstrip('/')}/{repository}"
 
 
 def _refused(cause: Exception, repository: str, host: str, status: int | None) -> str:

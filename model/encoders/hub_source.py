@@ -6,6 +6,7 @@ published under the same name tomorrow changes no project. No torch is loaded he
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -35,6 +36,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHARD = re.compile(r"[\w.-]+\.safetensors")
 _LONGEST = 200
 """Characters of a licence that are shown; the card is a stranger's."""
+_LONGEST_HEAD = 1 << 16
+"""Bytes of a card that are read."""
+_FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)\n---[ \t]*(?:\r?\n|$)", re.S)
+_EMPTY = ("", "~", "null")
 _NOT_CACHED = "its model card is not in the cache"
 _WHAT_IS_NEEDED = (
     "Give the name of an image model on the hub, such as facebook/dinov2-small, or a folder with config.json, "
@@ -73,14 +78,17 @@ def find(source: str) -> HubSource:
         return _folder(source) or _from_hub(source)
     except HubError as error:
         raise ValueError(f"Cannot load hf:{source}: {error}") from error
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        raise ValueError(f"Cannot load hf:{source}:{where} cannot be read ({error.strerror}).") from error
 
 
 def licence(source: str) -> str:
     """Return the licence that a model's card names, in words; of the model itself nothing is downloaded for it."""
-    folder = Path(source).expanduser()
-    if source and folder.is_dir():
-        return _licence(folder / CARD)
     try:
+        folder = _as_folder(source)
+        if source and folder is not None:
+            return _licence(folder / CARD)
         repository, revision = _parse(source)
         config = _cached(repository, CONFIG_FILE, revision)
         if config is None:
@@ -89,13 +97,26 @@ def licence(source: str) -> str:
         with suppress(HubError):
             _fetch(repository, CARD, commit)
         return _cached_licence(repository, commit)
-    except HubError:
+    except (HubError, OSError):
         return _unknown("its model card cannot be read")
 
 
+def _as_folder(source: str) -> Path | None:
+    """Return the folder of this name; None where there is none, or can be none."""
+    try:
+        folder = Path(source).expanduser()
+        return folder if folder.is_dir() else None
+    except RuntimeError:  # of ~nobody
+        return None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise
+
+
 def _folder(source: str) -> HubSource | None:
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
+    folder = _as_folder(source)
+    if folder is None:
         return None
     if not (folder / CONFIG_FILE).is_file():
         raise HubError(f"the folder has no {CONFIG_FILE}. {_WHAT_IS_NEEDED}")
@@ -188,6 +209,7 @@ def _fetch(repository: str, name: str, revision: str | None) -> Path | None:
         HubError: It cannot be had; the message says the way out.
     """
     hub, errors = _client()
+    # Errors are raised from None: a traceback in a log would show the addresses that were asked, some of which are signed.
     # What a connection that breaks raises: of httpx in newer versions, of requests (an OSError) in older ones.
     broken: type[Exception] = errors.HfHubHTTPError.__bases__[0]
     try:
@@ -198,11 +220,11 @@ def _fetch(repository: str, name: str, revision: str | None) -> Path | None:
     except (
         errors.LocalEntryNotFoundError
     ) as error:  # an EntryNotFoundError too: nothing cached, and no answer
-        raise HubError(explain(error, repository, revision)) from error
+        raise HubError(explain(error, repository, revision)) from None
     except errors.EntryNotFoundError:
         return None
     except (OSError, ValueError, broken) as error:
-        raise HubError(explain(error, repository, revision)) from error
+        raise HubError(explain(error, repository, revision)) from None
 
 
 def _cached(repository: str, name: str, revision: str | None) -> Path | None:
@@ -240,14 +262,15 @@ def _shards(index: Path) -> list[str]:
 def _licence(card: Path | None) -> str:
     if card is None or not card.is_file():
         return _unknown("there is no model card")
-    fields = _front_matter(card)
-    given = fields.get("license_name") or fields.get("license")
-    if isinstance(given, list):
-        given = ", ".join(str(one) for one in given)
+    try:
+        fields = _front_matter(card)
+    except OSError:
+        return _unknown("its model card cannot be read")
+    given = _text(fields.get("license_name")) or _text(fields.get("license"))
     if not given:
         return _unknown("its model card names none")
-    link = fields.get("license_link")
-    words = f"{given} ({link})" if link and link != "LICENSE" else str(given)
+    link = _text(fields.get("license_link"))
+    words = f"{given} ({link})" if link and link != "LICENSE" else given
     return f"{_line(words)}, as its model card says"
 
 
@@ -257,14 +280,21 @@ def _front_matter(card: Path) -> dict[str, Any]:
         import yaml  # noqa: PLC0415  comes with transformers
     except ImportError:
         return {}
-    found = re.match(
-        r"\ufeff?---\s*\n(.*?)\n---\s*(?:\n|$)", card.read_text(encoding="utf-8", errors="replace"), re.S
-    )
-    try:
-        fields = yaml.safe_load(found[1]) if found else {}
-    except yaml.YAMLError:
+    with card.open("rb") as opened:
+        head = opened.read(_LONGEST_HEAD).decode("utf-8", errors="replace")
+    found = _FRONT_MATTER.match(head)
+    try:  # without types: a date that cannot be is text, and so is a licence "no"
+        fields = yaml.BaseLoader(found[1]).get_single_data() if found else {}
+    except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}
+
+
+def _text(field: Any) -> str:
+    """Return a field that is text or a list of texts; "" for another, which aliases may make endless."""
+    given = field[:_LONGEST] if isinstance(field, list) else [field]
+    texts = [one[:_LONGEST] for one in given if isinstance(one, str)]
+    return ", ".join(one for one in texts if one.lower() not in _EMPTY)
 
 
 def _unknown(why: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from everylabel.model import encoders
-from everylabel.model.encoders import hub_source
+from everylabel.model.encoders import hub_errors, hub_source
 from everylabel.model.encoders.hub_errors import explain
 from tests.hub_server import Hub, Repository, serving
 from tests.image_models import SIZE, VIT, made, saved
@@ -46,7 +46,14 @@ encoder = encoders.create(sys.argv[1], device="cpu")
 crops = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
 print(json.dumps({"signature": encoder.signature, "licence": encoder.licence, "rows": encoder.encode(crops).tolist()}))
 """
-
+TRACE = """
+import json, sys, traceback
+from everylabel.model.encoders import hub_source
+try:
+    hub_source.find(sys.argv[1])
+except ValueError:
+    print(json.dumps({"logged": traceback.format_exc()}))
+"""
 WORDS = """
 import json, sys
 from everylabel.model import encoders
@@ -80,7 +87,9 @@ def hub(models: tuple[Path, Path]) -> Iterator[Hub]:
 
 def run(script: str, source: str, hub: Hub, home: Path, **environment: str) -> dict[str, Any]:
     """Run a script in a process of its own: the hub's client reads the environment as it is loaded."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))
+    }
     own = {
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(home),
@@ -200,7 +209,7 @@ def test_a_gated_model_says_how_to_be_let_in_and_shows_its_licence(
     (folder / "README.md").write_text(TERMS)
     hub.repositories["makers/gated"] = Repository({FIRST: folder}, {"main": FIRST}, gated=True)
     refused = run(FIND, "makers/gated", hub, tmp_path / "home")
-    for words in ("agreed to its terms", "/makers/gated", "HF_TOKEN", "hf:FOLDER"):
+    for words in ("agreed to its terms", f"{hub.url}/makers/gated", "HF_TOKEN", "hf:FOLDER"):
         assert words in refused["error"]
     assert refused["licence"] == "some-license (https://example.org/terms), as its model card says"
     let_in = run(FIND, "makers/gated", hub, tmp_path / "home", HF_TOKEN=hub.valid_token)
@@ -287,6 +296,12 @@ def test_every_file_that_rows_depend_on_counts(name: str, models: tuple[Path, Pa
         ("# no fields\n", "unknown: its model card names none"),
         ("---\nlicense: [\n---\n", "unknown: its model card names none"),
         ("---\n- 1\n---\n", "unknown: its model card names none"),
+        ("---\nlicense: mit\ndate: 2024-02-31\n---\n", "mit, as its model card says"),
+        ("---\nlicense: no\n---\n", "no, as its model card says"),
+        ("---\nlicense: null\n---\n", "unknown: its model card names none"),
+        ("---\nlicense: &a [*a]\n---\n", "unknown: its model card names none"),
+        ("---\nlicense: " + "[" * 20_000 + "\n---\n", "unknown: its model card names none"),
+        ("---" + "\n" * 60_000 + "x", "unknown: its model card names none"),
         ('---\nlicense: "mit\\n\\e[31mred"\n---\n', "mit [31mred, as its model card says"),
         (None, "unknown: there is no model card"),
     ],
@@ -309,10 +324,41 @@ def test_a_folder_of_pickled_weights_says_how_to_write_safe_ones(tmp_path: Path)
         hub_source.find(str(tmp_path))
 
 
-@pytest.mark.parametrize("source", ["./no/folder", "/no/folder", "a/b/c", "a b", "makers/tiny@"])
+@pytest.mark.parametrize(
+    "source", ["./no/folder", "/no/folder", "a/b/c", "a b", "makers/tiny@", "~nobody-here/x"]
+)
 def test_neither_a_folder_nor_a_name_is_said_so(source: str) -> None:
     with pytest.raises(ValueError, match=r"no such folder here, and it is no name"):
         hub_source.find(source)
+
+
+def test_a_name_that_is_too_long_is_said_to_be_none() -> None:
+    with pytest.raises(ValueError, match="cannot be the name of a model"):
+        hub_source.find("a" * 300)
+    assert hub_source.licence("a" * 300) == "unknown: its model card cannot be read"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that even root cannot read")
+def test_files_that_cannot_be_read_are_said_to_be(models: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(models[0], tmp_path / "folder")
+    for name in ("README.md", "model.safetensors"):
+        (folder / name).unlink()
+        (folder / name).symlink_to("/proc/self/mem")
+    assert hub_source.licence(str(folder)) == "unknown: its model card cannot be read"
+    with pytest.raises(ValueError, match=r"^Cannot load hf:.* cannot be read \(") as found:
+        hub_source.find(str(folder))
+    assert isinstance(found.value.__cause__, OSError)
+
+
+def test_no_address_that_was_asked_reaches_a_log(hub: Hub, tmp_path: Path) -> None:
+    logged = run(TRACE, "makers/no-such-model", hub, tmp_path)["logged"]
+    assert "knows no model makers/no-such-model" in logged
+    assert "/resolve/" not in logged
+
+
+def test_the_address_of_a_models_page_is_the_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://me:secret@mirror:8080/hub/")
+    assert hub_errors._page("makers/tiny") == "http://mirror:8080/hub/makers/tiny"
 
 
 def test_an_index_cannot_name_files_elsewhere(tmp_path: Path) -> None:
