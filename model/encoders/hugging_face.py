@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from everylabel.model.encoders.vision_pooling import VisionPooling, vision_pooli
 from everylabel.model.torch_module import to_onnx
 
 log = logging.getLogger(__name__)
+_LFS = b"version https://git-lfs"
 
 
 class HuggingFaceEncoder(Encoder):
@@ -181,14 +183,27 @@ def _load(source: str) -> tuple[HubSource, Any, VisionPooling, dict[str, Any]]:
         )
         pooling = vision_pooling(model.config, loaded["missing_keys"])
         processor = load_fields(folder)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        first_line = (str(error).strip().splitlines() or [""])[0]
+    except Exception as error:  # whatever damaged files make transformers, safetensors and torch raise
+        if pointer := _lfs_pointer(found.folder):
+            raise ValueError(
+                f"Cannot load hf:{source}: {pointer} is not whole: it is a pointer of Git LFS. Run git lfs pull in the folder it came from."
+            ) from error
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"Cannot load hf:{source}: {first_line} Give the name of an image model on the hub, or a folder with "
+            f"Cannot load hf:{source}: {first_line} If its files are not whole, fetch them again. Give the name of an image model on the hub, or a folder with "
             "config.json, preprocessor_config.json and model.safetensors."
         ) from error
     # Some checkpoints are of half precision; the CPU computes in full.
     return found, model.float(), pooling, processor
+
+
+def _lfs_pointer(folder: Path) -> str | None:
+    """Return the name of a file of weights that is only a pointer of Git LFS to them."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as opened:
+            if opened.read(len(_LFS)) == _LFS:
+                return path.name
+    return None
 
 
 def _crop_size(processor: dict[str, Any]) -> int:

@@ -63,15 +63,21 @@ def load_fields(source: str) -> dict[str, Any]:
     to be made.
 
     Raises:
-        OSError, ValueError, ImportError, KeyError: There is none, or it cannot be made.
+        OSError, ValueError, ImportError, KeyError, RuntimeError: There is none, or it cannot be made.
     """
     from transformers import AutoImageProcessor  # noqa: PLC0415  an optional extra
 
     if (found := timm_fields(Path(source))) is not None:
         return found
     try:
-        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError):
+        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False, local_files_only=True)
+    except (
+        OSError,
+        ValueError,
+        ImportError,
+        KeyError,
+        RuntimeError,
+    ):  # torchvision of another build raises the last
         if (found := written_fields(Path(source))) is None:
             raise
         return found
@@ -111,7 +117,7 @@ def require_timm() -> None:
     try:
         import_module("timm")
     except (ImportError, RuntimeError) as error:  # torchvision of another build raises the latter
-        first_line = str(error).splitlines()[0]
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"timm's models need timm, and a torchvision of the same version and kind (CPU or CUDA) as torch ({first_line}). Install both from "
             "where torch came from: pip install timm torchvision."

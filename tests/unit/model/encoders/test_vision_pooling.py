@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,24 @@ def test_what_is_pooled_is_exported_too(model: str, tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(encoder.to_onnx(), providers=["CPUExecutionProvider"])
     found = session.run(None, {"crops": crops})[0]
     np.testing.assert_allclose(found, encoder.encode(crops), rtol=5e-3, atol=5e-3)
+
+
+def cut_short(weights: Path) -> None:
+    weights.write_bytes(weights.read_bytes()[:1000])
+
+
+def pointed_to(weights: Path) -> None:
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(cut_short, "If its files are not whole"), (pointed_to, "is not whole: it is a pointer")],
+)
+def test_weights_that_are_not_whole_are_said_to_be(
+    damage: Callable[[Path], None], said: str, tmp_path: Path
+) -> None:
+    name = saved(made("Dinov2Model", "Dinov2Config", **VIT), tmp_path)
+    damage(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=said):
+        encoders.create(name, device="cpu")
