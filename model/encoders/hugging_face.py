@@ -21,7 +21,7 @@ from everylabel.model.encoders.cuda import BatchedNetwork, place
 from everylabel.model.encoders.hub_source import HubSource
 from everylabel.model.encoders.image_recipe import ImageRecipe, load_fields, require_timm, timm_fields
 from everylabel.model.encoders.text_tower import TextTower
-from everylabel.model.encoders.vision_pooling import VisionPooling, vision_pooling, whole_picture
+from everylabel.model.encoders.vision_pooling import VisionPooling, pooler_of, vision_pooling, whole_picture
 from everylabel.model.torch_module import to_onnx
 
 log = logging.getLogger(__name__)
@@ -176,6 +176,7 @@ def _load(source: str) -> tuple[HubSource, Any, VisionPooling, dict[str, Any]]:
             require_timm()
         model, loaded = AutoModel.from_pretrained(
             folder,
+            **pooler_of(found.folder),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,

@@ -4,8 +4,8 @@
 |---|---|---|
 | DINOv2, with registers or without, DINOv3 | class token and mean of the patch tokens, both after the last norm | `dinov2/hub/classifiers.py`, `dinov3/hub/classifiers.py`: their linear classifiers read both |
 | ViT (DINO too), DeiT, MSN, MAE | class token after the last norm | `ViTForImageClassification`, `DeiTForImageClassification`; He et al., 2111.06377, appendix A: linear probes on the class token |
-| BEiT without fine-tuning, Data2Vec, I-JEPA | mean of the patch tokens, without the class token | Bao et al., 2106.08254; Assran et al., 2301.08243 |
-| ConvNeXt, ConvNeXt V2, Swin, BEiT, Hiera, DINOv3 ConvNeXt, CLIP and SigLIP towers, timm, and others | the model's own pooled output: mean and norm, class token and norm, or attention pooling | the model's code |
+| BEiT and Data2Vec without fine-tuning, I-JEPA | mean of the patch tokens, without the class token | Bao et al., 2106.08254; Assran et al., 2301.08243 |
+| ConvNeXt, ConvNeXt V2, Swin, BEiT and Data2Vec with fine-tuning, Hiera, DINOv3 ConvNeXt, CLIP and SigLIP towers, timm, and others | the model's own pooled output: mean and norm, class token and norm, or attention pooling | the model's code |
 
 A pooler that the checkpoint has no weights for is made up of random numbers by `transformers`: it is never read. ViT
 classifiers (`google/vit-base-patch16-224`), DINO (`facebook/dino-vits16`), DeiT and BEiT without fine-tuning come without one.
@@ -15,9 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+
+from everylabel.model.encoders.image_processor_files import CONFIG_FILE, read_json
 
 Kind = Literal["cls", "cls+patches", "patches", "pooled", "mean"]
 
@@ -80,9 +83,18 @@ def vision_pooling(config: Any, missing: Collection[str]) -> VisionPooling:
     if family in _CLASS_AND_PATCHES:
         return VisionPooling("cls+patches", 1 + registers)
     trained = not any(_is_pooler(name) for name in missing)
-    if family in _PATCHES_FROM and not (family == "beit" and trained):
+    if family in _PATCHES_FROM and not (family != "ijepa" and trained):
         return VisionPooling("patches", _PATCHES_FROM[family])
     return VisionPooling("pooled" if trained else "mean")
+
+
+def pooler_of(folder: Path) -> dict[str, bool]:
+    """Return what else `AutoModel` has to be given for the model in a folder, so that a trained pooler is loaded.
+
+    That of a fine-tuned Data2Vec holds its last norm, and `AutoModel` leaves it out by default.
+    """
+    family = read_json(folder / CONFIG_FILE).get("model_type")
+    return {"add_pooling_layer": True} if family == "data2vec-vision" else {}
 
 
 def whole_picture(model: Any, pixels: torch.Tensor) -> dict[str, Any]:

@@ -21,6 +21,7 @@ CLASSIFIERS = [
     ("Dinov2ForImageClassification", "Dinov2Config", VIT, "classifier"),
     ("Dinov2WithRegistersForImageClassification", "Dinov2WithRegistersConfig", VIT, "classifier"),
     ("BeitForImageClassification", "BeitConfig", VIT, "classifier"),
+    ("Data2VecVisionForImageClassification", "Data2VecVisionConfig", VIT, "classifier"),
     ("IJepaForImageClassification", "IJepaConfig", VIT, "classifier"),
     ("ConvNextForImageClassification", "ConvNextConfig", MAPS, "classifier"),
     ("ConvNextV2ForImageClassification", "ConvNextV2Config", MAPS, "classifier"),
@@ -100,6 +101,7 @@ def test_a_row_is_the_models_own_pooled_output_where_that_is_trained(
         ("ViTForImageClassification", "ViTConfig", {}),
         ("DeiTForImageClassification", "DeiTConfig", {}),
         ("BeitForMaskedImageModeling", "BeitConfig", {}),
+        ("Data2VecVisionModel", "Data2VecVisionConfig", {}),
         (
             "ViTMAEForPreTraining",
             "ViTMAEConfig",
@@ -173,6 +175,14 @@ def test_what_is_pooled_is_exported_too(model: str, tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(encoder.to_onnx(), providers=["CPUExecutionProvider"])
     found = session.run(None, {"crops": crops})[0]
     np.testing.assert_allclose(found, encoder.encode(crops), rtol=5e-3, atol=5e-3)
+
+
+def test_a_data2vec_without_fine_tuning_gives_the_mean_of_its_patches(tmp_path: Path) -> None:
+    network, crops = made("Data2VecVisionModel", "Data2VecVisionConfig", **VIT), noise()
+    encoder = encoders.create(saved(network, tmp_path), device="cpu")
+    with torch.no_grad():
+        expected = network(pixel_values=pixels(crops)).last_hidden_state[:, 1:].mean(dim=1).numpy()
+    np.testing.assert_allclose(encoder.encode(crops), expected, rtol=5e-3, atol=5e-3)
 
 
 def cut_short(weights: Path) -> None:
