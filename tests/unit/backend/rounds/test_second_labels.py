@@ -281,7 +281,8 @@ def suspect(project, stand_in, services):
 
 
 def suggested_in(stand_in, latest):
-    return {one["task"] for one in stand_in.predictions if one["model_version"] == latest.model_version}
+    written = [one for one in stand_in.predictions if one["model_version"] == latest.model_version]
+    return {one["task"] for one in written if one["result"]}
 
 
 def tab_of_suspects(stand_in):
@@ -296,6 +297,7 @@ def test_where_label_studio_asks_of_every_crop_nothing_is_suggested_before_all_h
     latest = services.store.latest_round(1)
     assert suggested_in(stand_in, latest) & {*stand_in.annotated()} == set()
     assert tab_of_suspects(stand_in) == set()
+    assert stand_in.projects[1]["model_version"] == latest.model_version
     (kept,) = stand_in.tasks[suspect]["annotations"]
     give(stand_in, services, suspect, kept["result"][0]["value"]["choices"][0], 6)
     latest = latest_after_sync(services)

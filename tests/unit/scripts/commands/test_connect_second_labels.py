@@ -5,6 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from everylabel.backend.label_studio.errors import BackendUnreachableError
 from everylabel.scripts.cli import app
 from everylabel.scripts.commands import connect, doctor, status
 from tests.several_classes import CONFIG, SETS, ticked
@@ -155,3 +156,31 @@ def test_where_a_crop_may_have_several_classes_they_are_asked_for_too(
     (asked,) = services.store.latest_round(1).second_labels
     assert stand_in.tasks[asked]["overlap"] == 2
     assert "another person is asked about 1 crop" in told(everylabel("doctor"), "Second labels")
+
+
+def test_where_it_was_broken_off_before_its_round_the_next_try_runs_it(
+    everylabel, services, project, stand_in, send, monkeypatch
+):
+    second_person(stand_in, project, send)
+    services.loop.catch_up(1)
+
+    def unreachable(*_):
+        raise BackendUnreachableError("Nobody listens there.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(connect, "register", unreachable)
+        broken.setattr(connect, "START_SECONDS", 0)
+        everylabel("connect", "--second-labels", "2")
+    assert services.store.latest_round(1).second_labels == ()
+    everylabel("connect", "--second-labels", "2")
+    (asked,) = services.store.latest_round(1).second_labels
+    assert stand_in.tasks[asked]["overlap"] == 2
+
+
+def test_where_nobodys_labels_are_weighed_they_are_refused_and_nothing_changes(
+    everylabel, stand_in, monkeypatch
+):
+    monkeypatch.setattr(connect, "weighs_votes", lambda _: False)
+    words = everylabel("connect", "--second-labels", "2")
+    assert "trained whole" in words
+    assert settings(stand_in) == (1, 100)
