@@ -111,6 +111,36 @@ def test_keys_typed_into_the_field_are_words_and_nothing_is_done_without_any(win
     assert tasks(tab) == before
 
 
+def test_an_undo_in_the_field_takes_back_what_was_typed_and_no_page(window, services):
+    tab = window()
+    field = tab.get_by_label(FIELD)
+    field.fill("green")
+    tab.keyboard.press("Enter")
+    tab.locator("#grid .cell").first.wait_for()
+    expect(tab.locator("#grid .cell").first).to_be_focused()
+    shown = tasks(tab)
+    tab.keyboard.press("2")  # the key of class 1
+    tab.keyboard.press(".")
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#counts")).to_contain_text("24 confirmed")
+    asked = []
+    tab.on("request", lambda request: asked.append(request.url))
+    field.click()
+    tab.keyboard.press("End")
+    tab.keyboard.type("x")
+    expect(field).to_have_value("greenx")
+    tab.keyboard.press("Control+z")
+    expect(field).not_to_have_value("greenx")
+    field.fill("blue")
+    with tab.expect_response("**/label/pages"):  # answered after an undo would have been
+        tab.keyboard.press("Enter")
+    assert not [url for url in asked if url.endswith("/undo")]
+    assert {a.task_id for a in services.store.annotations(1) if a.annotator == 7} == {*shown}
+    tab.locator("#grid .cell").first.focus()
+    with tab.expect_request("**/label/undo"):
+        tab.keyboard.press("Control+z")
+
+
 def test_the_field_waits_for_the_first_page(window):
     tab = window()
     held = []

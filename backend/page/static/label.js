@@ -7,6 +7,7 @@ import { keep as keepInWindow, kept } from "./label-kept.js";
 import { askForToken, signIn, signOut } from "./label-sign-in.js";
 import { showKeys } from "./label-keys.js";
 import { onSearch, showSearch } from "./label-search.js";
+import { secondsInSight, startOver } from "./label-sight.js";
 import { takeSelection, wanted } from "./label-selection.js";
 import { setSeveral, toSend, withLabels } from "./label-sets.js";
 import { countsInWords, kinds, titleOf, troubleInWords, whyNone } from "./label-words.js";
@@ -20,8 +21,6 @@ const kindOf = byId("kind");
 let page = null;
 let ahead = []; // pages that were given and are not on show yet
 let asking = null; // the promise of the next page
-let shownAt = 0;
-let seconds = 0; // that the page was in sight before
 let unsent = null; // {id, chosen, took} of a page that was confirmed, until the backend says that it has it
 let busy = false; // true, or "confirming"
 let undoWanted = false; // asked for while a page was being confirmed
@@ -56,8 +55,7 @@ function describe(found) {
 
 function show(next, chosen) {
   page = withLabels(next);
-  seconds = 0;
-  shownAt = performance.now();
+  startOver();
   byId("empty").hidden = Boolean(page);
   byId("confirm").disabled = !page;
   byId("page-title").textContent = page ? titleOf(page) : "";
@@ -118,7 +116,7 @@ async function confirm() {
   busy = "confirming";
   const given = page;
   const chosen = grid.chosen();
-  const took = seconds + (document.hidden ? 0 : (performance.now() - shownAt) / 1000);
+  const took = secondsInSight();
   unsent = { id: given.id, chosen, took };
   keep();
   say();
@@ -274,6 +272,7 @@ function giveRest() {
 
 function onKey(event) {
   if (byId("labelling").hidden || isChoosing() || event.altKey || event.isComposing) return;
+  if (event.target.closest?.("input")) return; // what is typed there is the field's, its undo and Enter, too
   const key = event.key;
   if ((event.ctrlKey || event.metaKey) && key.toLowerCase() === "z" && !event.shiftKey) {
     event.preventDefault();
@@ -281,7 +280,7 @@ function onKey(event) {
   }
   if (event.ctrlKey || event.metaKey || busy === "leaving") return;
   const inGrid = event.target.closest?.("#grid");
-  if (!inGrid && event.target.closest?.("select, input, button, a")) return;
+  if (!inGrid && event.target.closest?.("select, button, a")) return;
   const name = classes.find((one) => grid.keyOfClass(one) === key.toLowerCase());
   if (key === "Enter") {
     if (!event.repeat) confirm(); // a key held down confirms one page, not all
@@ -324,11 +323,6 @@ function start() {
   kindOf.addEventListener("change", changeKind);
   document.addEventListener("keydown", onKey);
   byId("grid").addEventListener("click", ({ target }) => target.closest(".cell") && openChooser());
-  // A page that nobody sees is not being looked at.
-  document.addEventListener("visibilitychange", () => {
-    if (document.hidden) seconds += (performance.now() - shownAt) / 1000;
-    shownAt = performance.now();
-  });
   // Nobody else waits for a page of a window that is closed; one that is loaded again asks for it once more. A page on its
   // way to the backend stays this person's.
   addEventListener("pagehide", () => {
