@@ -171,6 +171,7 @@ _RECORD_FIELDS = (
     "spot_check",
     "asked",
     "earlier",
+    "encoder",
 )
 _STORED_AS = {"suspected": "flagged", "suspected_updates": "flagged_updates"}
 """Keys that differ from the field: two versions of the backend share a store while one is replaced."""

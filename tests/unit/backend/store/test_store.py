@@ -30,6 +30,7 @@ ROUND = RoundRecord(
     check_set={"estimate": 0.8, "low": 0.5, "high": 0.9, "n": 10.0},
     seconds={"train": 0.1},
     finished_at=5.0,
+    encoder="a 32px 3xfloat32",
 )
 
 
