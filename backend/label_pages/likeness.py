@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from everylabel.backend.label_pages.sketches import Sketches
     from everylabel.backend.store import Store
     from everylabel.backend.store.pool_files import PoolFiles
+    from everylabel.backend.store.round_snapshot import RoundSnapshot
 
 KEPT = 8
 """Comparisons that are kept for the pages that follow: 12 MB each at a million crops."""
+
+NONE_YET = (
+    "No crop is embedded yet, so that none can be found by words. Try again in a moment; if it stays so, "
+    "`everylabel doctor` says why."
+)
 
 
 class NotComparableError(RuntimeError):
@@ -69,19 +75,26 @@ class Likeness:
         pool = self._embeddings.read(project_id)
         if row >= len(pool):
             raise NotComparableError(_not_yet(task_id))
-        key = (project_id, task_id, row, len(pool), self._embeddings.encoder(project_id).signature)
+        signature = self._embeddings.encoder(project_id).signature
+        snapshot = self._pool_files.snapshot(project_id)
+        number = None if snapshot is None else snapshot.number
+        key = (project_id, task_id, row, len(pool), signature, number)
         with self._lock:  # one comparison at a time: it takes every core
-            return self._remembered(key) or self._keep(key, self._compare(project_id, task_id, row, pool))
+            if (known := self._remembered(key)) is not None:
+                return known
+            same = snapshot is not None and row < len(snapshot.tasks) and snapshot.tasks[row] == task_id
+            tasks = self._tasks_at(project_id, pool, snapshot if same else None, signature)
+            return self._keep(key, self._compare(project_id, tasks, row, pool))
 
     def reads_words(self, project_id: int) -> bool:
-        """Return whether a project's encoder has a text tower; one of a hub is loaded to be asked."""
+        """Return whether a project's encoder has a text tower, as far as that is known: nobody waits for it to be loaded."""
         return self._embeddings.has_text_tower(project_id)
 
     def to_words(self, project_id: int, words: str) -> SimilarCrops:
         """Return how similar every crop of a project is to words that somebody has typed; nothing writes them down.
 
         Raises:
-            NotComparableError: There are no words, or the project's encoder cannot read them.
+            NotComparableError: There are no words, no crop is embedded yet, or the project's encoder cannot read words.
         """
         typed = " ".join(words.split())
         if not typed:
@@ -89,7 +102,11 @@ class Likeness:
         try:
             encoder = self._embeddings.encoder(project_id)
             pool = self._embeddings.read(project_id)
-            key = (project_id, typed, len(pool), encoder.signature)
+            if not len(pool):
+                raise NotComparableError(NONE_YET)
+            snapshot = self._pool_files.snapshot(project_id)
+            number = None if snapshot is None else snapshot.number
+            key = (project_id, typed, len(pool), encoder.signature, number)
             with self._lock:
                 known = self._remembered(key)
             if known is not None:
@@ -99,7 +116,9 @@ class Likeness:
         except (ValueError, FloatingPointError) as error:
             raise NotComparableError(str(error)) from error
         with self._lock:
-            return self._remembered(key) or self._keep(key, self._compare_words(project_id, row, pool))
+            return self._remembered(key) or self._keep(
+                key, self._compare_words(project_id, row, pool, snapshot, encoder.signature)
+            )
 
     def _remembered(self, key: tuple[object, ...]) -> SimilarCrops | None:
         if key in self._kept:
@@ -124,14 +143,20 @@ class Likeness:
             raise NotComparableError(_not_yet(task_id))
         return found[0].embedding_row
 
-    def _compare(self, project_id: int, task_id: int, row: int, pool: NDArray[Any]) -> SimilarCrops:
+    def _tasks_at(
+        self, project_id: int, pool: NDArray[Any], snapshot: RoundSnapshot | None, signature: str
+    ) -> NDArray[Any]:
+        """Return the task of each row: a round's list, which is at hand, if it is of this encoder's rows."""
+        if snapshot is not None and len(snapshot.tasks) <= len(pool):
+            record = self._store.round(project_id, snapshot.number)
+            # Rounds of earlier versions do not say whose rows they are of.
+            if record is not None and record.encoder in ("", signature):
+                return snapshot.tasks
+        return CropRows(*self._store.embedding_rows(project_id), len(pool)).task_at
+
+    def _compare(self, project_id: int, tasks: NDArray[Any], row: int, pool: NDArray[Any]) -> SimilarCrops:
         from everylabel.model.similarity import similarity_to  # noqa: PLC0415 - takes long to load
 
-        snapshot = self._pool_files.snapshot(project_id)
-        if snapshot is not None and row < len(snapshot.tasks) <= len(pool) and snapshot.tasks[row] == task_id:
-            tasks = snapshot.tasks
-        else:
-            tasks = CropRows(*self._store.embedding_rows(project_id), len(pool)).task_at
         sketch = self._sketches.of(project_id, pool)
         if sketch is None:
             space = self._embeddings.encoder(project_id).make_classifier().space
@@ -140,14 +165,21 @@ class Likeness:
             similarity = sketch.similarity_to(pool, row)
         return _paired(tasks, similarity)
 
-    def _compare_words(self, project_id: int, row: NDArray[Any], pool: NDArray[Any]) -> SimilarCrops:
+    def _compare_words(
+        self,
+        project_id: int,
+        row: NDArray[Any],
+        pool: NDArray[Any],
+        snapshot: RoundSnapshot | None,
+        signature: str,
+    ) -> SimilarCrops:
         from everylabel.model.similarity import similarity_to_row  # noqa: PLC0415 - takes long to load
 
-        snapshot = self._pool_files.snapshot(project_id)
-        if snapshot is not None and self._store.known_rows(project_id) <= len(snapshot.tasks) <= len(pool):
-            tasks = snapshot.tasks
-        else:  # crops were embedded since the round
-            tasks = CropRows(*self._store.embedding_rows(project_id), len(pool)).task_at
+        if snapshot is not None and self._store.known_rows(project_id) > len(snapshot.tasks):
+            snapshot = None  # crops were embedded since the round
+        tasks = self._tasks_at(project_id, pool, snapshot, signature)
+        if not tasks.any():
+            raise NotComparableError(NONE_YET)
         sketch = self._sketches.of(project_id, pool)
         return _paired(
             tasks, similarity_to_row(pool, row) if sketch is None else sketch.similarity_to_row(pool, row)

@@ -144,11 +144,62 @@ def test_without_words_it_says_what_to_type_and_a_wrong_kind_is_refused(project,
             pages.give(1, ANN, kind, **given)
 
 
-def test_a_project_without_a_crop_has_no_page(services, stand_in, pages):
+def test_where_no_crop_is_embedded_yet_it_says_so_and_reads_no_words(services, stand_in, pages, worded):
     stand_in.add_project(1)
     services.store.save_project(1, connected=True)
     services.loop.catch_up(1)
-    assert pages.give(1, ANN, "words", words="red") is None
+    with pytest.raises(PageError, match=r"No crop is embedded yet.*Try again in a moment"):
+        pages.give(1, ANN, "words", words="red")
+    stand_in.add_tasks(1, coloured("red", np.random.default_rng(0)))
+    services.loop.reconcile(1)
+    with pytest.raises(PageError, match="No crop is embedded yet"):
+        pages.give(1, ANN, "words", words="red")
+    assert worded.read == []
+    services.pool_embedding.embed(1)
+    pages.give(1, ANN, "words", words="red")
+    assert worded.read == ["red"]
+
+
+class OtherWorded(Worded):
+    """Another encoder, by the same name."""
+
+    def __init__(self):
+        super().__init__()
+        self.name = "worded-anew"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["rows known", "rows not known"])
+def test_a_round_of_another_encoder_says_nothing_of_this_ones_rows(
+    make_services, services, stand_in, project, send, monkeypatch, known
+):
+    for task in list(project)[:12]:
+        send(stand_in.annotate(task, "0123"[[*COLOURS].index(project[task])]))
+    services.loop.catch_up(1)
+    anew = make_services(encoder="worded", encoder_object=OtherWorded())
+    anew.pool_embedding.missing(1)  # every crop is to be embedded anew
+    for task in reversed([*project]):  # the rows come in another order
+        anew.pool_embedding.embed(1, [task])
+    snapshot = anew.labelling.pool_files.snapshot(1)
+    assert len(snapshot.tasks) == len(anew.embeddings.read(1))
+    assert anew.store.latest_round(1).encoder == services.embeddings.encoder(1).signature
+    if not known:
+        monkeypatch.setattr(anew.store, "known_rows", lambda _: 0)
+    page = anew.labelling.pages.give(1, ANN, "words", words="green")
+    near = cosines(anew, "green")
+    open_ones = project.keys() - {*anew.store.project(1).check_tasks} - anew.store.annotated_tasks(1)
+    assert list(page.tasks) == sorted(open_ones, key=lambda task: -near[task])[: len(page.tasks)]
+
+
+def test_a_comparison_that_was_kept_is_not_taken_for_one_after_the_next_round(
+    services, stand_in, project, pages, send, worded
+):
+    pages.give(1, ANN, "words", words="green")
+    for task in list(project)[:12]:
+        send(stand_in.annotate(task, "0123"[[*COLOURS].index(project[task])]))
+    services.loop.catch_up(1)
+    pages.give_back(1, ANN)
+    pages.give(1, ANN, "words", words="green")
+    assert worded.read == ["green", "green"]
 
 
 def test_an_encoder_without_a_text_tower_says_which_have_one(make_services, services, project, monkeypatch):
