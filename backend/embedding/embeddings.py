@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from everylabel.backend.store.files import EmbeddingFile, ProjectFiles
     from everylabel.model.encoders import Encoder
 
+log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 30.0
 """How long an encoder that could not be loaded is not tried again: that may be a download."""
@@ -68,6 +70,8 @@ class Embeddings:
         self._threads = threads
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
+        self._asked: set[str] = set()
+        """The encoders that are being loaded in the background."""
         self._failed: dict[str, tuple[float, str]] = {}
         self._loaded: dict[str, Encoder] = {} if encoder is None else {settings.encoder: encoder}
 
@@ -84,14 +88,30 @@ class Embeddings:
         return self.named(self.name(self._store.project(project_id)))
 
     def has_text_tower(self, project_id: int) -> bool:
-        """Return whether a project's encoder can read words; it is loaded to be asked, unless it is one of ours that cannot."""
+        """Return whether a project's encoder can read words; nobody waits for it to be loaded.
+
+        Returns:
+            False also where that is not known yet: an encoder that is not ours is loaded in the background to be asked.
+        """
         name = self.name(self._store.project(project_id))
         if name in encoders.names():
             return False
-        try:
+        if name in self._loaded:
             return self.named(name).has_text_tower
-        except EncoderError:
-            return False
+        with self._lock:
+            if name not in self._asked:
+                self._asked.add(name)
+                threading.Thread(target=self._load, args=(name,), name=f"encoder {name}", daemon=True).start()
+        return False
+
+    def _load(self, name: str) -> None:
+        try:
+            self.named(name)
+        except EncoderError as error:
+            log.warning("the search by words is left out: %s", error)
+        finally:
+            with self._lock:
+                self._asked.discard(name)  # the next who asks has it tried again
 
     def named(self, name: str) -> Encoder:
         """Return the encoder of this name, as `encoder` does; one that is being loaded keeps nobody from another."""

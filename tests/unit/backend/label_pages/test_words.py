@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import numpy as np
 import pytest
 
+from everylabel.backend.embedding.embeddings import EncoderError
 from everylabel.backend.label_pages.likeness import Likeness
 from everylabel.backend.label_pages.pages import PageError
 from everylabel.backend.label_pages.sketches import Sketches
@@ -235,6 +237,38 @@ def test_texts_are_found_by_what_they_mean(make_services, stand_in):
 def test_the_default_encoder_is_not_loaded_to_be_asked(make_services, monkeypatch):
     ours = make_services(encoder_object=None)
     monkeypatch.setattr("everylabel.model.encoders.create", lambda *_, **__: pytest.fail("it was loaded"))
+    assert not ours.embeddings.has_text_tower(1)
+
+
+def test_nobody_waits_for_an_encoder_that_is_being_loaded_to_be_asked(make_services, monkeypatch):
+    asked, go_on = [], threading.Event()
+
+    def slowly(name, **_):
+        asked.append(name)
+        assert go_on.wait(60)
+        return Worded()
+
+    ours = make_services(encoder="hf:slow/model", encoder_object=None)
+    monkeypatch.setattr("everylabel.model.encoders.create", slowly)
+    try:
+        assert [ours.embeddings.has_text_tower(1) for _ in range(3)] == [False] * 3
+    finally:
+        go_on.set()
+    ours.embeddings.encoder(1)
+    assert ours.embeddings.has_text_tower(1)
+    assert asked == ["hf:slow/model"], "it is loaded once"
+
+
+def test_an_encoder_that_cannot_be_loaded_leaves_the_search_out(make_services, monkeypatch):
+    ours = make_services(encoder="hf:no/model", encoder_object=None)
+
+    def fail(*_, **__):
+        raise ValueError("There is no such model.")
+
+    monkeypatch.setattr("everylabel.model.encoders.create", fail)
+    assert not ours.embeddings.has_text_tower(1)
+    with pytest.raises(EncoderError, match="no such model"):
+        ours.embeddings.encoder(1)
     assert not ours.embeddings.has_text_tower(1)
 
 
