@@ -73,7 +73,8 @@ def _solar_cells(name: str, cache_dir: Path, limit: int) -> LabelledCrops:
     """Tell broken cells, those that experts are unsure of, and polycrystalline ones."""
     found = datasets.load("solar-cells", cache_dir)
     table = found.images[0].parent.parent / "labels.csv"
-    rows = [line.split() for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
+    # Version 1.0.0 of the package has a fourth column.
+    rows = [line.split()[:3] for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
     classes = [
         {
             *(["defective"] if float(probable) >= 0.5 else []),
