@@ -16,6 +16,11 @@ class HubError(ValueError):
     """A model cannot be had; the message says why and the way out."""
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def explain(error: Exception, repository: str, revision: str | None) -> str:
     """Return why a file could not be fetched, and the way out.
 

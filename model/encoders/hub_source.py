@@ -217,9 +217,8 @@ def _fetch(repository: str, name: str, revision: str | None) -> Path | None:
         if cached is not None:
             return Path(cached) if isinstance(cached, str) else None
         return Path(hub.hf_hub_download(repository, name, revision=revision, library_name="everylabel"))
-    except (
-        errors.LocalEntryNotFoundError
-    ) as error:  # an EntryNotFoundError too: nothing cached, and no answer
+    except errors.LocalEntryNotFoundError as error:
+        # An EntryNotFoundError too: nothing is cached, and there is no answer.
         raise HubError(explain(error, repository, revision)) from None
     except errors.EntryNotFoundError:
         return None

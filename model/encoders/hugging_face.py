@@ -18,6 +18,7 @@ from everylabel.model.classifiers.embedding import EmbeddingClassifier
 from everylabel.model.encoders import hub_source
 from everylabel.model.encoders.base import Encoder, choose_device
 from everylabel.model.encoders.cuda import BatchedNetwork, place
+from everylabel.model.encoders.hub_errors import first_line
 from everylabel.model.encoders.hub_source import HubSource
 from everylabel.model.encoders.image_recipe import ImageRecipe, load_fields, require_timm, timm_fields
 from everylabel.model.encoders.text_tower import TextTower
@@ -189,9 +190,8 @@ def _load(source: str) -> tuple[HubSource, Any, VisionPooling, dict[str, Any]]:
             raise ValueError(
                 f"Cannot load hf:{source}: {pointer} is not whole: it is a pointer of Git LFS. Run git lfs pull in the folder it came from."
             ) from error
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"Cannot load hf:{source}: {first_line} If its files are not whole, fetch them again. Give the name of an image model on the hub, or a folder with "
+            f"Cannot load hf:{source}: {first_line(error)} If its files are not whole, fetch them again. Give the name of an image model on the hub, or a folder with "
             "config.json, preprocessor_config.json and model.safetensors."
         ) from error
     # Some checkpoints are of half precision; the CPU computes in full.

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from everylabel.model.encoders.hub_errors import first_line
 from everylabel.model.encoders.image_processor_files import CONFIG_FILE, PROCESSOR_FILES, read_json
 
 _STEPS = ("do_rescale", "do_normalize", "do_flip_channel_order", "rescale_offset", "include_top")
@@ -117,9 +118,8 @@ def require_timm() -> None:
     try:
         import_module("timm")
     except (ImportError, RuntimeError) as error:  # torchvision of another build raises the latter
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"timm's models need timm, and a torchvision of the same version and kind (CPU or CUDA) as torch ({first_line}). Install both from "
+            f"timm's models need timm, and a torchvision of the same version and kind (CPU or CUDA) as torch ({first_line(error)}). Install both from "
             "where torch came from: pip install timm torchvision."
         ) from error
 

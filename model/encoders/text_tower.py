@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from everylabel.model.encoders.hub_errors import first_line
+
 SIGLIP = ("siglip", "siglip2")
 """Models that were trained on lower case padded to the full length at its right, the padding not masked: shorter ones are read wrongly."""
 KINDS = ("clip", *SIGLIP)
@@ -54,7 +56,7 @@ class TextTower:
                 )
         except RuntimeError as error:
             raise ValueError(
-                f"The text tower of hf:{self._source} failed on {device}: {_first_line(error)} Try again in a moment."
+                f"The text tower of hf:{self._source} failed on {device}: {first_line(error)} Try again in a moment."
             ) from error
         rows = output if isinstance(output, torch.Tensor) else output.pooler_output
         found: NDArray[Any] = rows.float().cpu().numpy()
@@ -99,11 +101,7 @@ class TextTower:
                 except Exception as error:  # whatever a damaged file makes the tokenizer's libraries raise
                     raise ValueError(
                         f"Cannot load the tokenizer of hf:{self._source}, so crops cannot be searched by words: "
-                        f"{_first_line(error)} Beside the model belong tokenizer.json (or vocab.json and merges.txt, or "
+                        f"{first_line(error)} Beside the model belong tokenizer.json (or vocab.json and merges.txt, or "
                         "spiece.model) and tokenizer_config.json; spiece.model needs pip install 'everylabel[hf]'."
                     ) from error
             return self._tokenizer
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
