@@ -71,9 +71,7 @@ def find_consensus(
     Raises:
         ValueError: the shapes do not fit.
     """
-    check_shape(votes, len(annotators), len(x))
-    labelled = [crop for crop in range(len(x)) if any(row[crop] is not None for row in votes)]
-    chosen = [[vote for row in votes if (vote := row[crop]) is not None] for crop in labelled]
+    labelled, chosen = votes_by_crop(votes, len(annotators), len(x))
     majority = [most_frequent(given) for given in chosen]
     classes = sorted({vote for given in chosen for vote in given})
     active = [number for number, row in enumerate(votes) if any(vote is not None for vote in row)]
@@ -155,13 +153,21 @@ def _weighed(
     )
 
 
-def check_shape(votes: Sequence[Sequence[str | None]], n_annotators: int, n_crops: int) -> None:
-    """Raise a ValueError unless votes are one row an annotator and one column a crop."""
+def votes_by_crop(
+    votes: Sequence[Sequence[str | None]], n_annotators: int, n_crops: int
+) -> tuple[list[int], list[list[str]]]:
+    """Return the crops that somebody has labelled, and the labels given of each.
+
+    Raises:
+        ValueError: votes are not one row an annotator and one column a crop.
+    """
     if len(votes) != n_annotators or any(len(row) != n_crops for row in votes):
         raise ValueError(
             f"votes need a row for each of {n_annotators} annotators and a column for each of {n_crops} "
             f"crops: got {len(votes)} rows of {sorted({len(row) for row in votes})} columns"
         )
+    labelled = [crop for crop in range(n_crops) if any(row[crop] is not None for row in votes)]
+    return labelled, [[vote for row in votes if (vote := row[crop]) is not None] for crop in labelled]
 
 
 def _vote_table(

@@ -27,8 +27,8 @@ from everylabel.model.classifiers.embedding import EmbeddingClassifier
 from everylabel.model.label_quality.consensus import (
     Consensus,
     CropConsensus,
-    check_shape,
     most_frequent,
+    votes_by_crop,
     weigh,
 )
 from everylabel.model.label_quality.label_errors import predict_out_of_sample
@@ -75,9 +75,7 @@ def find_set_consensus(
     Raises:
         ValueError: the shapes do not fit.
     """
-    check_shape(votes, len(annotators), len(x))
-    labelled = [crop for crop in range(len(x)) if any(row[crop] is not None for row in votes)]
-    chosen = [[vote for row in votes if (vote := row[crop]) is not None] for crop in labelled]
+    labelled, chosen = votes_by_crop(votes, len(annotators), len(x))
     names = sorted({name for given in chosen for vote in given for name in label_set.split(vote)})
     if len(names) < 2 or max((len(given) for given in chosen), default=0) < 2:
         return Consensus(
