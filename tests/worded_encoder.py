@@ -43,6 +43,17 @@ class Worded(Encoder):
         return (crops.astype(np.float32) / 255).mean(axis=(1, 2)) + 1e-3
 
 
+def add_coloured(services: Any, stand_in: Any, of_each: int) -> dict[int, str]:
+    """Make project 1 of so many crops of each colour, embedded; return the colour by task."""
+    stand_in.add_project(1)
+    rng = np.random.default_rng(0)
+    names = [*COLOURS] * of_each
+    ids = stand_in.add_tasks(1, *(coloured(name, rng) for name in names))
+    services.store.save_project(1, connected=True)
+    services.loop.catch_up(1)
+    return dict(zip(ids, names, strict=True))
+
+
 def coloured(name: str, rng: np.random.Generator) -> str:
     """Return a crop of a colour, and a little of the others, as a data: URI; no two are the same."""
     colour = 40 + 180 * np.array(COLOURS[name]) + rng.integers(-30, 30, 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
@@ -10,7 +9,7 @@ from playwright.sync_api import expect
 from tests.backend_fixtures import make_services, stand_in  # noqa: F401
 from tests.browser.test_label_pages import SERIOUS, given, tasks
 from tests.browser.test_page_alone import backend  # noqa: F401
-from tests.worded_encoder import COLOURS, Worded, coloured
+from tests.worded_encoder import Worded, add_coloured
 
 FIELD = "Search crops by words"
 
@@ -30,13 +29,7 @@ def services(make_services, encoder):  # noqa: F811
 def coloured_crops(services, stand_in):  # noqa: F811
     """Project 1 with 90 crops of three colours: colour by task."""
     stand_in.people |= {"anns-token": 7}
-    stand_in.add_project(1)
-    rng = np.random.default_rng(0)
-    names = [*COLOURS] * 30
-    ids = stand_in.add_tasks(1, *(coloured(name, rng) for name in names))
-    services.store.save_project(1, connected=True)
-    services.loop.catch_up(1)
-    return dict(zip(ids, names, strict=True))
+    return add_coloured(services, stand_in, 30)
 
 
 @pytest.fixture

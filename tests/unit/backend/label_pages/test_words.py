@@ -15,7 +15,7 @@ from everylabel.backend.label_pages.sketches import Sketches
 from everylabel.backend.store import Person
 from everylabel.model import encoders
 from tests.unit.backend.label_pages.test_kinds_of_crops import TEXTS
-from tests.worded_encoder import COLOURS, Worded, coloured
+from tests.worded_encoder import COLOURS, Worded, add_coloured, coloured
 
 ANN, BOB = Person(7, "7@example.org"), Person(8, "8@example.org")
 
@@ -33,13 +33,7 @@ def services(make_services, worded):
 @pytest.fixture
 def project(services, stand_in):
     """Project 1 with 60 crops of three colours, embedded: colour by task."""
-    stand_in.add_project(1)
-    rng = np.random.default_rng(0)
-    names = [*COLOURS] * 20
-    ids = stand_in.add_tasks(1, *(coloured(name, rng) for name in names))
-    services.store.save_project(1, connected=True)
-    services.loop.catch_up(1)
-    return dict(zip(ids, names, strict=True))
+    return add_coloured(services, stand_in, 20)
 
 
 @pytest.fixture
